@@ -1,0 +1,59 @@
+// What this host lets the control plane ask for (promise C11). The file belongs to root or to the
+// agent's own user, and nobody else may write it. Pure once read; any thread may ask.
+//
+//   probes: [http, tcp, tls, dns, icmp, postgres, redis, grpc, host, process, file]   # kinds allowed
+//   networks: [127.0.0.0/8, "::1/128", 10.0.0.0/8]     # addresses that probes may connect to
+//   paths: [/var/backups, /etc/muster/secrets]         # what file probes and file: secrets may name
+//   programs: [/usr/lib/nagios/plugins]                # plugins: a program, or a folder of them
+//   systemd_credentials: true; env_secrets: [ORDERS_DSN]
+//
+// Without a file: every probe but plugin, loopback and private networks of any address, no programs,
+// and secrets under /etc/muster/secrets only.
+#pragma once
+
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "lib/base/secret.h"
+#include "lib/base/status.h"
+
+struct sockaddr;
+
+namespace muster::agent {
+
+struct Network {
+  std::string bytes;  // 4 or 16 bytes, network order
+  int prefix = 0;
+};
+
+class Policy {
+ public:
+  // The built-in one.
+  static Policy Default();
+  // InvalidArgument names line and column; PermissionDenied if others may write the file.
+  static StatusOr<Policy> Load(const std::string& path);
+  static StatusOr<Policy> Parse(std::string_view yaml, std::string_view name);
+
+  // Each answers OK, or PermissionDenied saying what to add to the policy file.
+  Status AllowProbe(std::string_view kind) const;
+  Status AllowAddress(const sockaddr& address) const;
+  // The path is made absolute and free of links and ".." before it is compared.
+  Status AllowPath(const std::string& path) const;
+  Status AllowProgram(const std::string& path) const;
+  Status AllowSecret(std::string_view reference) const;
+  // AllowSecret, then ReadSecretReference.
+  StatusOr<Secret> ReadSecret(std::string_view reference) const;
+
+ private:
+  Policy() = default;
+  std::string name_;
+  std::vector<std::string> probes_;
+  std::vector<Network> networks_;
+  std::vector<std::string> paths_;
+  std::vector<std::string> programs_;
+  std::vector<std::string> env_secrets_;
+  bool systemd_credentials_ = true;
+};
+
+}  // namespace muster::agent

@@ -1,0 +1,1 @@
+// Holds the precompiled headers of gRPC and protobuf; see CMakeLists.txt.
