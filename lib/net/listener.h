@@ -1,0 +1,83 @@
+// An accept loop of our own in front of a gRPC server, so that no flood of connections can make the
+// listener go away (CVE-2023-4785): it caps connections, in all and for each peer address, survives
+// running out of descriptors, and cuts what a revoked identity holds.
+//
+// grpc::Server takes the accepted sockets through an ExternalConnectionAcceptor.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+#include <thread>
+
+#include <absl/base/thread_annotations.h>
+#include <absl/synchronization/mutex.h>
+
+#include "lib/base/status.h"
+
+namespace grpc {
+class ServerBuilder;
+class ServerCredentials;
+class ExternalConnectionAcceptor;
+namespace experimental {
+class ExternalConnectionAcceptor;
+}
+}  // namespace grpc
+
+namespace muster::net {
+
+struct ListenerOptions {
+  std::string address;  // "0.0.0.0:7443", "[::]:7443", "127.0.0.1:0"
+  size_t max_connections = 15'000;
+  size_t max_connections_per_peer = 12'000;
+};
+
+struct ListenerCounts {
+  uint64_t accepted = 0;
+  uint64_t refused_full = 0;  // over a cap
+  uint64_t refused_no_descriptors = 0;
+  size_t open = 0;
+};
+
+class GuardedListener {
+ public:
+  // Binds and listens; Unavailable or InvalidArgument names the address. Accepts nothing before Start.
+  static StatusOr<std::unique_ptr<GuardedListener>> Bind(ListenerOptions options);
+  ~GuardedListener();
+
+  // Registers the acceptor with the builder. Once, before BuildAndStart.
+  void AttachTo(grpc::ServerBuilder& builder, std::shared_ptr<grpc::ServerCredentials> credentials);
+  // After BuildAndStart.
+  void Start();
+  // No further connection is accepted. Before the server shuts down. Safe to repeat.
+  void Stop();
+
+  uint16_t port() const;
+  ListenerCounts counts() const;
+
+ private:
+  struct Impl;
+  explicit GuardedListener(std::unique_ptr<Impl> impl);
+  std::unique_ptr<Impl> impl_;
+};
+
+// The argument table of docs/architecture/transport.md for a server.
+void SetServerArguments(grpc::ServerBuilder& builder);
+
+struct ServerIdentity {
+  std::string roots_pem;
+  std::string chain_pem;
+  std::string key_pem;
+};
+// Client certificates required and verified (the agents' and operators' port).
+std::shared_ptr<grpc::ServerCredentials> MutualTls(const ServerIdentity& identity);
+// No client certificate asked for (the enrolment port).
+std::shared_ptr<grpc::ServerCredentials> ServerTls(const ServerIdentity& identity);
+
+// Connects as a client and checks that TLS 1.2 is refused and 1.3 with `identity` is taken.
+// FailedPrecondition otherwise: the caller must not serve.
+Status ProveTls13Only(uint16_t port);
+
+}  // namespace muster::net
