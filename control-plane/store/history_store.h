@@ -1,0 +1,134 @@
+// The commit of records (promises C1, C2, C5) and the reading of history, states and transitions.
+#pragma once
+
+#include <functional>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "control-plane/store/session_store.h"
+#include "lib/sql/database.h"
+#include "muster/v1/check.pb.h"
+#include "muster/v1/record.pb.h"
+#include "muster/v1/stored.pb.h"
+
+namespace muster::control {
+
+// What muster believes of a check on an agent, as a row.
+struct CheckStateRow {
+  std::string agent;
+  uint32_t check_id = 0;
+  v1::CheckStatus status = v1::CHECK_STATUS_UNSPECIFIED;  // as shown
+  bool hard = true;
+  uint32_t seen = 0;    // results in a row that say so, while soft
+  uint32_t needed = 0;
+  v1::CheckStatus hard_status = v1::CHECK_STATUS_UNSPECIFIED;  // the last hard one
+  absl::Time since;        // of `status`
+  absl::Time observed_at;  // of the newest result
+  absl::Duration latency;
+  std::string summary;
+  absl::Time last_failure_at;  // InfinitePast: never
+  v1::StoredStateDetail detail;
+  uint64_t revision = 0;  // set by the store; grows with every change of any state
+};
+
+struct TransitionRow {
+  uint64_t id = 0;  // set by the store; ascending
+  std::string agent;
+  uint32_t check_id = 0;
+  v1::CheckStatus from = v1::CHECK_STATUS_UNSPECIFIED;
+  v1::CheckStatus to = v1::CHECK_STATUS_UNSPECIFIED;
+  bool hard = false;
+  absl::Time at;           // by the observation
+  absl::Time recorded_at;  // by the store
+  std::string summary;
+  std::string reason;
+};
+
+// One agent's batch, ready to be stored.
+struct BatchCommit {
+  std::string agent;
+  uint64_t session_epoch = 0;
+  std::string log_epoch;
+  uint64_t expected_committed = 0;  // the cursor must stand here
+  uint64_t first_sequence = 0;
+  uint64_t last_sequence = 0;
+  absl::Time first_observed_at;  // of its results; InfiniteFuture if it holds none
+  absl::Time last_observed_at;
+  uint32_t results = 0;
+  std::string payload;  // zstd frame of a RecordBatch, as it came
+  std::vector<CheckStateRow> states;  // new values, one a check
+  std::vector<TransitionRow> transitions;
+  std::vector<v1::Gap> gaps;
+};
+
+struct Segment {
+  std::string agent;
+  std::string log_epoch;
+  uint64_t first_sequence = 0;
+  uint64_t last_sequence = 0;
+  std::string payload;
+};
+
+struct StateFilter {
+  std::optional<uint32_t> check_id;
+  std::string agent;  // empty: all
+  std::vector<v1::CheckStatus> status;
+};
+
+class HistoryStore {
+ public:
+  explicit HistoryStore(sql::Database& database) : database_(database) {}
+
+  // Stores all batches in one transaction. The answer has one status a batch, in order: OK, or Aborted
+  // where the cursor or the session epoch was not the expected one (such a batch leaves nothing; the others
+  // stand). The outer status is the transaction's. Several batches of one agent must be in sequence order.
+  StatusOr<std::vector<Status>> Commit(const std::vector<BatchCommit>& batches, absl::Time now);
+
+  // The current states of an agent's checks: what evaluation starts from.
+  StatusOr<std::vector<CheckStateRow>> StatesOf(std::string_view agent);
+  // By (agent, check_id), after the position.
+  StatusOr<std::vector<CheckStateRow>> ListStates(const StateFilter& filter, std::string_view after_agent,
+                                                  uint32_t after_check, uint32_t limit);
+  // States with revision > after, ascending by revision: how watchers follow.
+  StatusOr<std::vector<CheckStateRow>> ChangedStates(uint64_t after, uint32_t limit);
+  // States that left since (deleted checks, revoked agents or selectors that no longer match).
+  struct RemovedState {
+    std::string agent;
+    uint32_t check_id = 0;
+    uint64_t revision = 0;
+  };
+  StatusOr<std::vector<RemovedState>> RemovedStates(uint64_t after, uint32_t limit);
+  // The newest revision of all, states and removals.
+  StatusOr<uint64_t> StateRevision();
+  // What the plan no longer holds for the agent goes: states, with removal rows. Returns how many.
+  StatusOr<uint32_t> KeepOnly(std::string_view agent, const std::vector<uint32_t>& check_ids,
+                              absl::Time now);
+  // The leader's own transitions (NO_DATA). Aborted for a state whose revision is not `row.revision`.
+  Status ApplyTransition(const CheckStateRow& row, const TransitionRow& transition);
+
+  // Transitions with id > after, ascending. hard_only: alerts read these.
+  StatusOr<std::vector<TransitionRow>> TransitionsAfter(uint64_t after, uint32_t limit);
+  // Newest first, at >= since.
+  StatusOr<std::vector<TransitionRow>> ListTransitions(const StateFilter& filter, absl::Time since,
+                                                       uint32_t limit);
+
+  // Calls `take` for each segment that may hold results observed in [since, until], oldest first;
+  // stops early when it returns false.
+  Status ReadSegments(std::string_view agent, absl::Time since, absl::Time until,
+                      const std::function<bool(const Segment&)>& take);
+  // Drops segments whose newest result is older. Returns how many.
+  StatusOr<uint64_t> DropSegmentsBefore(absl::Time cutoff, uint32_t limit);
+  // Rows and payload bytes, for metrics and the bench.
+  struct Size {
+    uint64_t segments = 0;
+    uint64_t results = 0;
+    uint64_t payload_bytes = 0;
+  };
+  StatusOr<Size> HistorySize();
+
+ private:
+  sql::Database& database_;
+};
+
+}  // namespace muster::control

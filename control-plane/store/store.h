@@ -1,0 +1,43 @@
+// The store: one database, one object an aggregate, and the schema that they stand on.
+#pragma once
+
+#include <memory>
+#include <string>
+
+#include "control-plane/store/alert_store.h"
+#include "control-plane/store/audit.h"
+#include "control-plane/store/history_store.h"
+#include "control-plane/store/identity_store.h"
+#include "control-plane/store/session_store.h"
+#include "control-plane/store/spec_store.h"
+#include "lib/sql/database.h"
+
+namespace muster::control {
+
+class Store {
+ public:
+  // "sqlite:PATH". Migrates the schema. InvalidArgument for a URL of another shape.
+  static StatusOr<std::unique_ptr<Store>> Open(const std::string& url);
+  // For tests.
+  static StatusOr<std::unique_ptr<Store>> OpenInMemory();
+
+  sql::Database& database() { return *database_; }
+  AuditStore& audit() { return audit_; }
+  IdentityStore& identity() { return identity_; }
+  SpecStore& specs() { return specs_; }
+  SessionStore& sessions() { return sessions_; }
+  HistoryStore& history() { return history_; }
+  AlertStore& alerts() { return alerts_; }
+
+ private:
+  explicit Store(std::unique_ptr<sql::Database> database);
+  std::unique_ptr<sql::Database> database_;
+  AuditStore audit_;
+  IdentityStore identity_;
+  SpecStore specs_;
+  SessionStore sessions_;
+  HistoryStore history_;
+  AlertStore alerts_;
+};
+
+}  // namespace muster::control

@@ -1,0 +1,92 @@
+// A thin port to a SQL database: transactions, parameters, rows. One SQL text runs on every driver; what
+// differs between them is a method here.
+//
+// Placeholders are $1, $2 … in the order of first use. Times are stored as BIGINT microseconds since the
+// epoch. Types in a schema: BIGINT, TEXT, DOUBLE PRECISION, and BYTES, which the driver replaces.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+#include <string_view>
+#include <variant>
+#include <vector>
+
+#include <absl/functional/function_ref.h>
+#include <absl/time/time.h>
+
+#include "lib/base/status.h"
+
+namespace muster::sql {
+
+struct Bytes {
+  std::string_view view;
+};
+using Null = std::monostate;
+// Text and bytes are borrowed until the call returns.
+using Parameter = std::variant<Null, int64_t, double, std::string_view, Bytes>;
+
+inline int64_t ToMicros(absl::Time time) { return absl::ToUnixMicros(time); }
+inline absl::Time FromMicros(int64_t micros) { return absl::FromUnixMicros(micros); }
+
+// One row of an answer, owned. Reading a column as the wrong type is a bug of ours and ends the program.
+class Row {
+ public:
+  using Cell = std::variant<Null, int64_t, double, std::string>;
+  explicit Row(std::vector<Cell> cells) : cells_(std::move(cells)) {}
+  bool IsNull(size_t column) const { return std::holds_alternative<Null>(cells_.at(column)); }
+  int64_t Int(size_t column) const { return std::get<int64_t>(cells_.at(column)); }
+  double Real(size_t column) const;
+  // Text and bytes alike.
+  const std::string& Text(size_t column) const { return std::get<std::string>(cells_.at(column)); }
+  absl::Time Time(size_t column) const { return FromMicros(Int(column)); }
+  size_t size() const { return cells_.size(); }
+
+ private:
+  std::vector<Cell> cells_;
+};
+using Rows = std::vector<Row>;
+
+// Used within the function that Database gave it to, by that thread.
+class Transaction {
+ public:
+  virtual ~Transaction() = default;
+  virtual StatusOr<Rows> Query(std::string_view sql, std::span<const Parameter> parameters) = 0;
+  // Rows changed. AlreadyExists when a unique or primary key is in the way.
+  virtual StatusOr<int64_t> Execute(std::string_view sql, std::span<const Parameter> parameters) = 0;
+
+  StatusOr<Rows> Query(std::string_view sql, std::initializer_list<Parameter> parameters = {}) {
+    return Query(sql, std::span(parameters.begin(), parameters.size()));
+  }
+  StatusOr<int64_t> Execute(std::string_view sql, std::initializer_list<Parameter> parameters = {}) {
+    return Execute(sql, std::span(parameters.begin(), parameters.size()));
+  }
+};
+
+// Any thread may call. A function given to it must be safe to run again, and must not call the Database.
+class Database {
+ public:
+  virtual ~Database() = default;
+  using Body = absl::FunctionRef<Status(Transaction&)>;
+
+  // Commits when the body returns OK, else rolls back and returns its error. ResourceExhausted: the
+  // disk is full. Unavailable: try later. Unknown: it may have been committed. DataLoss: damaged.
+  virtual Status Write(Body body) = 0;
+  // A consistent snapshot. Writing fails.
+  virtual Status Read(Body body) = 0;
+
+  // What differs between the databases.
+  virtual StatusOr<absl::Time> Now() = 0;
+  // Changes when acknowledged commits may have been lost: a failover, a restored file.
+  virtual StatusOr<std::string> StoreEpoch() = 0;
+  // Applies those migrations that are not there yet, in order, under a lock. `migrations[i]` is version
+  // i + 1. FailedPrecondition when the database is newer than the program.
+  virtual Status Migrate(std::span<const std::string_view> migrations) = 0;
+};
+
+// A file, in WAL mode with synchronous=FULL. Refuses a damaged file with DataLoss and what to do.
+// path ":memory:" is a database of its own, for tests and simulation.
+StatusOr<std::unique_ptr<Database>> OpenSqlite(const std::string& path);
+
+}  // namespace muster::sql
