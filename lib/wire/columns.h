@@ -1,0 +1,51 @@
+// Records to the compressed columnar batch in which they travel and are stored, and back. Pure.
+//
+// A batch is trusted by nobody: Decode checks every length, bound and order, and never inflates to more
+// than its limit.
+#pragma once
+
+#include <cstddef>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "lib/base/status.h"
+#include "muster/v1/record.pb.h"
+
+namespace muster::wire {
+
+struct BatchLimits {
+  size_t entries = 4096;
+  size_t raw_bytes = 1 << 20;  // of the RecordBatch before compression
+};
+
+// Bounds of one entry; Clip cuts a detail down to them, Decode refuses what is over.
+inline constexpr size_t kMostSummaryBytes = 512;
+inline constexpr size_t kMostTranscriptBytes = 4096;
+inline constexpr size_t kMostMetrics = 64;
+inline constexpr size_t kMostPhases = 16;
+inline constexpr size_t kMostNameBytes = 128;
+void Clip(v1::ResultDetail& detail);
+
+// The sequences of consecutive entries, first to last: a gap entry covers [first, last].
+struct Span {
+  uint64_t first = 0;
+  uint64_t last = 0;
+};
+
+struct EncodedBatch {
+  Span span;
+  std::string payload;  // one zstd frame
+};
+
+// InvalidArgument if the entries are empty or not consecutive.
+StatusOr<EncodedBatch> EncodeBatch(const std::vector<v1::Record>& records);
+
+struct DecodedBatch {
+  Span span;
+  std::vector<v1::Record> records;  // in order
+};
+// InvalidArgument says what is wrong with the batch; ResourceExhausted that it is over a limit.
+StatusOr<DecodedBatch> DecodeBatch(std::string_view payload, const BatchLimits& limits = {});
+
+}  // namespace muster::wire
