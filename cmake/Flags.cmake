@@ -2,7 +2,9 @@
 set(CMAKE_CXX_STANDARD 20)
 set(CMAKE_CXX_STANDARD_REQUIRED ON)
 set(CMAKE_CXX_EXTENSIONS OFF)
-set(CMAKE_POSITION_INDEPENDENT_CODE ON)
+# Static libraries and programs alike, so that both can share precompiled headers.
+set(CMAKE_POSITION_INDEPENDENT_CODE OFF)
+add_compile_options(-fPIE)
 
 option(MUSTER_WERROR "Treat warnings as errors" ON)
 option(MUSTER_PCH "Precompile the headers of gRPC and protobuf" ON)
