@@ -1,0 +1,53 @@
+// Which agents are absent and which checks are late: who has stopped talking, and since when. Pure.
+//
+// Silence becomes a NO_DATA transition as of the last observation, and nothing more: whether somebody is
+// told is alert.h's decision.
+#pragma once
+
+#include <optional>
+#include <string_view>
+
+#include <absl/time/time.h>
+
+#include "control-plane/store/history_store.h"
+#include "control-plane/store/session_store.h"
+#include "muster/v1/check.pb.h"
+
+namespace muster::control {
+
+struct AbsencePolicy {
+  // Without a session for this long, an agent's states become NO_DATA.
+  absl::Duration states_after = absl::Seconds(10);
+  // Without a session for this long, the agent is absent and somebody is told.
+  absl::Duration alert_after = absl::Seconds(30);
+  // What agents get on top to come back after the control plane itself was away.
+  absl::Duration settle = absl::Seconds(15);
+  // The longest that an agent may gather results before it sends them, and some for the way.
+  absl::Duration flush_grace = absl::Seconds(10);
+};
+
+// Since when the agent has no session, as far as we could have known: silence while nobody served does not
+// count. InfiniteFuture for agents that are connected, revoked, or never had a session.
+absl::Time SilentSince(const AgentRow& agent, absl::Time serving_since, const AbsencePolicy& policy);
+bool IsAbsent(const AgentRow& agent, absl::Time serving_since, const AbsencePolicy& policy, absl::Time now);
+
+struct NoData {
+  CheckStateRow state;
+  TransitionRow transition;
+};
+
+// Nothing if the state is NO_DATA already or the agent's silence is shorter than states_after.
+std::optional<NoData> NoDataOfSilent(const CheckStateRow& state, const AgentRow& agent,
+                                     absl::Time serving_since, const AbsencePolicy& policy,
+                                     absl::Time now);
+// The check's data is late although its agent is connected: nothing was observed for three periods, a
+// timeout and the flush grace, nor has the agent come back since (`connected_since`, InfinitePast if
+// unknown). Nothing otherwise.
+std::optional<NoData> NoDataOfLate(const CheckStateRow& state, const v1::CheckSpec& spec,
+                                   const AgentRow& agent, absl::Time connected_since,
+                                   const AbsencePolicy& policy, absl::Time now);
+
+// Whether a NO_DATA transition came from NoDataOfLate. The reason's first word carries it.
+bool IsLate(const TransitionRow& transition);
+
+}  // namespace muster::control

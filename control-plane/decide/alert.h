@@ -1,0 +1,59 @@
+// What to tell whom (promise C6): open alerts, new transitions and absent agents in; alert rows, their
+// trail and outbox rows out. Pure: no clock, no I/O; the same facts give the same bytes.
+//
+//              soft, not OK                hard, not OK: "raised"
+//      ·  ───────────────────► PENDING ───────────────────────────► FIRING ⟲ other severity: "changed"
+//      │                          │ hard OK: a false alarm, untold     │ hard OK: "resolved", if told
+//      │                          ▼                                    ▼
+//      └─── hard, not OK ──► (FIRING)                              RESOLVED
+//
+// NO_DATA resolves nothing. It opens an alert only where data is late although the agent is connected; the
+// absence of an agent is one alert of its own, and while it is open the agent's untold alerts stay untold.
+// An alert that fires and was told to nobody (inhibited, or no receiver yet) is told when that ends.
+// What is not asked any more (deleted check, revoked agent, moved selector) resolves with that reason.
+#pragma once
+
+#include <map>
+#include <set>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "control-plane/store/alert_store.h"
+#include "control-plane/store/history_store.h"
+
+namespace muster::control {
+
+struct CheckNote {
+  std::string name;
+  std::string description;
+  std::string runbook;
+};
+
+struct AgentPresence {
+  bool connected = false;
+  bool revoked = false;
+  bool absent = false;          // IsAbsent of absence.h
+  absl::Time silent_since = absl::InfiniteFuture();  // meant only where absent
+};
+
+struct AlertFacts {
+  uint64_t cursor = 0;
+  std::vector<AlertRow> open;               // PENDING and FIRING
+  std::vector<TransitionRow> transitions;   // id > cursor, ascending
+  std::map<uint32_t, CheckNote> checks;     // those that exist
+  std::map<std::string, AgentPresence> agents;
+  // States that have left (agent, check): the check no longer runs there.
+  std::set<std::pair<std::string, uint32_t>> removed;
+  std::vector<std::string> receivers;
+};
+
+AlertDecision DecideAlerts(const AlertFacts& facts, absl::Time now);
+
+// Whether the decision changes anything but a cursor that stands still.
+bool IsEmpty(const AlertDecision& decision);
+
+// The API's form of a row.
+v1::Alert AlertMessage(const AlertRow& row);
+
+}  // namespace muster::control

@@ -1,0 +1,52 @@
+// Reads new transitions and who is absent, decides, and stores alerts with their notifications at once.
+// One thread calls Tick. No truth is kept here: a new loop over the same store goes on where this one was.
+#pragma once
+
+#include <functional>
+#include <map>
+#include <string>
+
+#include "control-plane/decide/absence.h"
+#include "control-plane/decide/alert.h"
+#include "control-plane/http/metrics.h"
+#include "control-plane/store/store.h"
+
+namespace muster::control {
+
+struct AlertLoopOptions {
+  absl::Time serving_since;  // when this control plane began to accept agents
+  AbsencePolicy absence;
+  uint32_t batch = 1000;     // transitions a round
+  // How old the view of who is connected may be.
+  absl::Duration agents_every = absl::Seconds(1);
+  std::function<void()> on_told = [] {};  // the outbox has new rows
+};
+
+class AlertLoop {
+ public:
+  AlertLoop(Store& store, Metrics& metrics, AlertLoopOptions options);
+  // Rounds until the transitions are used up. Aborted rounds (another writer was faster) begin again.
+  Status Tick(absl::Time now);
+
+ private:
+  // Whether there was a full batch: more may wait.
+  StatusOr<bool> Round(absl::Time now);
+  StatusOr<AlertFacts> ReadFacts(absl::Time now);
+  Status ReadSpecs();
+  Status ReadAgents(absl::Time now);
+  Status ReadRemoved(AlertFacts& facts);
+
+  Store& store_;
+  Metrics& metrics_;
+  const AlertLoopOptions options_;
+  // Caches, each refreshed from the store.
+  uint64_t spec_revision_ = 0;
+  bool specs_read_ = false;
+  std::map<uint32_t, CheckNote> checks_;
+  std::vector<std::string> receivers_;
+  absl::Time agents_read_ = absl::InfinitePast();
+  std::map<std::string, AgentPresence> agents_;
+  uint64_t removed_revision_ = 0;
+};
+
+}  // namespace muster::control

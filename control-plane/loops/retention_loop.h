@@ -1,0 +1,24 @@
+// Drops history and resolved alerts that are older than they are kept. One thread calls Tick.
+#pragma once
+
+#include "control-plane/store/store.h"
+
+namespace muster::control {
+
+struct RetentionOptions {
+  absl::Duration history = absl::Hours(14 * 24);
+  absl::Duration resolved_alerts = absl::Hours(365 * 24);
+  uint32_t batch = 500;  // rows a transaction, so that commits of results never wait long
+};
+
+class RetentionLoop {
+ public:
+  RetentionLoop(Store& store, RetentionOptions options) : store_(store), options_(options) {}
+  Status Tick(absl::Time now);
+
+ private:
+  Store& store_;
+  const RetentionOptions options_;
+};
+
+}  // namespace muster::control
