@@ -1,0 +1,133 @@
+#include "control-plane/ingest/committer.h"
+
+#include "lib/base/log.h"
+
+namespace muster::control {
+namespace {
+
+size_t SizeOf(const BatchCommit& batch) { return batch.payload.size() + 512; }
+
+}  // namespace
+
+Committer::Committer(HistoryStore& history, const Clock& clock, CommitterOptions options,
+                     absl::AnyInvocable<void()> on_transitions)
+    : history_(history),
+      clock_(clock),
+      options_(options),
+      on_transitions_(std::move(on_transitions)),
+      thread_("commit", [this] { Work(); }) {}
+
+Committer::~Committer() {
+  {
+    absl::MutexLock lock(&mutex_);
+    stopping_ = true;
+  }
+  thread_.Join();
+}
+
+Status Committer::Submit(BatchCommit batch, Done done) {
+  absl::MutexLock lock(&mutex_);
+  if (counts_.waiting_bytes + SizeOf(batch) > options_.most_waiting_bytes) {
+    ++counts_.refused;
+    return ResourceExhausted("{} bytes of batches wait for the store; send them again later",
+                             counts_.waiting_bytes);
+  }
+  counts_.waiting_bytes += SizeOf(batch);
+  queue_.push_back({std::move(batch), std::move(done)});
+  return OkStatus();
+}
+
+CommitterCounts Committer::counts() const {
+  absl::MutexLock lock(&mutex_);
+  CommitterCounts counts = counts_;
+  counts.waiting = queue_.size();
+  return counts;
+}
+
+Status Committer::health() const {
+  absl::MutexLock lock(&mutex_);
+  return health_;
+}
+
+void Committer::Work() {
+  while (true) {
+    std::vector<Waiting> group = TakeGroup();
+    if (group.empty()) return;
+    CommitGroup(std::move(group));
+  }
+}
+
+std::vector<Committer::Waiting> Committer::TakeGroup() {
+  const auto ready = [this]() ABSL_SHARED_LOCKS_REQUIRED(mutex_) {
+    return stopping_ || !queue_.empty();
+  };
+  absl::MutexLock lock(&mutex_, absl::Condition(&ready));
+  std::vector<Waiting> group;
+  if (stopping_) return group;
+  size_t results = 0;
+  while (!queue_.empty() && group.size() < options_.batches_a_commit &&
+         results < options_.results_a_commit) {
+    results += queue_.front().batch.results;
+    counts_.waiting_bytes -= SizeOf(queue_.front().batch);
+    group.push_back(std::move(queue_.front()));
+    queue_.pop_front();
+  }
+  return group;
+}
+
+void Committer::CommitGroup(std::vector<Waiting> group) {
+  std::vector<BatchCommit> batches;
+  for (Waiting& waiting : group) batches.push_back(std::move(waiting.batch));
+  while (true) {
+    const absl::Duration began = clock_.Uptime();
+    const StatusOr<std::vector<Status>> outcome = history_.Commit(batches, clock_.Now());
+    Report(outcome.status());
+    if (!outcome.ok()) {
+      if (PauseBeforeRetry()) continue;
+      for (Waiting& waiting : group) waiting.done(Unavailable("the control plane is stopping"));
+      return;
+    }
+    bool transitions = false;
+    {
+      absl::MutexLock lock(&mutex_);
+      ++counts_.commits;
+      counts_.last_commit = clock_.Uptime() - began;
+      for (size_t i = 0; i < batches.size(); ++i) {
+        if (!(*outcome)[i].ok()) {
+          ++counts_.aborted;
+          continue;
+        }
+        ++counts_.batches;
+        counts_.results += batches[i].results;
+        counts_.transitions += batches[i].transitions.size();
+        transitions |= !batches[i].transitions.empty();
+      }
+    }
+    if (transitions) on_transitions_();
+    for (size_t i = 0; i < group.size(); ++i) group[i].done((*outcome)[i]);
+    return;
+  }
+}
+
+void Committer::Report(const Status& status) {
+  Status before;
+  {
+    absl::MutexLock lock(&mutex_);
+    before = health_;
+    health_ = status;
+  }
+  if (status.code() == before.code()) return;
+  if (status.ok()) {
+    LogInfo("the store takes results again");
+  } else {
+    LogError("the store takes no results; they wait with the agents", {{"error", status}});
+  }
+}
+
+bool Committer::PauseBeforeRetry() {
+  absl::MutexLock lock(&mutex_);
+  mutex_.AwaitWithTimeout(absl::Condition(&stopping_), options_.retry);
+  return !stopping_;
+}
+
+}  // namespace muster::control

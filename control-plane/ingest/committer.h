@@ -1,0 +1,83 @@
+// Group commit: batches of many agents in one transaction, by one thread. What waits is bounded.
+//
+// While the store takes nothing (a full disk, a database that is away) the batches stay here and are
+// tried again; nothing is acknowledged meanwhile. Any thread may call.
+#pragma once
+
+#include <cstdint>
+#include <deque>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include <absl/base/thread_annotations.h>
+#include <absl/functional/any_invocable.h>
+#include <absl/synchronization/mutex.h>
+
+#include "control-plane/store/history_store.h"
+#include "lib/base/clock.h"
+#include "lib/exec/threads.h"
+
+namespace muster::control {
+
+struct CommitterOptions {
+  size_t most_waiting_bytes = 64 << 20;
+  size_t results_a_commit = 20'000;
+  size_t batches_a_commit = 512;
+  absl::Duration retry = absl::Seconds(1);
+};
+
+struct CommitterCounts {
+  uint64_t commits = 0;
+  uint64_t batches = 0;
+  uint64_t results = 0;
+  uint64_t transitions = 0;
+  uint64_t aborted = 0;  // batches that a newer session or cursor refused
+  uint64_t refused = 0;  // batches for which there was no room
+  size_t waiting = 0;
+  size_t waiting_bytes = 0;
+  absl::Duration last_commit;
+};
+
+class Committer {
+ public:
+  // Called once a batch, on the committer's thread, with OK after the commit. It must not block.
+  using Done = absl::AnyInvocable<void(Status)>;
+
+  // `on_transitions` is called after a commit that held transitions: a hint for the alert loop.
+  Committer(HistoryStore& history, const Clock& clock, CommitterOptions options,
+            absl::AnyInvocable<void()> on_transitions);
+  // Batches that still wait are given up: their agents keep them.
+  ~Committer();
+
+  // ResourceExhausted when too much waits; `done` is not called then.
+  Status Submit(BatchCommit batch, Done done);
+  CommitterCounts counts() const;
+  // OK, or why the last commit did not succeed.
+  Status health() const;
+
+ private:
+  struct Waiting {
+    BatchCommit batch;
+    Done done;
+  };
+  void Work();
+  std::vector<Waiting> TakeGroup();
+  void CommitGroup(std::vector<Waiting> group);
+  void Report(const Status& status);
+  // False when the committer is to stop.
+  bool PauseBeforeRetry();
+
+  HistoryStore& history_;
+  const Clock& clock_;
+  const CommitterOptions options_;
+  absl::AnyInvocable<void()> on_transitions_;
+  mutable absl::Mutex mutex_;
+  std::deque<Waiting> queue_ ABSL_GUARDED_BY(mutex_);
+  CommitterCounts counts_ ABSL_GUARDED_BY(mutex_);
+  Status health_ ABSL_GUARDED_BY(mutex_);
+  bool stopping_ ABSL_GUARDED_BY(mutex_) = false;
+  exec::Thread thread_;
+};
+
+}  // namespace muster::control

@@ -1,0 +1,45 @@
+#include "control-plane/ingest/plan.h"
+
+#include <google/protobuf/io/coded_stream.h>
+#include <google/protobuf/io/zero_copy_stream_impl_lite.h>
+
+#include "lib/base/hash.h"
+
+namespace muster::control {
+namespace {
+
+std::string Deterministic(const google::protobuf::Message& message) {
+  std::string bytes;
+  google::protobuf::io::StringOutputStream stream(&bytes);
+  google::protobuf::io::CodedOutputStream coded(&stream);
+  coded.SetSerializationDeterministic(true);
+  message.SerializeToCodedStream(&coded);
+  coded.Trim();
+  return bytes;
+}
+
+}  // namespace
+
+bool Selects(const v1::CheckSpec& spec, std::string_view agent, const Labels& labels) {
+  for (const auto& [key, value] : spec.agents()) {
+    if (key == "agent" && value == agent) continue;
+    const auto found = labels.find(key);
+    if (found == labels.end() || found->second != value) return false;
+  }
+  return true;
+}
+
+v1::Plan PlanFor(const CheckBook& book, std::string_view agent, const Labels& labels) {
+  v1::Plan plan;
+  for (const SpecRow& row : book.checks) {
+    if (!Selects(row.document.check(), agent, labels)) continue;
+    v1::PlannedCheck& check = *plan.add_checks();
+    check.set_id(row.check_id);
+    check.set_name(row.document.metadata().name());
+    *check.mutable_spec() = row.document.check();
+  }
+  plan.set_hash(Sha256(Deterministic(plan)));
+  return plan;
+}
+
+}  // namespace muster::control
