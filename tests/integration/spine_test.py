@@ -1,0 +1,215 @@
+"""The spine, as its user would use it: init, run, join, apply, look; and what must not happen."""
+import json
+import os
+import signal
+import time
+
+from harness import BIN, Agent, Case, CountingServer, eventually, main, run
+
+CHECK = '''
+apiVersion: muster/v1
+kind: Check
+metadata: {{name: {name}}}
+spec:
+  every: {every}
+  timeout: 100ms
+  probe: {{http: {{url: "http://127.0.0.1:{port}/"}}}}
+'''
+
+
+class Spine(Case):
+    def test_a_host_joins_reports_and_is_shown(self):
+        plane = self.plane()
+        server = CountingServer()
+        self.agent(plane, 'db-1', ['role=db'])
+        applied = plane.apply(CHECK.format(name='api', every='200ms', port=server.port))
+        self.assertIn('check/api created', applied.stdout)
+        self.assertIn('unchanged', plane.apply(CHECK.format(name='api', every='200ms', port=server.port)).stdout)
+        state = eventually('state OK', lambda: (s := plane.state('api', 'db-1')) and s['state'] == 'OK' and s)
+        for key in ('check', 'agent', 'state', 'hard', 'since', 'observedAt', 'summary'):
+            self.assertIn(key, state)
+        agent = plane.agent('db-1')
+        for key in ('name', 'labels', 'connected', 'lastSeenAt', 'version', 'logEpoch', 'committedSeq', 'gaps'):
+            self.assertIn(key, agent)
+        self.assertEqual(agent['labels'].get('role'), 'db')
+        eventually('committed', lambda: plane.agent('db-1')['committedSeq'] >= 5)
+        history = plane.stream('history', 'api', '--agent', 'db-1', '--since', '1h')
+        self.assertGreaterEqual(len(history), 3)
+        for key in ('seq', 'observedAt', 'state', 'latency', 'summary'):
+            self.assertIn(key, history[0])
+        seqs = [entry['seq'] for entry in history]
+        self.assertEqual(seqs, sorted(set(seqs)))
+
+    def test_a_failure_fires_and_its_mending_resolves(self):
+        plane = self.plane()
+        server = CountingServer()
+        self.agent(plane)
+        plane.apply(CHECK.format(name='api', every='200ms', port=server.port))
+        eventually('OK', lambda: (s := plane.state('api', 'host-1')) and s['state'] == 'OK')
+        server.status = 503
+        state = eventually('CRITICAL', lambda: (s := plane.state('api', 'host-1')) and s['state'] == 'CRITICAL' and s)
+        self.assertIn('503', state['summary'])
+        alert = eventually('alert', lambda: plane.alerts(state='FIRING', check='api'))[0]
+        for key in ('id', 'name', 'severity', 'state', 'check', 'agent', 'startedAt', 'resolvedAt'):
+            self.assertIn(key, alert)
+        self.assertIsNone(alert['resolvedAt'])
+        server.status = 200
+        resolved = eventually('resolve', lambda: plane.alerts(state='RESOLVED', check='api'))[0]
+        self.assertEqual(resolved['id'], alert['id'])
+
+    def test_an_agent_that_is_off_is_no_data_and_an_alert_of_its_own(self):
+        plane = self.plane()
+        server = CountingServer()
+        agent = self.agent(plane)
+        plane.apply(CHECK.format(name='api', every='200ms', port=server.port))
+        eventually('OK', lambda: (s := plane.state('api', 'host-1')) and s['state'] == 'OK')
+        agent.process.kill()
+        eventually('disconnected', lambda: not plane.agent('host-1')['connected'], within=20)
+        eventually('NO_DATA', lambda: plane.state('api', 'host-1')['state'] == 'NO_DATA', within=60)
+        eventually('absence', lambda: [a for a in plane.alerts(state='FIRING') if a['check'] == ''], within=60)
+        self.assertEqual(plane.alerts(state='FIRING', check='api'), [])
+        agent.start()
+        eventually('back', lambda: plane.state('api', 'host-1')['state'] == 'OK')
+        eventually('resolved', lambda: not plane.alerts(state='FIRING'))
+
+    def test_late_results_keep_their_time(self):
+        plane = self.plane()
+        server = CountingServer()
+        self.agent(plane)
+        plane.apply(CHECK.format(name='api', every='200ms', port=server.port))
+        eventually('OK', lambda: (s := plane.state('api', 'host-1')) and s['state'] == 'OK')
+        plane.process.kill()
+        away_from = time.time()
+        before = server.count()
+        time.sleep(4)
+        away_until = time.time()
+        self.assertGreater(server.count() - before, 10, 'the agent goes on checking while the plane is away')
+        plane.start()
+        agent = eventually('drained', lambda: (a := plane.agent('host-1')) and a['connected'] and a)
+        target = server.count()
+        eventually('all stored', lambda: len(plane.stream('history', 'api', '--agent', 'host-1')) >= target)
+        history = plane.stream('history', 'api', '--agent', 'host-1')
+        during = [e for e in history if away_from < stamp(e['observedAt']) < away_until]
+        self.assertGreater(len(during), 10)
+        self.assertEqual(agent['gaps'], [])
+
+    def test_sigterm_ends_both_cleanly(self):
+        plane = self.plane()
+        agent = self.agent(plane)
+        self.assertEqual(agent.process.stop(5), 0, agent.process.log()[-2000:])
+        self.assertEqual(plane.process.stop(10), 0, plane.process.log()[-2000:])
+
+    def test_revocation_cuts_the_live_connection(self):
+        plane = self.plane()
+        agent = self.agent(plane)
+        plane.ctl('agent', 'revoke', 'host-1', '--yes')
+        eventually('cut', lambda: not plane.agent('host-1')['connected'], within=5)
+        time.sleep(3)
+        self.assertFalse(plane.agent('host-1')['connected'], 'a revoked agent stays out')
+        self.assertTrue(agent.process.running(), 'and keeps its log')
+
+
+class BadInput(Case):
+    def test_init_refuses_to_overwrite(self):
+        plane = self.plane()
+        again = run(f'{BIN}/muster-control', 'init', '--data', plane.data)
+        self.assertEqual(again.returncode, 5, again.stderr)
+
+    def test_a_wrong_spec_names_the_place_and_changes_nothing(self):
+        plane = self.plane()
+        good = CHECK.format(name='good', every='10s', port=1)
+        bad = CHECK.format(name='bad', every='10s', port=1).replace('http:', 'htpp:')
+        path = os.path.join(self.folder, 'specs.yaml')
+        with open(path, 'w', encoding='utf-8') as file:
+            file.write(good + '---' + bad)
+        refused = plane.ctl('apply', '-f', path, check=False)
+        self.assertNotEqual(refused.returncode, 0)
+        self.assertRegex(refused.stderr, r'specs\.yaml:\d+:\d+: .*htpp')
+        self.assertEqual(plane.items('get', 'checks'), [])
+
+    def test_exit_codes(self):
+        plane = self.plane()
+        self.assertEqual(plane.ctl('get', 'nonsense', check=False).returncode, 2)
+        self.assertEqual(plane.ctl('describe', 'check', 'none', check=False).returncode, 3)
+        self.assertEqual(plane.ctl('delete', 'check', 'none', '--yes', check=False).returncode, 3)
+        self.assertEqual(plane.ctl('--server', '127.0.0.1:1', 'get', 'agents', check=False).returncode, 6)
+        self.assertEqual(run(f'{BIN}/musterctl', '--context', '/none', 'get', 'agents').returncode, 2)
+        path = os.path.join(self.folder, 'check.yaml')
+        with open(path, 'w', encoding='utf-8') as file:
+            file.write(CHECK.format(name='api', every='10s', port=1))
+        self.assertEqual(plane.ctl('diff', '-f', path, check=False).returncode, 1)
+        plane.ctl('apply', '-f', path)
+        self.assertEqual(plane.ctl('diff', '-f', path, check=False).returncode, 0)
+        plane.ctl('delete', 'check', 'api', '--yes')
+        self.assertEqual(plane.items('get', 'checks'), [])
+
+    def test_a_join_string_is_good_once(self):
+        plane = self.plane()
+        token = plane.ctl('token', 'create', '--agent', 'a-1').stdout
+        self.assertEqual(len(token.split()), 1, 'the join string and nothing else')
+        first = run(f'{BIN}/muster-agent', 'join', '--data', self.folder + '/one', '--server',
+                    f'127.0.0.1:{plane.enroll_port}', '--token-file', '-', stdin=token)
+        self.assertEqual(first.returncode, 0, first.stderr)
+        second = run(f'{BIN}/muster-agent', 'join', '--data', self.folder + '/two', '--server',
+                     f'127.0.0.1:{plane.enroll_port}', '--token-file', '-', stdin=token)
+        self.assertEqual(second.returncode, 4, second.stderr)
+        other = self.plane('other')
+        token = plane.ctl('token', 'create', '--agent', 'a-2').stdout
+        elsewhere = run(f'{BIN}/muster-agent', 'join', '--data', self.folder + '/three', '--server',
+                        f'127.0.0.1:{other.enroll_port}', '--token-file', '-', stdin=token)
+        self.assertNotEqual(elsewhere.returncode, 0, 'the pin does not match')
+        good = run(f'{BIN}/muster-agent', 'join', '--data', self.folder + '/four', '--server',
+                   f'127.0.0.1:{plane.enroll_port}', '--token-file', '-', stdin=token)
+        self.assertEqual(good.returncode, 0, 'the token was not sent to the wrong plane: ' + good.stderr)
+
+    def test_a_damaged_database_is_refused_with_what_to_do(self):
+        plane = self.plane()
+        plane.process.stop()
+        path = os.path.join(plane.data, 'muster.db')
+        with open(path, 'r+b') as file:
+            file.seek(0)
+            file.write(b'\0' * 8192)
+        plane.start(wait=False)
+        eventually('refusal', lambda: not plane.process.running(), within=10)
+        self.assertNotEqual(plane.process.process.returncode, 0)
+        self.assertIn('muster.db', plane.process.log())
+        self.assertRegex(plane.process.log(), 'restore|backup')
+
+
+class Rendering(Case):
+    def test_metrics_are_what_promtool_accepts(self):
+        plane = self.plane()
+        checked = run('promtool', 'check', 'metrics', stdin=plane.metrics())
+        self.assertEqual(checked.returncode, 0, checked.stdout + checked.stderr)
+        self.assertIn('muster_results_stored_total', plane.metrics())
+
+    def test_watch_gives_json_lines_off_a_terminal(self):
+        plane = self.plane()
+        server = CountingServer()
+        self.agent(plane)
+        plane.apply(CHECK.format(name='api', every='200ms', port=server.port))
+        eventually('OK', lambda: (s := plane.state('api', 'host-1')) and s['state'] == 'OK')
+        out = os.path.join(self.folder, 'watch')
+        from harness import Process
+        watch = self.own(Process([f'{BIN}/musterctl', '--context', plane.context, 'watch'], out))
+        eventually('first state', lambda: '"api"' in open(out, encoding='utf-8').read())
+        server.status = 500
+        eventually('change', lambda: 'CRITICAL' in open(out, encoding='utf-8').read())
+        for line in open(out, encoding='utf-8').read().splitlines():
+            json.loads(line)
+        watch.process.send_signal(signal.SIGINT)
+        self.assertEqual(watch.process.wait(10), 130)
+
+    def test_version_and_doctor(self):
+        plane = self.plane()
+        self.assertRegex(plane.ctl('version').stdout, r'\d+\.\d+\.\d+')
+        self.assertIn(plane.ctl('doctor', check=False).returncode, (0, 1))
+
+
+def stamp(text):
+    import datetime
+    return datetime.datetime.fromisoformat(text.replace('Z', '+00:00')).timestamp()
+
+
+if __name__ == '__main__':
+    main()
