@@ -1,0 +1,83 @@
+#include "control-plane/decide/absence.h"
+
+#include <algorithm>
+
+#include "lib/base/text.h"
+#include "lib/decide/check_state.h"
+#include "lib/wire/time.h"
+
+namespace muster::control {
+namespace {
+
+constexpr std::string_view kLate = "late: ";
+
+NoData ToNoData(const CheckStateRow& before, std::string reason, absl::Time now) {
+  const decide::CheckBelief belief{.shown = before.status,
+                                   .hard = before.hard,
+                                   .seen = before.seen,
+                                   .needed = before.needed,
+                                   .confirmed = before.hard_status,
+                                   .since = before.since};
+  const absl::Time since = std::max(before.observed_at, before.since);
+  const auto change = decide::BelieveNoData(belief, since, std::move(reason));
+  NoData out{.state = before};
+  out.state.status = change.belief.shown;
+  out.state.hard = change.belief.hard;
+  out.state.seen = change.belief.seen;
+  out.state.needed = change.belief.needed;
+  out.state.hard_status = change.belief.confirmed;
+  out.state.since = change.belief.since;
+  out.transition = {.agent = before.agent,
+                    .check_id = before.check_id,
+                    .from = before.status,
+                    .to = v1::CHECK_STATUS_NO_DATA,
+                    .hard = true,
+                    .at = since,
+                    .recorded_at = now,
+                    .summary = before.summary,
+                    .reason = change.reason};
+  return out;
+}
+
+}  // namespace
+
+absl::Time SilentSince(const AgentRow& agent, absl::Time serving_since, const AbsencePolicy& policy) {
+  const bool never_here = agent.last_seen_at == absl::InfinitePast();
+  if (agent.connected || agent.revoked || never_here) return absl::InfiniteFuture();
+  return std::max(agent.disconnected_at, serving_since + policy.settle);
+}
+
+bool IsAbsent(const AgentRow& agent, absl::Time serving_since, const AbsencePolicy& policy,
+              absl::Time now) {
+  return now >= SilentSince(agent, serving_since, policy) + policy.alert_after;
+}
+
+std::optional<NoData> NoDataOfSilent(const CheckStateRow& state, const AgentRow& agent,
+                                     absl::Time serving_since, const AbsencePolicy& policy,
+                                     absl::Time now) {
+  if (state.status == v1::CHECK_STATUS_NO_DATA) return std::nullopt;
+  if (now < SilentSince(agent, serving_since, policy) + policy.states_after) return std::nullopt;
+  return ToNoData(state,
+                  fmt::format("silent: agent {} has had no session since {}", agent.name,
+                              TimeText(agent.disconnected_at)),
+                  now);
+}
+
+std::optional<NoData> NoDataOfLate(const CheckStateRow& state, const v1::CheckSpec& spec,
+                                   const AgentRow& agent, absl::Time connected_since,
+                                   const AbsencePolicy& policy, absl::Time now) {
+  if (state.status == v1::CHECK_STATUS_NO_DATA || !agent.connected) return std::nullopt;
+  const absl::Duration patience =
+      3 * wire::FromProto(spec.every()) + wire::FromProto(spec.timeout()) + policy.flush_grace;
+  if (now <= std::max(state.observed_at, connected_since) + patience) return std::nullopt;
+  return ToNoData(state,
+                  fmt::format("{}no result since {} although agent {} is connected", kLate,
+                              TimeText(state.observed_at), agent.name),
+                  now);
+}
+
+bool IsLate(const TransitionRow& transition) {
+  return transition.to == v1::CHECK_STATUS_NO_DATA && transition.reason.starts_with(kLate);
+}
+
+}  // namespace muster::control

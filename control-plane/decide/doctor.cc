@@ -1,0 +1,165 @@
+#include "control-plane/decide/doctor.h"
+
+#include <fmt/format.h>
+
+#include "lib/base/text.h"
+
+namespace muster::control {
+namespace {
+
+using v1::Finding;
+
+constexpr absl::Duration kDay = absl::Hours(24);
+
+class Report {
+ public:
+  void Add(Finding::Level level, std::string subject, std::string message, std::string remedy = "") {
+    Finding finding;
+    finding.set_level(level);
+    finding.set_subject(std::move(subject));
+    finding.set_message(std::move(message));
+    finding.set_remedy(std::move(remedy));
+    findings_.push_back(std::move(finding));
+  }
+  void Ok(std::string subject, std::string message) {
+    Add(Finding::LEVEL_OK, std::move(subject), std::move(message));
+  }
+  void Warn(std::string subject, std::string message, std::string remedy) {
+    Add(Finding::LEVEL_WARNING, std::move(subject), std::move(message), std::move(remedy));
+  }
+  void Fail(std::string subject, std::string message, std::string remedy) {
+    Add(Finding::LEVEL_FAILED, std::move(subject), std::move(message), std::move(remedy));
+  }
+  size_t size() const { return findings_.size(); }
+  std::vector<Finding> Take() { return std::move(findings_); }
+
+ private:
+  std::vector<Finding> findings_;
+};
+
+void Authority(const DoctorFacts& facts, absl::Time now, Report& report) {
+  constexpr char kSubject[] = "certificate authority";
+  constexpr char kRemedy[] = "set up a new control plane with 'muster-control init' and join the agents to it";
+  const absl::Duration left = facts.authority_expires_at - now;
+  if (left <= absl::ZeroDuration()) {
+    report.Fail(kSubject, fmt::format("expired at {}", TimeText(facts.authority_expires_at)), kRemedy);
+  } else if (left < 90 * kDay) {
+    report.Warn(kSubject, fmt::format("expires in {}", ShortDuration(left)), kRemedy);
+  } else {
+    report.Ok(kSubject, left == absl::InfiniteDuration()
+                            ? "valid"
+                            : fmt::format("valid until {}", TimeText(facts.authority_expires_at)));
+  }
+}
+
+void Presence(const AgentRow& agent, const std::string& subject, absl::Time now, Report& report) {
+  if (agent.connected) return;
+  if (agent.last_seen_at == absl::InfinitePast()) {
+    report.Warn(subject, "joined but has never connected",
+                "start 'muster-agent run' on the host and look at its log");
+    return;
+  }
+  report.Fail(subject, fmt::format("absent for {}", ShortDuration(now - agent.disconnected_at)),
+              "look at 'systemctl status muster-agent' on the host, and at the way from there to port 7443");
+}
+
+void Certificate(const AgentRow& agent, const std::string& subject, absl::Time now, Report& report) {
+  const absl::Duration left = agent.certificate_expires_at - now;
+  if (left <= absl::ZeroDuration()) {
+    report.Fail(subject, fmt::format("its certificate expired at {}",
+                                     TimeText(agent.certificate_expires_at)),
+                fmt::format("join it again: 'musterctl token create --agent {}', then 'muster-agent join'",
+                            agent.name));
+  } else if (left < absl::Hours(12)) {
+    report.Warn(subject, fmt::format("its certificate expires in {}", ShortDuration(left)),
+                "agents renew while they are connected: look at the agent's log for why it could not");
+  }
+}
+
+void Skew(const AgentRow& agent, const std::string& subject, Report& report) {
+  const absl::Duration skew = absl::AbsDuration(agent.clock_skew);
+  if (skew < absl::Seconds(2)) return;
+  report.Warn(subject, fmt::format("its clock is {} off", ShortDuration(skew)),
+              "synchronise the host's clock: 'timedatectl set-ntp true'");
+}
+
+void Agents(const DoctorFacts& facts, absl::Time now, Report& report) {
+  size_t well = 0;
+  size_t all = 0;
+  for (const AgentRow& agent : facts.agents) {
+    if (agent.revoked) continue;
+    ++all;
+    const size_t before = report.size();
+    const std::string subject = fmt::format("agent {}", agent.name);
+    Presence(agent, subject, now, report);
+    Certificate(agent, subject, now, report);
+    Skew(agent, subject, report);
+    if (report.size() == before) ++well;
+  }
+  if (all == 0) {
+    report.Warn("agents", "there are none",
+                "'musterctl token create --agent NAME', then 'muster-agent join' on the host");
+  } else {
+    report.Ok("agents", fmt::format("{} of {} are connected and well", well, all));
+  }
+}
+
+void Outbox(const DoctorFacts& facts, absl::Time now, Report& report) {
+  const AlertStore::OutboxCounts& outbox = facts.outbox;
+  constexpr char kRemedy[] = "'musterctl alert explain ID' shows each delivery and its last error";
+  if (outbox.failed > 0) {
+    report.Fail("outbox", fmt::format("{} notifications were given up", outbox.failed), kRemedy);
+  }
+  const bool stuck = outbox.waiting > 0 && now - outbox.oldest_waiting > absl::Minutes(1);
+  if (stuck) {
+    report.Warn("outbox",
+                fmt::format("{} notifications wait, the oldest for {}", outbox.waiting,
+                            ShortDuration(now - outbox.oldest_waiting)),
+                kRemedy);
+  }
+  if (outbox.failed == 0 && !stuck) report.Ok("outbox", "every notification was accepted");
+}
+
+void Receivers(const DoctorFacts& facts, Report& report) {
+  if (facts.receivers > 0) {
+    report.Ok("receivers", fmt::format("{} are told of alerts", facts.receivers));
+  } else {
+    report.Warn("receivers", "there are none, so nobody is told of any alert",
+                "apply a document of kind Receiver: 'musterctl apply -f receiver.yaml'");
+  }
+}
+
+void Disk(const DoctorFacts& facts, Report& report) {
+  if (!facts.disk_free_bytes.has_value() || facts.disk_size_bytes.value_or(0) == 0) return;
+  const uint64_t free = *facts.disk_free_bytes;
+  const double share = static_cast<double>(free) / static_cast<double>(*facts.disk_size_bytes);
+  const std::string message = fmt::format("{} MiB are free ({:.0f} %)", free >> 20U, share * 100);
+  constexpr char kRemedy[] = "free or add space where the store lies; results are refused when it is full";
+  constexpr uint64_t kLow = uint64_t{256} << 20U;
+  constexpr uint64_t kSome = uint64_t{2} << 30U;
+  if (free < kLow) {
+    report.Fail("disk", message, kRemedy);
+  } else if (free < kSome && share < 0.1) {
+    report.Warn("disk", message, kRemedy);
+  } else {
+    report.Ok("disk", message);
+  }
+}
+
+}  // namespace
+
+std::vector<v1::Finding> Diagnose(const DoctorFacts& facts, absl::Time now) {
+  Report report;
+  Authority(facts, now, report);
+  Agents(facts, now, report);
+  Outbox(facts, now, report);
+  Receivers(facts, report);
+  if (facts.checks == 0) {
+    report.Warn("checks", "there are none, so nothing is looked at",
+                "apply a document of kind Check: 'musterctl apply -f check.yaml'");
+  }
+  Disk(facts, report);
+  return report.Take();
+}
+
+}  // namespace muster::control

@@ -1,0 +1,91 @@
+#include <gtest/gtest.h>
+
+#include "control-plane/http/metrics.h"
+#include "control-plane/http/server.h"
+#include "lib/testing/servers.h"
+
+namespace muster::control {
+namespace {
+
+using testing::RunProgram;
+
+class Http : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    auto started = HttpServer::Start({.listen = "127.0.0.1:0"}, metrics_, [this] { return ready_; });
+    ASSERT_TRUE(started.ok()) << started.status();
+    server_ = std::move(*started);
+  }
+
+  // "BODY CODE"
+  std::string Ask(const std::string& path, std::vector<std::string> more = {}) {
+    std::vector<std::string> argv{"curl", "-s", "--max-time", "10", "-w", " %{http_code}"};
+    argv.insert(argv.end(), more.begin(), more.end());
+    argv.push_back(fmt::format("http://127.0.0.1:{}{}", server_->port(), path));
+    return RunProgram(argv).out;
+  }
+
+  Metrics metrics_{"1.2.3"};
+  Status ready_ = OkStatus();
+  std::unique_ptr<HttpServer> server_;
+};
+
+TEST_F(Http, SaysThatItIsHealthyAndReady) {
+  EXPECT_EQ(Ask("/-/healthy"), "ok\n 200");
+  EXPECT_EQ(Ask("/-/ready"), "ok\n 200");
+}
+
+TEST_F(Http, IsNotReadyWithoutItsStoreAndSaysWhy) {
+  ready_ = Unavailable("the store does not answer");
+  EXPECT_EQ(Ask("/-/ready"), "the store does not answer\n 503");
+  EXPECT_EQ(Ask("/-/healthy"), "ok\n 200");
+}
+
+TEST_F(Http, RefusesWhatItDoesNotKnow) {
+  EXPECT_TRUE(Ask("/").ends_with(" 404"));
+  EXPECT_TRUE(Ask("/etc/passwd").ends_with(" 404"));
+  EXPECT_TRUE(Ask("/metrics/more").ends_with(" 404"));
+  EXPECT_TRUE(Ask("/metrics", {"-X", "POST", "-d", "x"}).ends_with(" 405"));
+  EXPECT_TRUE(Ask("/-/ready", {"-X", "DELETE"}).ends_with(" 405"));
+}
+
+TEST_F(Http, RefusesLongHeaders) {
+  const std::string answer = Ask("/metrics", {"-H", "X-Long: " + std::string(10'000, 'x')});
+  EXPECT_FALSE(answer.ends_with(" 200")) << answer;
+}
+
+TEST_F(Http, ServesMetricsThatPromtoolAccepts) {
+  const auto text = RunProgram({"curl", "-s", fmt::format("http://127.0.0.1:{}/metrics", server_->port())});
+  ASSERT_EQ(text.exit_code, 0);
+  const auto checked = RunProgram({"promtool", "check", "metrics"}, text.out);
+  EXPECT_EQ(checked.exit_code, 0) << checked.out << checked.err;
+}
+
+TEST_F(Http, SaysWhenThePortIsTaken) {
+  auto second = HttpServer::Start({.listen = fmt::format("127.0.0.1:{}", server_->port())}, metrics_,
+                                  [] { return OkStatus(); });
+  EXPECT_EQ(second.status().code(), absl::StatusCode::kUnavailable);
+}
+
+TEST(Metrics, AreAllThereFromTheStart) {
+  const std::string text = Metrics("1.2.3").Text();
+  for (const char* line : {
+           "muster_agents_connected 0", "muster_results_stored_total 0", "muster_batches_stored_total 0",
+           "muster_batches_refused_total{reason=\"fenced\"} 0", "muster_commit_duration_seconds_count 0",
+           "muster_ingest_queue_batches 0", "muster_alerts_firing 0", "muster_outbox_waiting 0",
+           "muster_notifications_total{outcome=\"delivered\",receiver_kind=\"slack\"} 0",
+           "muster_sessions_opened_total 0", "muster_connections_refused_total{reason=\"limit\"} 0",
+           "muster_certificate_authority_not_after_timestamp_seconds 0",
+           "muster_build_info{version=\"1.2.3\"} 1"}) {
+    EXPECT_NE(text.find(line), std::string::npos) << line << "\n" << text;
+  }
+}
+
+TEST(Metrics, CountUnlistedReasonsAsOther) {
+  Metrics metrics("1");
+  metrics.batches_refused.With("a reason nobody foresaw").Increment();
+  EXPECT_NE(metrics.Text().find("muster_batches_refused_total{reason=\"other\"} 1"), std::string::npos);
+}
+
+}  // namespace
+}  // namespace muster::control

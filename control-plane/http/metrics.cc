@@ -1,0 +1,93 @@
+#include "control-plane/http/metrics.h"
+
+#include <prometheus/text_serializer.h>
+
+#include "lib/base/status.h"
+
+namespace muster::control {
+namespace {
+
+prometheus::Counter& MakeCounter(prometheus::Registry& registry, const char* name, const char* help) {
+  return prometheus::BuildCounter().Name(name).Help(help).Register(registry).Add({});
+}
+
+prometheus::Gauge& MakeGauge(prometheus::Registry& registry, const char* name, const char* help) {
+  return prometheus::BuildGauge().Name(name).Help(help).Register(registry).Add({});
+}
+
+prometheus::Family<prometheus::Counter>& MakeFamily(prometheus::Registry& registry, const char* name,
+                                                    const char* help) {
+  return prometheus::BuildCounter().Name(name).Help(help).Register(registry);
+}
+
+prometheus::Histogram& MakeHistogram(prometheus::Registry& registry, const char* name, const char* help) {
+  const prometheus::Histogram::BucketBoundaries seconds{0.001, 0.0025, 0.005, 0.01, 0.025, 0.05,
+                                                        0.1,   0.25,   0.5,   1,    2.5,   5};
+  return prometheus::BuildHistogram().Name(name).Help(help).Register(registry).Add({}, seconds);
+}
+
+}  // namespace
+
+CounterFamily::CounterFamily(prometheus::Family<prometheus::Counter>& family, const std::string& label,
+                             std::initializer_list<std::string_view> values) {
+  for (const std::string_view value : values) {
+    counters_.emplace(value, &family.Add({{label, std::string(value)}}));
+  }
+  counters_.emplace("other", &family.Add({{label, "other"}}));
+}
+
+prometheus::Counter& CounterFamily::With(std::string_view value) {
+  const auto found = counters_.find(value);
+  return found == counters_.end() ? *counters_.find("other")->second : *found->second;
+}
+
+Metrics::Metrics(std::string_view version)
+    : registry_(std::make_shared<prometheus::Registry>()),
+      agents_connected(MakeGauge(*registry_, "muster_agents_connected", "Agents with a session.")),
+      results_stored(MakeCounter(*registry_, "muster_results_stored_total", "Results committed.")),
+      batches_stored(MakeCounter(*registry_, "muster_batches_stored_total", "Batches committed.")),
+      batches_refused(MakeFamily(*registry_, "muster_batches_refused_total", "Batches not committed."),
+                      "reason", {"invalid", "fenced", "duplicate", "too_large", "queue_full", "store"}),
+      commit_seconds(MakeHistogram(*registry_, "muster_commit_duration_seconds",
+                                   "Time of a commit of many batches.")),
+      ingest_queue_batches(
+          MakeGauge(*registry_, "muster_ingest_queue_batches", "Batches that wait for their commit.")),
+      alerts_firing(MakeGauge(*registry_, "muster_alerts_firing", "Alerts that fire.")),
+      outbox_waiting(MakeGauge(*registry_, "muster_outbox_waiting", "Notifications not accepted yet.")),
+      outbox_failed(MakeGauge(*registry_, "muster_outbox_failed", "Notifications that were given up.")),
+      sessions_opened(MakeCounter(*registry_, "muster_sessions_opened_total", "Sessions opened.")),
+      connections_refused(
+          MakeFamily(*registry_, "muster_connections_refused_total", "Connections not served."), "reason",
+          {"limit", "handshake", "denied", "rate", "identity"}),
+      transitions_no_data(MakeCounter(*registry_, "muster_no_data_transitions_total",
+                                      "Check states that became NO_DATA.")),
+      authority_not_after(MakeGauge(*registry_, "muster_certificate_authority_not_after_timestamp_seconds",
+                                    "When the certificate authority expires.")) {
+  auto& sent = MakeFamily(*registry_, "muster_notifications_total", "Attempts to tell a receiver.");
+  for (const char* kind : {"webhook", "slack", "email", "other"}) {
+    for (const char* outcome : {"delivered", "retry", "failed"}) {
+      notifications_[{kind, outcome}] = &sent.Add({{"receiver_kind", kind}, {"outcome", outcome}});
+    }
+  }
+  prometheus::BuildGauge()
+      .Name("muster_build_info")
+      .Help("Always 1; the version is a label.")
+      .Register(*registry_)
+      .Add({{"version", std::string(version)}})
+      .Set(1);
+}
+
+prometheus::Counter& Metrics::Notifications(std::string_view kind, std::string_view outcome) {
+  const auto found = notifications_.find({std::string(kind), std::string(outcome)});
+  return found == notifications_.end() ? *notifications_.at({"other", "failed"}) : *found->second;
+}
+
+void Metrics::AuthorityExpires(absl::Time at) {
+  authority_not_after.Set(absl::ToDoubleSeconds(at - absl::UnixEpoch()));
+}
+
+std::string Metrics::Text() const {
+  return prometheus::TextSerializer().Serialize(registry_->Collect());
+}
+
+}  // namespace muster::control
