@@ -45,6 +45,7 @@ class Notifier {
   void Tick();
   Status Round(absl::Time now);
   StatusOr<std::shared_ptr<const Receivers>> ReadReceivers();
+  std::map<std::string, absl::Time> BusyReceivers();
   void Hand(const std::string& receiver, std::vector<OutboxRow> rows);
   void TellAll(const std::string& receiver, const std::vector<OutboxRow>& rows);
   // False: the receiver is to be left alone for a while.
@@ -69,8 +70,9 @@ class Notifier {
   // Receivers that are being told (InfiniteFuture), or are left alone until then.
   std::map<std::string, absl::Time> busy_until_ ABSL_GUARDED_BY(mutex_);
 
-  std::unique_ptr<exec::Pool> pool_;
-  std::unique_ptr<exec::PeriodicLoop> loop_;
+  // Last: their threads use all the others.
+  exec::Pool pool_;
+  exec::PeriodicLoop loop_;
 };
 
 }  // namespace muster::control
