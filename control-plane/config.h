@@ -1,0 +1,49 @@
+// How a control plane is told what to do: flags first, then the file, then what init wrote, then defaults.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include <absl/time/time.h>
+
+#include "lib/base/log.h"
+#include "lib/base/status.h"
+
+namespace muster::control {
+
+// The file is YAML; unknown keys are errors. Every key has a flag of the same name, or is a duration:
+//
+//   store: sqlite:/var/lib/muster/muster.db
+//   listen: 0.0.0.0:7443
+//   enrollListen: 0.0.0.0:7444        # "off" switches enrolment off
+//   httpListen: 127.0.0.1:7480        # "off" switches it off
+//   advertise: [control.example.org]
+//   logLevel: info
+//   flush: 5s                         # agents gather steady results for so long
+//   keepHistory: 14d
+//   keepResolvedAlerts: 365d
+struct Config {
+  std::string data;
+  std::string store;  // empty: sqlite in `data`
+  std::string redis;
+  std::string listen = "0.0.0.0:7443";
+  std::string enroll_listen = "0.0.0.0:7444";
+  std::string http_listen = "127.0.0.1:7480";
+  std::vector<std::string> advertise;  // HOST or HOST:PORT
+  LogLevel log_level = LogLevel::kInfo;
+  absl::Duration flush = absl::Seconds(5);
+  absl::Duration keep_history = absl::Hours(14 * 24);
+  absl::Duration keep_resolved_alerts = absl::Hours(365 * 24);
+
+  std::string StoreUrl() const { return store.empty() ? "sqlite:" + data + "/muster.db" : store; }
+};
+
+// Reads the keys that the YAML sets into `config`. Errors name file, line, column and the remedy.
+Status ReadConfig(std::string_view yaml, std::string_view file, Config& config);
+
+// HOST or HOST:PORT, without scheme or path.
+Status CheckAdvertised(std::string_view address);
+// Each advertised host, with `port` where it names none; this host's name where there is none.
+std::vector<std::string> Advertised(const std::vector<std::string>& advertise, uint16_t port);
+
+}  // namespace muster::control

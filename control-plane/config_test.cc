@@ -1,0 +1,41 @@
+#include "control-plane/config.h"
+
+#include <gtest/gtest.h>
+
+namespace muster::control {
+namespace {
+
+std::string Refusal(std::string_view yaml) {
+  Config config;
+  const Status status = ReadConfig(yaml, "control.yaml", config);
+  return status.ok() ? "" : std::string(Message(status));
+}
+
+TEST(Config, ReadsWhatTheFileSetsAndKeepsTheRest) {
+  Config config;
+  config.data = "/var/lib/muster";
+  ASSERT_TRUE(ReadConfig("listen: 10.0.0.1:7443\nflush: 30s\nadvertise: [a, 'b:9']\n", "f", config).ok());
+  EXPECT_EQ(config.listen, "10.0.0.1:7443");
+  EXPECT_EQ(config.flush, absl::Seconds(30));
+  EXPECT_EQ(config.http_listen, "127.0.0.1:7480");
+  EXPECT_EQ(config.StoreUrl(), "sqlite:/var/lib/muster/muster.db");
+  EXPECT_EQ(Advertised(config.advertise, 7443), (std::vector<std::string>{"a:7443", "b:9"}));
+}
+
+TEST(Config, NamesPlaceAndRemedyOfAMistake) {
+  EXPECT_NE(Refusal("listen: a\nlissten: b\n").find("control.yaml:2:1: lissten: there is no such setting"),
+            std::string::npos);
+  EXPECT_NE(Refusal("flush: 5\n").find("control.yaml:1:8: flush"), std::string::npos);
+  EXPECT_NE(Refusal("flush: 5h\n").find("between 100ms and 1m"), std::string::npos);
+  EXPECT_NE(Refusal("advertise: ['https://x']").find("is not HOST"), std::string::npos);
+  EXPECT_NE(Refusal("a: [").find("control.yaml:"), std::string::npos);
+  EXPECT_NE(Refusal("just text").find("map"), std::string::npos);
+}
+
+TEST(Config, AdvertisesThisHostWhenToldNothing) {
+  ASSERT_EQ(Advertised({}, 7443).size(), 1u);
+  EXPECT_NE(Advertised({}, 7443)[0].find(":7443"), std::string::npos);
+}
+
+}  // namespace
+}  // namespace muster::control

@@ -1,0 +1,100 @@
+// What all agent streams of this replica share: the store, the committer, the plan book, and who is here.
+//
+// Streams come and go on gRPC's threads; the hub's work runs on its pool and its one-second loop. Any
+// thread may call. The hub must outlive the gRPC server.
+#pragma once
+
+#include <functional>
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include <absl/base/thread_annotations.h>
+#include <absl/synchronization/mutex.h>
+
+#include "control-plane/ingest/committer.h"
+#include "control-plane/ingest/plan.h"
+#include "control-plane/ingest/session.h"
+#include "control-plane/store/store.h"
+#include "lib/base/clock.h"
+#include "lib/exec/threads.h"
+
+namespace muster::control {
+
+// One agent's stream, as the hub sees it.
+class HubStream {
+ public:
+  virtual ~HubStream() = default;
+  // The plan book has changed: the stream sends another plan if its own differs.
+  virtual void BookChanged(std::shared_ptr<const CheckBook> book) = 0;
+  // The states in the store were changed by another hand.
+  virtual void StatesChanged() = 0;
+  // Asks the agent to go elsewhere.
+  virtual void Drain() = 0;
+  // Ends the stream with the status.
+  virtual void Cut(const Status& status) = 0;
+  // Called about once a second: an overdue write ends the stream.
+  virtual void Tick(absl::Duration uptime) = 0;
+};
+
+struct HubOptions {
+  std::string replica;
+  SessionSettings session;
+  CommitterOptions committer;
+  size_t threads = 4;
+  size_t most_queued = 20'000;
+  std::function<void()> on_transitions = [] {};
+};
+
+class AgentHub {
+ public:
+  AgentHub(Store& store, const Clock& clock, HubOptions options);
+  ~AgentHub();
+
+  // Everything a stream needs once it has read its Hello. Blocks on the store: call it on the pool.
+  struct Opened {
+    std::unique_ptr<ServerSession> session;
+    v1::ToAgent welcome;
+  };
+  StatusOr<Opened> Open(const v1::Hello& hello, const std::string& agent);
+  // The stream takes the place of an older one of the same agent, which is cut.
+  void Enter(const std::string& agent, std::shared_ptr<HubStream> stream);
+  // The stream has ended; its session, if one was opened, is closed in the store.
+  void Leave(const std::string& agent, const HubStream* stream, uint64_t epoch);
+
+  exec::Pool& pool() { return pool_; }
+  Committer& committer() { return committer_; }
+  Store& store() { return store_; }
+  const Clock& clock() const { return clock_; }
+  std::shared_ptr<const CheckBook> book() const;
+
+  // Hints; each is also found out by polling.
+  void SpecsChanged() { loop_.Wake(); }
+  void StatesChanged(const std::string& agent);
+  // Drains every stream. New ones are still taken: the listener stops before.
+  void DrainAll();
+
+  size_t connected() const;
+  uint64_t opened() const;
+
+ private:
+  void Tick();
+  void RefreshBook();
+  std::vector<std::shared_ptr<HubStream>> Streams() const;
+
+  Store& store_;
+  const Clock& clock_;
+  const HubOptions options_;
+  Committer committer_;
+  exec::Pool pool_;
+  mutable absl::Mutex mutex_;
+  std::map<std::string, std::shared_ptr<HubStream>> streams_ ABSL_GUARDED_BY(mutex_);
+  std::shared_ptr<const CheckBook> book_ ABSL_GUARDED_BY(mutex_);
+  uint64_t opened_ ABSL_GUARDED_BY(mutex_) = 0;
+  std::string store_epoch_ ABSL_GUARDED_BY(mutex_);
+  absl::Duration last_touch_;  // owned by the loop's thread
+  exec::PeriodicLoop loop_;    // last: its thread uses all the others
+};
+
+}  // namespace muster::control

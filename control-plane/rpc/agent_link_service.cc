@@ -1,0 +1,272 @@
+#include "control-plane/rpc/agent_link_service.h"
+
+#include <atomic>
+#include <optional>
+
+#include "lib/base/log.h"
+#include "lib/net/status.h"
+#include "lib/wire/time.h"
+
+namespace muster::control {
+namespace {
+
+constexpr char kMethod[] = "muster.v1.AgentLink.Session";
+// An agent that takes nothing for this long is gone, whatever TCP says.
+constexpr absl::Duration kWriteDeadline = absl::Seconds(30);
+
+// What waits to be sent: one message of each kind, the newest. So the outbox is bounded by its shape.
+struct Outbox {
+  std::optional<v1::ToAgent> welcome;
+  std::optional<v1::ToAgent> plan;
+  std::optional<v1::ToAgent> ack;
+  std::optional<v1::ToAgent> drain;
+
+  std::optional<v1::ToAgent> Next() {
+    for (auto* slot : {&welcome, &ack, &plan, &drain}) {
+      if (slot->has_value()) return std::exchange(*slot, std::nullopt);
+    }
+    return std::nullopt;
+  }
+};
+
+// Life of a stream: read Hello → open → (read batch → take → commit → ack)* → Finish → OnDone.
+//
+// The stream keeps itself alive from its construction to OnDone; the hub and the work on its way hold it
+// as well. Two locks, always taken in this order: work_mutex_ (the session), io_mutex_ (gRPC's side).
+class AgentStream final : public grpc::ServerBidiReactor<v1::FromAgent, v1::ToAgent>,
+                          public HubStream,
+                          public std::enable_shared_from_this<AgentStream> {
+ public:
+  static AgentStream* Start(AgentHub& hub, Gate& gate, grpc::CallbackServerContext* context) {
+    const auto stream = std::make_shared<AgentStream>(hub, context);
+    stream->Begin(gate);
+    return stream.get();
+  }
+
+  AgentStream(AgentHub& hub, grpc::CallbackServerContext* context)
+      : hub_(hub), context_(context) {}
+
+  // gRPC's reactions.
+  void OnReadDone(bool ok) override {
+    if (!ok) return CloseWith(OkStatus());
+    Post([this] { Handle(); });
+  }
+  void OnWriteDone(bool ok) override {
+    absl::MutexLock lock(&io_mutex_);
+    writing_ = false;
+    if (ok) WriteNext();
+  }
+  void OnCancel() override { CloseWith(Unavailable("the stream was cancelled")); }
+  void OnDone() override {
+    std::shared_ptr<AgentStream> self;
+    {
+      absl::MutexLock lock(&io_mutex_);
+      self = std::move(self_);
+      context_ = nullptr;
+    }
+    registration_.reset();
+    admission_.reset();
+    // The store is told on the pool; if that is full, here: a session must not stay open.
+    if (!hub_.pool().Submit([self] { self->Leave(); })) Leave();
+  }
+
+  // The hub's side.
+  void BookChanged(std::shared_ptr<const CheckBook> book) override {
+    Post([this, book = std::move(book)] {
+      absl::MutexLock lock(&work_mutex_);
+      if (session_ != nullptr) SetPlan(*book);
+    });
+  }
+  void StatesChanged() override {
+    absl::MutexLock lock(&io_mutex_);
+    reload_ = true;
+  }
+  void Drain() override {
+    v1::ToAgent message;
+    *message.mutable_drain()->mutable_after() = wire::ToProto(absl::ZeroDuration());
+    absl::MutexLock lock(&io_mutex_);
+    outbox_.drain = std::move(message);
+    WriteNext();
+  }
+  void Cut(const Status& status) override { CloseWith(status); }
+  void Tick(absl::Duration uptime) override {
+    bool overdue = false;
+    {
+      absl::MutexLock lock(&io_mutex_);
+      overdue = writing_ && uptime - write_began_ > kWriteDeadline;
+      if (overdue && context_ != nullptr) context_->TryCancel();
+    }
+    if (overdue) LogWarning("agent takes nothing any more", {{"agent", agent_}});
+  }
+
+ private:
+  void Begin(Gate& gate) {
+    {
+      absl::MutexLock lock(&io_mutex_);
+      self_ = shared_from_this();
+    }
+    StatusOr<Admission> admission = gate.Admit(*context_, kMethod);
+    if (!admission.ok()) return CloseWith(admission.status());
+    agent_ = admission->identity().name;
+    admission_.emplace(std::move(*admission));
+    registration_.emplace(gate.RegisterStream(
+        admission_->identity(), [stream = std::weak_ptr<AgentStream>(shared_from_this())] {
+          if (const auto self = stream.lock()) self->Cut(PermissionDenied("the certificate was revoked"));
+        }));
+    Read();
+  }
+
+  // Runs `work` on the pool while the stream lives.
+  void Post(absl::AnyInvocable<void()> work) {
+    const bool taken = hub_.pool().Submit(
+        [self = shared_from_this(), work = std::move(work)]() mutable { work(); });
+    if (!taken) CloseWith(ResourceExhausted("the control plane is busy; come back later"));
+  }
+
+  void Handle() {
+    absl::MutexLock lock(&work_mutex_);
+    const Status status = message_.has_hello()     ? TakeHello(message_.hello())
+                          : message_.has_records() ? TakeRecords(message_.records())
+                                                   : InvalidArgument("a message of an unknown kind");
+    if (!status.ok()) CloseWith(status);
+  }
+
+  Status TakeHello(const v1::Hello& hello) ABSL_EXCLUSIVE_LOCKS_REQUIRED(work_mutex_) {
+    if (session_ != nullptr) return InvalidArgument("a second Hello in one session");
+    MUSTER_ASSIGN_OR_RETURN(AgentHub::Opened opened, hub_.Open(hello, agent_));
+    session_ = std::move(opened.session);
+    epoch_ = session_->epoch();
+    hub_.Enter(agent_, shared_from_this());
+    LogInfo("agent connected", {{"agent", agent_}, {"version", hello.version()}, {"epoch", session_->epoch()},
+                                {"committed", session_->stored_sequence()}});
+    {
+      absl::MutexLock io(&io_mutex_);
+      outbox_.welcome = std::move(opened.welcome);
+      if (!session_->PlanTaken()) outbox_.plan = PlanMessage();
+      WriteNext();
+    }
+    SetPlan(*hub_.book());  // it may have changed since the hub looked
+    Read();
+    return OkStatus();
+  }
+
+  Status TakeRecords(const v1::Records& records) ABSL_EXCLUSIVE_LOCKS_REQUIRED(work_mutex_) {
+    if (session_ == nullptr) return InvalidArgument("records before Hello");
+    bool reload = false;
+    {
+      absl::MutexLock io(&io_mutex_);
+      reload = std::exchange(reload_, false);
+    }
+    if (reload) {
+      MUSTER_ASSIGN_OR_RETURN(std::vector<CheckStateRow> states, hub_.store().history().StatesOf(agent_));
+      session_->Reload(std::move(states));
+    }
+    MUSTER_ASSIGN_OR_RETURN(BatchCommit commit, session_->Take(records, hub_.clock().Now()));
+    const uint64_t last = commit.last_sequence;
+    MUSTER_RETURN_IF_ERROR(hub_.committer().Submit(
+        std::move(commit), [self = shared_from_this(), last](Status status) {
+          if (!status.ok()) return self->CloseWith(status);
+          if (!self->hub_.pool().Submit([self, last] { self->Stored(last); })) {
+            self->CloseWith(ResourceExhausted("the control plane is busy; come back later"));
+          }
+        }));
+    read_paused_ = session_->WindowFull();
+    if (!read_paused_) Read();
+    return OkStatus();
+  }
+
+  void Stored(uint64_t sequence) {
+    absl::MutexLock lock(&work_mutex_);
+    v1::ToAgent ack = session_->Stored(sequence);
+    {
+      absl::MutexLock io(&io_mutex_);
+      // Acknowledgements are cumulative: only the newest need be sent.
+      if (!outbox_.ack.has_value() || outbox_.ack->ack().sequence() < sequence) {
+        outbox_.ack = std::move(ack);
+      }
+      WriteNext();
+    }
+    if (std::exchange(read_paused_, false)) Read();
+  }
+
+  void SetPlan(const CheckBook& book) ABSL_EXCLUSIVE_LOCKS_REQUIRED(work_mutex_) {
+    if (!session_->SetPlan(PlanFor(book, agent_, session_->labels()))) return;
+    std::vector<uint32_t> ids;
+    for (const v1::PlannedCheck& check : session_->plan().checks()) ids.push_back(check.id());
+    const auto kept = hub_.store().history().KeepOnly(agent_, ids, hub_.clock().Now());
+    if (!kept.ok()) LogWarning("could not drop old states", {{"agent", agent_}, {"error", kept.status()}});
+    absl::MutexLock io(&io_mutex_);
+    outbox_.plan = PlanMessage();
+    WriteNext();
+  }
+
+  v1::ToAgent PlanMessage() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(work_mutex_) {
+    v1::ToAgent message;
+    *message.mutable_plan() = session_->plan();
+    return message;
+  }
+
+  void Read() {
+    absl::MutexLock lock(&io_mutex_);
+    if (finished_) return;
+    message_.Clear();
+    StartRead(&message_);
+  }
+
+  void WriteNext() ABSL_EXCLUSIVE_LOCKS_REQUIRED(io_mutex_) {
+    if (writing_ || finished_) return;
+    std::optional<v1::ToAgent> next = outbox_.Next();
+    if (!next.has_value()) return;
+    sending_ = std::move(*next);
+    writing_ = true;
+    write_began_ = hub_.clock().Uptime();
+    StartWrite(&sending_);
+  }
+
+  // The one home of Finish.
+  void CloseWith(const Status& status) {
+    absl::MutexLock lock(&io_mutex_);
+    if (finished_) return;
+    finished_ = true;
+    if (!status.ok() && status.code() != absl::StatusCode::kUnavailable) {
+      LogWarning("session ended", {{"agent", agent_.empty() ? "unknown" : agent_}, {"reason", status}});
+    }
+    Finish(net::ToGrpc(status));
+  }
+
+  void Leave() {
+    uint64_t epoch = epoch_;
+    hub_.Leave(agent_, this, epoch);
+    if (epoch != 0) LogInfo("agent disconnected", {{"agent", agent_}, {"epoch", epoch}});
+  }
+
+  AgentHub& hub_;
+  std::string agent_;  // set once, before the first read
+  std::optional<Admission> admission_;
+  std::optional<Gate::Registration> registration_;
+  std::atomic<uint64_t> epoch_ = 0;
+  v1::FromAgent message_;  // gRPC's from Read to OnReadDone, then the pool's
+
+  absl::Mutex work_mutex_;
+  std::unique_ptr<ServerSession> session_ ABSL_GUARDED_BY(work_mutex_);
+  bool read_paused_ ABSL_GUARDED_BY(work_mutex_) = false;
+
+  absl::Mutex io_mutex_ ABSL_ACQUIRED_AFTER(work_mutex_);
+  grpc::CallbackServerContext* context_ ABSL_GUARDED_BY(io_mutex_);  // null after OnDone
+  std::shared_ptr<AgentStream> self_ ABSL_GUARDED_BY(io_mutex_);
+  Outbox outbox_ ABSL_GUARDED_BY(io_mutex_);
+  v1::ToAgent sending_ ABSL_GUARDED_BY(io_mutex_);
+  absl::Duration write_began_ ABSL_GUARDED_BY(io_mutex_);
+  bool writing_ ABSL_GUARDED_BY(io_mutex_) = false;
+  bool finished_ ABSL_GUARDED_BY(io_mutex_) = false;
+  bool reload_ ABSL_GUARDED_BY(io_mutex_) = false;
+};
+
+}  // namespace
+
+grpc::ServerBidiReactor<v1::FromAgent, v1::ToAgent>* AgentLinkService::Session(
+    grpc::CallbackServerContext* context) {
+  return AgentStream::Start(hub_, gate_, context);
+}
+
+}  // namespace muster::control
