@@ -77,13 +77,18 @@ std::shared_ptr<const CheckBook> AgentHub::book() const {
 }
 
 void AgentHub::StatesChanged(const std::string& agent) {
-  std::shared_ptr<HubStream> stream;
-  {
-    absl::MutexLock lock(&mutex_);
-    const auto found = streams_.find(agent);
-    if (found != streams_.end()) stream = found->second;
-  }
-  if (stream != nullptr) stream->StatesChanged();
+  if (const auto stream = Find(agent)) stream->StatesChanged();
+}
+
+std::map<uint32_t, LastObserved> AgentHub::Observed(const std::string& agent) const {
+  const auto stream = Find(agent);
+  return stream == nullptr ? std::map<uint32_t, LastObserved>() : stream->Observed();
+}
+
+std::shared_ptr<HubStream> AgentHub::Find(const std::string& agent) const {
+  absl::MutexLock lock(&mutex_);
+  const auto found = streams_.find(agent);
+  return found == streams_.end() ? nullptr : found->second;
 }
 
 void AgentHub::DrainAll() {

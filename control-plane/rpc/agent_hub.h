@@ -22,6 +22,13 @@
 
 namespace muster::control {
 
+// When a check was last observed, and how long that took. Younger than the store's row, which is written
+// when something changes and every now and then.
+struct LastObserved {
+  absl::Time at;
+  absl::Duration latency;
+};
+
 // One agent's stream, as the hub sees it.
 class HubStream {
  public:
@@ -32,6 +39,8 @@ class HubStream {
   virtual void StatesChanged() = 0;
   // Asks the agent to go elsewhere.
   virtual void Drain() = 0;
+  // By check number.
+  virtual std::map<uint32_t, LastObserved> Observed() = 0;
   // Ends the stream with the status.
   virtual void Cut(const Status& status) = 0;
   // Called about once a second: an overdue write ends the stream.
@@ -72,6 +81,8 @@ class AgentHub {
   // Hints; each is also found out by polling.
   void SpecsChanged() { loop_.Wake(); }
   void StatesChanged(const std::string& agent);
+  // Empty for an agent that is not connected here.
+  std::map<uint32_t, LastObserved> Observed(const std::string& agent) const;
   // Drains every stream. New ones are still taken: the listener stops before.
   void DrainAll();
 
@@ -81,6 +92,7 @@ class AgentHub {
  private:
   void Tick();
   void RefreshBook();
+  std::shared_ptr<HubStream> Find(const std::string& agent) const;
   std::vector<std::shared_ptr<HubStream>> Streams() const;
 
   Store& store_;

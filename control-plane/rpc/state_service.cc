@@ -1,0 +1,331 @@
+#include "control-plane/rpc/state_service.h"
+
+#include <atomic>
+#include <deque>
+#include <optional>
+
+#include "lib/net/status.h"
+
+namespace muster::control {
+namespace {
+
+constexpr absl::Duration kWatchPeriod = absl::Milliseconds(250);
+constexpr uint32_t kWatchPage = 500;
+constexpr size_t kHistoryAhead = 2000;  // entries read ahead of a slow reader
+
+// What a server stream needs: admission, one write in flight, one Finish, and itself alive to OnDone.
+template <typename Message, typename Derived>
+class OutStream : public grpc::ServerWriteReactor<Message>, public std::enable_shared_from_this<Derived> {
+ public:
+  void OnWriteDone(bool ok) override {
+    {
+      absl::MutexLock lock(&mutex_);
+      writing_ = false;
+      if (!ok) queue_.clear();
+      WriteNext();
+      if (!queue_.empty()) return;
+    }
+    if (ok) static_cast<Derived*>(this)->Drained();
+  }
+  void OnCancel() override { End(OkStatus()); }
+  void OnDone() override {
+    std::shared_ptr<Derived> self;
+    {
+      absl::MutexLock lock(&mutex_);
+      self = std::move(self_);
+    }
+    registration_.reset();
+    admission_.reset();
+    static_cast<Derived*>(this)->Gone();
+  }
+
+ protected:
+  bool Begin(Gate& gate, grpc::CallbackServerContext& context, std::string_view method) {
+    {
+      absl::MutexLock lock(&mutex_);
+      self_ = this->shared_from_this();
+    }
+    StatusOr<Admission> admission = gate.Admit(context, method);
+    if (!admission.ok()) {
+      End(admission.status());
+      return false;
+    }
+    admission_.emplace(std::move(*admission));
+    registration_.emplace(gate.RegisterStream(
+        admission_->identity(), [stream = std::weak_ptr<Derived>(this->shared_from_this())] {
+          if (const auto self = stream.lock()) self->End(PermissionDenied("the certificate was revoked"));
+        }));
+    return true;
+  }
+
+  // False once the stream has ended.
+  bool Put(Message message) {
+    absl::MutexLock lock(&mutex_);
+    if (ended_) return false;
+    queue_.push_back(std::move(message));
+    WriteNext();
+    return true;
+  }
+
+  // After what is queued is sent.
+  void End(const Status& status) {
+    absl::MutexLock lock(&mutex_);
+    if (ended_) return;
+    ended_ = true;
+    status_ = status;
+    if (!status.ok()) queue_.clear();
+    WriteNext();
+  }
+
+  size_t Queued() const {
+    absl::MutexLock lock(&mutex_);
+    return queue_.size();
+  }
+  bool Ended() const {
+    absl::MutexLock lock(&mutex_);
+    return ended_;
+  }
+  // Waits until few enough are queued, or the stream has ended.
+  void AwaitRoom(size_t most) const {
+    const auto room = [&]() ABSL_SHARED_LOCKS_REQUIRED(mutex_) {
+      return ended_ || finished_ || queue_.size() < most;
+    };
+    absl::MutexLock lock(&mutex_);
+    // A reader that takes nothing must not hold a thread for ever.
+    mutex_.AwaitWithTimeout(absl::Condition(&room), absl::Seconds(30));
+  }
+
+ private:
+  void WriteNext() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
+    if (writing_ || finished_) return;
+    if (queue_.empty()) {
+      if (!ended_) return;
+      finished_ = true;
+      this->Finish(net::ToGrpc(status_));
+      return;
+    }
+    sending_ = std::move(queue_.front());
+    queue_.pop_front();
+    writing_ = true;
+    this->StartWrite(&sending_);
+  }
+
+  std::optional<Admission> admission_;
+  std::optional<Gate::Registration> registration_;
+  mutable absl::Mutex mutex_;
+  std::shared_ptr<Derived> self_ ABSL_GUARDED_BY(mutex_);
+  std::deque<Message> queue_ ABSL_GUARDED_BY(mutex_);
+  Message sending_ ABSL_GUARDED_BY(mutex_);
+  Status status_ ABSL_GUARDED_BY(mutex_);
+  bool writing_ ABSL_GUARDED_BY(mutex_) = false;
+  bool ended_ ABSL_GUARDED_BY(mutex_) = false;
+  bool finished_ ABSL_GUARDED_BY(mutex_) = false;
+};
+
+class HistoryStream final : public OutStream<v1::HistoryEntry, HistoryStream> {
+ public:
+  explicit HistoryStream(v1::HistoryRequest request) : request_(std::move(request)) {}
+
+  void Start(Gate& gate, grpc::CallbackServerContext& context, StateReader& reader, exec::Pool& pool) {
+    if (!Begin(gate, context, "muster.v1.StateService.History")) return;
+    const bool taken = pool.Submit([self = shared_from_this(), &reader] { self->Read(reader); });
+    if (!taken) End(ResourceExhausted("the control plane is busy; try again"));
+  }
+  void Drained() {}
+  void Gone() {}
+
+ private:
+  void Read(StateReader& reader) {
+    bool stuck = false;
+    const Status status = reader.History(request_, [&](const v1::HistoryEntry& entry) {
+      AwaitRoom(kHistoryAhead);
+      stuck = Queued() >= kHistoryAhead;
+      return !stuck && Put(entry);
+    });
+    End(stuck ? DeadlineExceeded("the reader takes no more; ask for less with --since or --limit") : status);
+  }
+
+  const v1::HistoryRequest request_;
+};
+
+}  // namespace
+
+class WatchStream final : public OutStream<v1::WatchEvent, WatchStream> {
+ public:
+  WatchStream(StateService& service, v1::WatchRequest request)
+      : service_(service), request_(std::move(request)) {}
+
+  void Start(Gate& gate, grpc::CallbackServerContext& context) {
+    if (Begin(gate, context, "muster.v1.StateService.Watch")) service_.Enter(shared_from_this());
+  }
+  // The page is sent: there may be another.
+  void Drained() { service_.StatesChanged(); }
+  void Gone() { service_.Leave(this); }
+
+  // On the service's pool; one at a time.
+  void Pump() {
+    if (Ended() || Queued() > 0) return;
+    const Status status = synced_ ? Follow() : First();
+    if (!status.ok()) End(status);
+  }
+
+  std::atomic<bool> pumping = false;
+
+ private:
+  bool Wanted(const CheckStateRow& row) const {
+    return (check_ == 0 || row.check_id == check_) &&
+           (request_.agent().empty() || row.agent == request_.agent());
+  }
+
+  Status First() {
+    HistoryStore& history = service_.store_.history();
+    if (!started_) {
+      MUSTER_ASSIGN_OR_RETURN(check_, service_.reader_.CheckNumber(request_.check()));
+      MUSTER_ASSIGN_OR_RETURN(revision_, history.StateRevision());
+      removed_ = revision_;
+      started_ = true;
+    }
+    StateFilter filter;
+    if (check_ != 0) filter.check_id = check_;
+    filter.agent = request_.agent();
+    MUSTER_ASSIGN_OR_RETURN(const CheckNames names, service_.reader_.Names());
+    MUSTER_ASSIGN_OR_RETURN(std::vector<CheckStateRow> rows,
+                            history.ListStates(filter, after_agent_, after_check_, kWatchPage));
+    service_.reader_.Refresh(rows);
+    for (const CheckStateRow& row : rows) PutState(row, names);
+    if (rows.size() == kWatchPage) {
+      after_agent_ = rows.back().agent;
+      after_check_ = rows.back().check_id;
+      return OkStatus();
+    }
+    synced_ = true;
+    v1::WatchEvent event;
+    event.set_synced(true);
+    Put(std::move(event));
+    return OkStatus();
+  }
+
+  Status Follow() {
+    HistoryStore& history = service_.store_.history();
+    MUSTER_ASSIGN_OR_RETURN(const auto removed, history.RemovedStates(removed_, kWatchPage));
+    MUSTER_ASSIGN_OR_RETURN(const auto rows, history.ChangedStates(revision_, kWatchPage));
+    if (removed.empty() && rows.empty()) return OkStatus();
+    MUSTER_ASSIGN_OR_RETURN(const CheckNames names, service_.reader_.Names());
+    for (const auto& gone : removed) {
+      removed_ = gone.revision;
+      CheckStateRow row;
+      row.agent = gone.agent;
+      row.check_id = gone.check_id;
+      row.observed_at = row.since = absl::FromUnixSeconds(0);
+      if (!Wanted(row)) continue;
+      v1::WatchEvent event;
+      *event.mutable_removed() = ToProto(row, known_names_.empty() ? names : known_names_);
+      Put(std::move(event));
+    }
+    for (const CheckStateRow& row : rows) {
+      revision_ = row.revision;
+      if (Wanted(row)) PutState(row, names);
+    }
+    return OkStatus();
+  }
+
+  void PutState(const CheckStateRow& row, const CheckNames& names) {
+    known_names_.insert(names.begin(), names.end());  // a deleted check has no name any more
+    v1::WatchEvent event;
+    *event.mutable_state() = ToProto(row, names);
+    event.mutable_state()->clear_detail();
+    event.mutable_state()->clear_last_failure();
+    Put(std::move(event));
+  }
+
+  StateService& service_;
+  const v1::WatchRequest request_;
+  // Owned by whoever pumps.
+  bool started_ = false;
+  bool synced_ = false;
+  uint32_t check_ = 0;
+  uint64_t revision_ = 0;
+  uint64_t removed_ = 0;
+  std::string after_agent_;
+  uint32_t after_check_ = 0;
+  CheckNames known_names_;
+};
+
+StateService::StateService(Store& store, AgentHub& hub, Gate& gate, const Clock& clock)
+    : store_(store),
+      gate_(gate),
+      reader_(store, clock,
+              [&hub](const std::string& agent) {
+                std::map<uint32_t, StateReader::Freshness> fresh;
+                for (const auto& [id, observed] : hub.Observed(agent)) {
+                  fresh[id] = {observed.at, observed.latency};
+                }
+                return fresh;
+              }),
+      pool_("state-reads", 2, 1000),
+      loop_("watch", kWatchPeriod, [this] { Tick(); }) {}
+
+StateService::~StateService() {
+  loop_.Stop();
+  pool_.Stop();
+}
+
+grpc::ServerUnaryReactor* StateService::ListStates(grpc::CallbackServerContext* context,
+                                                   const v1::ListStatesRequest* request,
+                                                   v1::ListStatesResponse* response) {
+  return gate_.Serve(context, "muster.v1.StateService.ListStates",
+                     [=, this](const net::Identity&) { return reader_.List(*request, *response); });
+}
+
+grpc::ServerUnaryReactor* StateService::ListTransitions(grpc::CallbackServerContext* context,
+                                                        const v1::ListTransitionsRequest* request,
+                                                        v1::ListTransitionsResponse* response) {
+  return gate_.Serve(context, "muster.v1.StateService.ListTransitions",
+                     [=, this](const net::Identity&) { return reader_.Transitions(*request, *response); });
+}
+
+grpc::ServerWriteReactor<v1::HistoryEntry>* StateService::History(grpc::CallbackServerContext* context,
+                                                                  const v1::HistoryRequest* request) {
+  const auto stream = std::make_shared<HistoryStream>(*request);
+  stream->Start(gate_, *context, reader_, pool_);
+  return stream.get();
+}
+
+grpc::ServerWriteReactor<v1::WatchEvent>* StateService::Watch(grpc::CallbackServerContext* context,
+                                                              const v1::WatchRequest* request) {
+  const auto stream = std::make_shared<WatchStream>(*this, *request);
+  stream->Start(gate_, *context);
+  return stream.get();
+}
+
+void StateService::Enter(std::shared_ptr<WatchStream> stream) {
+  const WatchStream* key = stream.get();
+  {
+    absl::MutexLock lock(&mutex_);
+    watchers_[key] = std::move(stream);
+  }
+  loop_.Wake();
+}
+
+void StateService::Leave(const WatchStream* stream) {
+  absl::MutexLock lock(&mutex_);
+  watchers_.erase(stream);
+}
+
+void StateService::Tick() {
+  std::vector<std::shared_ptr<WatchStream>> watchers;
+  {
+    absl::MutexLock lock(&mutex_);
+    for (const auto& [key, watcher] : watchers_) watchers.push_back(watcher);
+  }
+  for (const auto& watcher : watchers) {
+    if (watcher->pumping.exchange(true)) continue;
+    const bool taken = pool_.Submit([watcher] {
+      watcher->Pump();
+      watcher->pumping = false;
+    });
+    if (!taken) watcher->pumping = false;
+  }
+}
+
+}  // namespace muster::control

@@ -1,0 +1,36 @@
+// SystemService: version and doctor.
+#pragma once
+
+#include <functional>
+
+#include "control-plane/decide/doctor.h"
+#include "control-plane/rpc/gate.h"
+#include "control-plane/store/store.h"
+#include "lib/base/clock.h"
+#include "muster/v1/system_service.grpc.pb.h"
+
+namespace muster::control {
+
+class SystemService final : public v1::SystemService::CallbackService {
+ public:
+  // `facts` fills in what the store does not know: the authority's end, the disk, when serving began.
+  SystemService(Store& store, Gate& gate, const Clock& clock, std::function<DoctorFacts()> facts)
+      : store_(store), gate_(gate), clock_(clock), facts_(std::move(facts)) {}
+
+  grpc::ServerUnaryReactor* Version(grpc::CallbackServerContext* context,
+                                    const v1::VersionRequest* request,
+                                    v1::VersionResponse* response) override;
+  grpc::ServerUnaryReactor* Doctor(grpc::CallbackServerContext* context, const v1::DoctorRequest* request,
+                                   v1::DoctorResponse* response) override;
+
+ private:
+  StatusOr<DoctorFacts> Facts();
+  Status Examine(v1::DoctorResponse& response);
+
+  Store& store_;
+  Gate& gate_;
+  const Clock& clock_;
+  const std::function<DoctorFacts()> facts_;
+};
+
+}  // namespace muster::control
