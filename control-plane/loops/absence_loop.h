@@ -32,6 +32,7 @@ class AbsenceLoop {
   Status ReadChecks();
   Status MarkSilent(absl::Time now);
   Status MarkLate(absl::Time now);
+  Status MarkIfLate(const CheckStateRow& state, absl::Time now);
   Status Apply(const NoData& no_data);
 
   Store& store_;

@@ -4,7 +4,10 @@
 
 #include <functional>
 #include <map>
+#include <set>
 #include <string>
+#include <utility>
+#include <vector>
 
 #include "control-plane/decide/absence.h"
 #include "control-plane/decide/alert.h"
@@ -31,10 +34,15 @@ class AlertLoop {
  private:
   // Whether there was a full batch: more may wait.
   StatusOr<bool> Round(absl::Time now);
-  StatusOr<AlertFacts> ReadFacts(absl::Time now);
+  StatusOr<AlertFacts> ReadFacts();
+  Status ReadStrangers(AlertFacts& facts);
   Status ReadSpecs();
   Status ReadAgents(absl::Time now);
-  Status ReadRemoved(AlertFacts& facts);
+  // Fills facts.removed; returns the newest revision seen.
+  StatusOr<uint64_t> ReadRemoved(AlertFacts& facts);
+  StatusOr<std::set<std::pair<std::string, uint32_t>>> StillGone(
+      const AlertFacts& facts, const std::set<std::pair<std::string, uint32_t>>& gone);
+  void CountFiring(const AlertFacts& facts, const AlertDecision& decision);
 
   Store& store_;
   Metrics& metrics_;

@@ -1,0 +1,105 @@
+#include "control-plane/decide/absence.h"
+
+#include <gtest/gtest.h>
+
+#include "lib/wire/time.h"
+
+namespace muster::control {
+namespace {
+
+const absl::Time kStart = absl::FromUnixSeconds(1'800'000'000);
+const AbsencePolicy kPolicy;
+
+AgentRow Agent(bool connected, absl::Time disconnected_at) {
+  return {.name = "web-1",
+          .connected = connected,
+          .last_seen_at = kStart,
+          .disconnected_at = connected ? absl::InfiniteFuture() : disconnected_at};
+}
+
+CheckStateRow State(absl::Time observed_at) {
+  return {.agent = "web-1",
+          .check_id = 3,
+          .status = v1::CHECK_STATUS_OK,
+          .hard = true,
+          .hard_status = v1::CHECK_STATUS_OK,
+          .since = kStart,
+          .observed_at = observed_at,
+          .summary = "fine",
+          .revision = 17};
+}
+
+v1::CheckSpec Every(absl::Duration every) {
+  v1::CheckSpec spec;
+  *spec.mutable_every() = wire::ToProto(every);
+  *spec.mutable_timeout() = wire::ToProto(absl::Seconds(2));
+  return spec;
+}
+
+TEST(Absence, BeginsAfterTheGrace) {
+  const absl::Time long_ago = kStart - absl::Hours(1);
+  const AgentRow agent = Agent(false, kStart);
+  EXPECT_FALSE(IsAbsent(agent, long_ago, kPolicy, kStart + absl::Seconds(29)));
+  EXPECT_TRUE(IsAbsent(agent, long_ago, kPolicy, kStart + absl::Seconds(30)));
+  EXPECT_FALSE(IsAbsent(Agent(true, kStart), long_ago, kPolicy, kStart + absl::Hours(9)));
+}
+
+TEST(Absence, DoesNotCountTheTimeWhenNobodyServed) {
+  const AgentRow agent = Agent(false, kStart - absl::Hours(5));
+  EXPECT_FALSE(IsAbsent(agent, kStart, kPolicy, kStart + absl::Seconds(44)));
+  EXPECT_TRUE(IsAbsent(agent, kStart, kPolicy, kStart + absl::Seconds(45)));
+}
+
+TEST(Absence, IsNotSaidOfAgentsThatNeverCameOrWereRevoked) {
+  AgentRow never = Agent(false, absl::InfiniteFuture());
+  never.last_seen_at = absl::InfinitePast();
+  EXPECT_FALSE(IsAbsent(never, absl::InfinitePast(), kPolicy, kStart + absl::Hours(1)));
+  AgentRow revoked = Agent(false, kStart);
+  revoked.revoked = true;
+  EXPECT_FALSE(IsAbsent(revoked, absl::InfinitePast(), kPolicy, kStart + absl::Hours(1)));
+}
+
+TEST(NoData, HoldsFromTheLastObservation) {
+  const absl::Time seen = kStart + absl::Seconds(40);
+  const auto no_data = NoDataOfSilent(State(seen), Agent(false, seen + absl::Seconds(3)), kStart, kPolicy,
+                                      seen + absl::Seconds(13));
+  ASSERT_TRUE(no_data.has_value());
+  EXPECT_EQ(no_data->state.status, v1::CHECK_STATUS_NO_DATA);
+  EXPECT_EQ(no_data->state.since, seen);
+  EXPECT_EQ(no_data->state.revision, 17U);
+  EXPECT_EQ(no_data->transition.at, seen);
+  EXPECT_EQ(no_data->transition.from, v1::CHECK_STATUS_OK);
+  EXPECT_TRUE(no_data->transition.hard);
+  EXPECT_FALSE(IsLate(no_data->transition));
+}
+
+TEST(NoData, WaitsForTheGraceAndComesOnce) {
+  const AgentRow agent = Agent(false, kStart);
+  const absl::Time long_ago = kStart - absl::Hours(1);
+  EXPECT_FALSE(NoDataOfSilent(State(kStart), agent, long_ago, kPolicy, kStart + absl::Seconds(9)));
+  CheckStateRow already = State(kStart);
+  already.status = v1::CHECK_STATUS_NO_DATA;
+  EXPECT_FALSE(NoDataOfSilent(already, agent, long_ago, kPolicy, kStart + absl::Hours(1)));
+}
+
+TEST(LateData, IsThreePeriodsATimeoutAndTheFlushOld) {
+  const auto late = [](absl::Duration age) {
+    return NoDataOfLate(State(kStart), Every(absl::Seconds(10)), Agent(true, kStart), kStart, kPolicy,
+                        kStart + age);
+  };
+  EXPECT_FALSE(late(absl::Seconds(42)).has_value());
+  ASSERT_TRUE(late(absl::Seconds(43)).has_value());
+  EXPECT_TRUE(IsLate(late(absl::Seconds(43))->transition));
+  EXPECT_EQ(late(absl::Hours(1))->transition.at, kStart);
+}
+
+TEST(LateData, IsNotSaidOfAbsentAgentsNorOfThoseThatJustCameBack) {
+  const absl::Time now = kStart + absl::Hours(1);
+  EXPECT_FALSE(NoDataOfLate(State(kStart), Every(absl::Seconds(10)), Agent(false, kStart),
+                            absl::InfinitePast(), kPolicy, now));
+  EXPECT_FALSE(NoDataOfLate(State(kStart), Every(absl::Seconds(10)), Agent(true, kStart),
+                            now - absl::Seconds(30), kPolicy, now));
+}
+
+}  // namespace
+}  // namespace muster::control

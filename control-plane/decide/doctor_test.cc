@@ -1,0 +1,110 @@
+#include "control-plane/decide/doctor.h"
+
+#include <gtest/gtest.h>
+
+namespace muster::control {
+namespace {
+
+const absl::Time kNow = absl::FromUnixSeconds(1'800'000'000);
+constexpr absl::Duration kDay = absl::Hours(24);
+
+AgentRow Well(std::string name) {
+  return {.name = std::move(name),
+          .connected = true,
+          .last_seen_at = kNow,
+          .disconnected_at = absl::InfiniteFuture(),
+          .certificate_expires_at = kNow + 20 * kDay};
+}
+
+DoctorFacts AllWell() {
+  DoctorFacts facts{.authority_expires_at = kNow + 3000 * kDay,
+                    .agents = {Well("db-1"), Well("web-1")},
+                    .outbox = {.oldest_waiting = absl::InfiniteFuture()},
+                    .receivers = 1,
+                    .checks = 3};
+  facts.disk_free_bytes = uint64_t{50} << 30U;
+  facts.disk_size_bytes = uint64_t{100} << 30U;
+  return facts;
+}
+
+// The level of the subject's worst finding.
+v1::Finding::Level LevelOf(const DoctorFacts& facts, const std::string& subject) {
+  auto worst = v1::Finding::LEVEL_UNSPECIFIED;
+  for (const v1::Finding& finding : Diagnose(facts, kNow)) {
+    if (finding.subject() == subject) worst = std::max(worst, finding.level());
+  }
+  return worst;
+}
+
+TEST(Doctor, FindsNothingWhereAllIsWell) {
+  for (const v1::Finding& finding : Diagnose(AllWell(), kNow)) {
+    EXPECT_EQ(finding.level(), v1::Finding::LEVEL_OK) << finding.DebugString();
+  }
+}
+
+TEST(Doctor, NamesWhatIsWrongAndHowBad) {
+  struct Case {
+    const char* subject;
+    v1::Finding::Level level;
+    void (*change)(DoctorFacts&);
+  };
+  const Case cases[] = {
+      {"certificate authority", v1::Finding::LEVEL_WARNING,
+       [](DoctorFacts& f) { f.authority_expires_at = kNow + 30 * kDay; }},
+      {"certificate authority", v1::Finding::LEVEL_FAILED, [](DoctorFacts& f) { f.authority_expires_at = kNow; }},
+      {"agent db-1", v1::Finding::LEVEL_FAILED,
+       [](DoctorFacts& f) {
+         f.agents[0].connected = false;
+         f.agents[0].disconnected_at = kNow - absl::Hours(2);
+       }},
+      {"agent db-1", v1::Finding::LEVEL_WARNING,
+       [](DoctorFacts& f) {
+         f.agents[0].connected = false;
+         f.agents[0].last_seen_at = absl::InfinitePast();
+       }},
+      {"agent db-1", v1::Finding::LEVEL_FAILED, [](DoctorFacts& f) { f.agents[0].certificate_expires_at = kNow; }},
+      {"agent db-1", v1::Finding::LEVEL_WARNING,
+       [](DoctorFacts& f) { f.agents[0].clock_skew = -absl::Minutes(3); }},
+      {"agents", v1::Finding::LEVEL_WARNING, [](DoctorFacts& f) { f.agents.clear(); }},
+      {"outbox", v1::Finding::LEVEL_FAILED, [](DoctorFacts& f) { f.outbox.failed = 2; }},
+      {"outbox", v1::Finding::LEVEL_WARNING,
+       [](DoctorFacts& f) {
+         f.outbox.waiting = 4;
+         f.outbox.oldest_waiting = kNow - absl::Minutes(9);
+       }},
+      {"receivers", v1::Finding::LEVEL_WARNING, [](DoctorFacts& f) { f.receivers = 0; }},
+      {"checks", v1::Finding::LEVEL_WARNING, [](DoctorFacts& f) { f.checks = 0; }},
+      {"disk", v1::Finding::LEVEL_FAILED, [](DoctorFacts& f) { f.disk_free_bytes = 1000; }},
+      {"disk", v1::Finding::LEVEL_WARNING, [](DoctorFacts& f) { f.disk_free_bytes = uint64_t{1} << 30U; }},
+  };
+  for (const Case& c : cases) {
+    DoctorFacts facts = AllWell();
+    c.change(facts);
+    EXPECT_EQ(LevelOf(facts, c.subject), c.level) << c.subject;
+  }
+}
+
+TEST(Doctor, GivesARemedyForEverythingThatIsWrong) {
+  DoctorFacts facts = AllWell();
+  facts.authority_expires_at = kNow;
+  facts.agents[0].connected = false;
+  facts.agents[0].clock_skew = absl::Minutes(1);
+  facts.agents[1].certificate_expires_at = kNow + absl::Hours(1);
+  facts.outbox.failed = 1;
+  facts.receivers = facts.checks = 0;
+  facts.disk_free_bytes = 0;
+  for (const v1::Finding& finding : Diagnose(facts, kNow)) {
+    if (finding.level() == v1::Finding::LEVEL_OK) continue;
+    EXPECT_FALSE(finding.remedy().empty()) << finding.subject();
+  }
+}
+
+TEST(Doctor, SaysNothingOfRevokedAgents) {
+  DoctorFacts facts = AllWell();
+  facts.agents[0].revoked = true;
+  facts.agents[0].connected = false;
+  EXPECT_EQ(LevelOf(facts, "agent db-1"), v1::Finding::LEVEL_UNSPECIFIED);
+}
+
+}  // namespace
+}  // namespace muster::control

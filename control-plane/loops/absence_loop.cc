@@ -1,0 +1,120 @@
+#include "control-plane/loops/absence_loop.h"
+
+#include <algorithm>
+#include <utility>
+
+namespace muster::control {
+namespace {
+
+constexpr uint32_t kPage = 1000;
+
+}  // namespace
+
+AbsenceLoop::AbsenceLoop(Store& store, Metrics& metrics, AbsenceLoopOptions options)
+    : store_(store), metrics_(metrics), options_(std::move(options)) {}
+
+Status AbsenceLoop::Tick(absl::Time now) {
+  told_ = false;
+  Status status = ReadAgents(now);
+  if (status.ok()) status = ReadChecks();
+  if (status.ok()) status = MarkSilent(now);
+  if (status.ok()) status = MarkLate(now);
+  if (told_) options_.on_transition();
+  return status;
+}
+
+Status AbsenceLoop::ReadAgents(absl::Time now) {
+  std::map<std::string, AgentRow> agents;
+  std::map<std::string, Session> sessions;
+  std::string after;
+  while (true) {
+    MUSTER_ASSIGN_OR_RETURN(std::vector<AgentRow> page, store_.sessions().List(after, kPage));
+    const bool last = page.size() < kPage;
+    if (!page.empty()) after = page.back().name;
+    for (AgentRow& agent : page) {
+      const auto known = sessions_.find(agent.name);
+      const bool same = known != sessions_.end() && known->second.epoch == agent.session_epoch;
+      if (agent.connected) {
+        sessions[agent.name] = same ? known->second : Session{agent.session_epoch, now};
+      }
+      std::string name = agent.name;
+      agents.emplace(std::move(name), std::move(agent));
+    }
+    if (last) break;
+  }
+  agents_ = std::move(agents);
+  sessions_ = std::move(sessions);
+  return OkStatus();
+}
+
+Status AbsenceLoop::ReadChecks() {
+  MUSTER_ASSIGN_OR_RETURN(const uint64_t revision, store_.specs().Revision());
+  if (specs_read_ && revision == spec_revision_) return OkStatus();
+  MUSTER_ASSIGN_OR_RETURN(const std::vector<SpecRow> rows, store_.specs().Checks());
+  checks_.clear();
+  for (const SpecRow& row : rows) checks_[row.check_id] = row.document.check();
+  spec_revision_ = revision;
+  specs_read_ = true;
+  return OkStatus();
+}
+
+Status AbsenceLoop::MarkSilent(absl::Time now) {
+  for (const auto& [name, agent] : agents_) {
+    const absl::Time due =
+        SilentSince(agent, options_.serving_since, options_.policy) + options_.policy.states_after;
+    if (now < due) {
+      marked_.erase(name);
+      continue;
+    }
+    const auto marked = marked_.find(name);
+    if (marked != marked_.end() && marked->second == agent.session_epoch) continue;
+    MUSTER_ASSIGN_OR_RETURN(const auto states, store_.history().StatesOf(name));
+    for (const CheckStateRow& state : states) {
+      const auto no_data = NoDataOfSilent(state, agent, options_.serving_since, options_.policy, now);
+      if (no_data.has_value()) MUSTER_RETURN_IF_ERROR(Apply(*no_data));
+    }
+    marked_[name] = agent.session_epoch;
+  }
+  return OkStatus();
+}
+
+Status AbsenceLoop::MarkLate(absl::Time now) {
+  uint32_t left = options_.states_per_tick;
+  while (left > 0) {
+    const uint32_t wanted = std::min(left, kPage);
+    MUSTER_ASSIGN_OR_RETURN(const auto page,
+                            store_.history().ListStates({}, after_agent_, after_check_, wanted));
+    for (const CheckStateRow& state : page) MUSTER_RETURN_IF_ERROR(MarkIfLate(state, now));
+    if (page.size() < wanted) {
+      after_agent_.clear();
+      after_check_ = 0;
+      break;
+    }
+    after_agent_ = page.back().agent;
+    after_check_ = page.back().check_id;
+    left -= wanted;
+  }
+  return OkStatus();
+}
+
+Status AbsenceLoop::MarkIfLate(const CheckStateRow& state, absl::Time now) {
+  const auto agent = agents_.find(state.agent);
+  const auto check = checks_.find(state.check_id);
+  const auto session = sessions_.find(state.agent);
+  if (agent == agents_.end() || check == checks_.end() || session == sessions_.end()) return OkStatus();
+  const auto no_data = NoDataOfLate(state, check->second, agent->second, session->second.connected_since,
+                                    options_.policy, now);
+  return no_data.has_value() ? Apply(*no_data) : OkStatus();
+}
+
+Status AbsenceLoop::Apply(const NoData& no_data) {
+  const Status status = store_.history().ApplyTransition(no_data.state, no_data.transition);
+  // A result came in between: then there is data after all.
+  if (absl::IsAborted(status)) return OkStatus();
+  MUSTER_RETURN_IF_ERROR(status);
+  metrics_.transitions_no_data.Increment();
+  told_ = true;
+  return OkStatus();
+}
+
+}  // namespace muster::control
