@@ -1,5 +1,5 @@
 # muster: `make run` brings it up on this host, `make test` runs every test.
-.PHONY: help run test check bench soak coverage fmt build deps
+.PHONY: help run test check bench soak coverage docs fmt build deps
 BUILD ?= build
 
 deps:            ## the Debian packages that building and testing need
@@ -35,6 +35,9 @@ coverage:        ## line coverage, in all and for each folder that has a bound
 build:           ## programs into build/bin
 	@scripts/install-deps build
 	@scripts/build $(BUILD)
+
+docs:            ## the reference pages, from the protocol's own comments
+	@scripts/gen-reference
 
 fmt:             ## clang-format over the sources
 	@git ls-files '*.h' '*.cc' | xargs clang-format-14 -i
