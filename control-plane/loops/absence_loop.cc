@@ -10,16 +10,16 @@ constexpr uint32_t kPage = 1000;
 
 }  // namespace
 
-AbsenceLoop::AbsenceLoop(Store& store, Metrics& metrics, AbsenceLoopOptions options)
-    : store_(store), metrics_(metrics), options_(std::move(options)) {}
+AbsenceLoop::AbsenceLoop(Store& store, AbsenceLoopOptions options)
+    : store_(store), options_(std::move(options)) {}
 
 Status AbsenceLoop::Tick(absl::Time now) {
-  told_ = false;
+  marked_now_ = 0;
   Status status = ReadAgents(now);
   if (status.ok()) status = ReadChecks();
   if (status.ok()) status = MarkSilent(now);
   if (status.ok()) status = MarkLate(now);
-  if (told_) options_.on_transition();
+  if (marked_now_ > 0) options_.on_no_data(marked_now_);
   return status;
 }
 
@@ -112,8 +112,7 @@ Status AbsenceLoop::Apply(const NoData& no_data) {
   // A result came in between: then there is data after all.
   if (absl::IsAborted(status)) return OkStatus();
   MUSTER_RETURN_IF_ERROR(status);
-  metrics_.transitions_no_data.Increment();
-  told_ = true;
+  ++marked_now_;
   return OkStatus();
 }
 

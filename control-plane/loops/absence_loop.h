@@ -2,11 +2,11 @@
 // One thread calls Tick.
 #pragma once
 
+#include <functional>
 #include <map>
 #include <string>
 
 #include "control-plane/decide/absence.h"
-#include "control-plane/http/metrics.h"
 #include "control-plane/store/store.h"
 
 namespace muster::control {
@@ -15,12 +15,13 @@ struct AbsenceLoopOptions {
   absl::Time serving_since;
   AbsencePolicy policy;
   uint32_t states_per_tick = 5000;  // looked at for lateness; larger fleets take several ticks for all
-  std::function<void()> on_transition = [] {};
+  // So many states became NO_DATA.
+  std::function<void(uint32_t count)> on_no_data = [](uint32_t) {};
 };
 
 class AbsenceLoop {
  public:
-  AbsenceLoop(Store& store, Metrics& metrics, AbsenceLoopOptions options);
+  AbsenceLoop(Store& store, AbsenceLoopOptions options);
   Status Tick(absl::Time now);
 
  private:
@@ -36,7 +37,6 @@ class AbsenceLoop {
   Status Apply(const NoData& no_data);
 
   Store& store_;
-  Metrics& metrics_;
   const AbsenceLoopOptions options_;
   std::map<std::string, AgentRow> agents_;
   std::map<std::string, Session> sessions_;
@@ -47,7 +47,7 @@ class AbsenceLoop {
   std::map<uint32_t, v1::CheckSpec> checks_;
   std::string after_agent_;
   uint32_t after_check_ = 0;
-  bool told_ = false;
+  uint32_t marked_now_ = 0;
 };
 
 }  // namespace muster::control

@@ -12,8 +12,8 @@ constexpr int kMostRounds = 100;
 
 }  // namespace
 
-AlertLoop::AlertLoop(Store& store, Metrics& metrics, AlertLoopOptions options)
-    : store_(store), metrics_(metrics), options_(std::move(options)) {}
+AlertLoop::AlertLoop(Store& store, AlertLoopOptions options)
+    : store_(store), options_(std::move(options)) {}
 
 Status AlertLoop::Tick(absl::Time now) {
   MUSTER_RETURN_IF_ERROR(ReadSpecs());
@@ -27,9 +27,8 @@ Status AlertLoop::Tick(absl::Time now) {
     MUSTER_RETURN_IF_ERROR(done.status());
     more = *done;
   }
-  MUSTER_ASSIGN_OR_RETURN(const AlertStore::OutboxCounts outbox, store_.alerts().Counts());
-  metrics_.outbox_waiting.Set(static_cast<double>(outbox.waiting));
-  metrics_.outbox_failed.Set(static_cast<double>(outbox.failed));
+  MUSTER_ASSIGN_OR_RETURN(counts_.outbox, store_.alerts().Counts());
+  options_.on_counts(counts_);
   return OkStatus();
 }
 
@@ -97,7 +96,7 @@ Status AlertLoop::ReadSpecs() {
 
 Status AlertLoop::ReadAgents(absl::Time now) {
   std::map<std::string, AgentPresence> agents;
-  size_t connected = 0;
+  counts_.agents_connected = 0;
   std::string after;
   while (true) {
     MUSTER_ASSIGN_OR_RETURN(const std::vector<AgentRow> page, store_.sessions().List(after, kPage));
@@ -108,14 +107,13 @@ Status AlertLoop::ReadAgents(absl::Time now) {
           .absent = IsAbsent(agent, options_.serving_since, options_.absence, now),
           .silent_since = agent.disconnected_at,
       };
-      if (agent.connected) ++connected;
+      if (agent.connected) ++counts_.agents_connected;
     }
     if (page.size() < kPage) break;
     after = page.back().name;
   }
   agents_ = std::move(agents);
   agents_read_ = now;
-  metrics_.agents_connected.Set(static_cast<double>(connected));
   return OkStatus();
 }
 
@@ -161,7 +159,7 @@ void AlertLoop::CountFiring(const AlertFacts& facts, const AlertDecision& decisi
   const auto firing = std::count_if(states.begin(), states.end(), [](const auto& entry) {
     return entry.second == v1::ALERT_STATE_FIRING;
   });
-  metrics_.alerts_firing.Set(static_cast<double>(firing));
+  counts_.alerts_firing = static_cast<size_t>(firing);
 }
 
 }  // namespace muster::control

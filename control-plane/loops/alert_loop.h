@@ -11,10 +11,16 @@
 
 #include "control-plane/decide/absence.h"
 #include "control-plane/decide/alert.h"
-#include "control-plane/http/metrics.h"
 #include "control-plane/store/store.h"
 
 namespace muster::control {
+
+// What a tick found, for metrics.
+struct AlertCounts {
+  size_t agents_connected = 0;
+  size_t alerts_firing = 0;
+  AlertStore::OutboxCounts outbox;
+};
 
 struct AlertLoopOptions {
   absl::Time serving_since;  // when this control plane began to accept agents
@@ -23,11 +29,12 @@ struct AlertLoopOptions {
   // How old the view of who is connected may be.
   absl::Duration agents_every = absl::Seconds(1);
   std::function<void()> on_told = [] {};  // the outbox has new rows
+  std::function<void(const AlertCounts&)> on_counts = [](const AlertCounts&) {};
 };
 
 class AlertLoop {
  public:
-  AlertLoop(Store& store, Metrics& metrics, AlertLoopOptions options);
+  AlertLoop(Store& store, AlertLoopOptions options);
   // Rounds until the transitions are used up. Aborted rounds (another writer was faster) begin again.
   Status Tick(absl::Time now);
 
@@ -45,7 +52,6 @@ class AlertLoop {
   void CountFiring(const AlertFacts& facts, const AlertDecision& decision);
 
   Store& store_;
-  Metrics& metrics_;
   const AlertLoopOptions options_;
   // Caches, each refreshed from the store.
   uint64_t spec_revision_ = 0;
@@ -55,6 +61,7 @@ class AlertLoop {
   absl::Time agents_read_ = absl::InfinitePast();
   std::map<std::string, AgentPresence> agents_;
   uint64_t removed_revision_ = 0;
+  AlertCounts counts_;
 };
 
 }  // namespace muster::control

@@ -21,12 +21,10 @@ std::string_view OutcomeName(Telling telling, OutboxState state) {
 
 }  // namespace
 
-Notifier::Notifier(Store& store, const Clock& clock, Random& random, Metrics& metrics,
-                   NotifierOptions options)
+Notifier::Notifier(Store& store, const Clock& clock, Random& random, NotifierOptions options)
     : store_(store),
       clock_(clock),
       random_(random),
-      metrics_(metrics),
       options_(options),
       sender_(clock, options.sender),
       // One task a receiver at most, so that the queue holds every receiver there may be.
@@ -154,7 +152,7 @@ bool Notifier::TellOne(const std::string& receiver, OutboxRow row) {
   if (stopping_ && outcome.telling == Telling::kRetry) return false;  // we cut it off: it does not count
   const absl::Time now = clock_.Now();
   row = AfterAttempt(std::move(row), outcome, now);
-  metrics_.Notifications(kind, OutcomeName(outcome.telling, row.state)).Increment();
+  options_.on_attempt(kind, OutcomeName(outcome.telling, row.state));
   absl::Time leave_alone = row.state == OutboxState::kWaiting ? row.next_attempt_at : absl::InfinitePast();
   if (const Status stored = store_.alerts().RecordAttempt(row); !stored.ok()) {
     LogError("cannot store what became of a notification: it will be sent again",

@@ -4,6 +4,7 @@
 #pragma once
 
 #include <atomic>
+#include <functional>
 #include <map>
 #include <memory>
 #include <string>
@@ -12,7 +13,6 @@
 #include <absl/base/thread_annotations.h>
 #include <absl/synchronization/mutex.h>
 
-#include "control-plane/http/metrics.h"
 #include "control-plane/notify/sender.h"
 #include "control-plane/store/store.h"
 #include "lib/base/backoff.h"
@@ -28,12 +28,15 @@ struct NotifierOptions {
   Backoff backoff = {.first = absl::Seconds(5), .longest = absl::Minutes(10)};
   absl::Duration give_up = absl::Hours(24);       // after the decision to tell
   SenderOptions sender;
+  // After each attempt, for metrics. kind: as ReceiverKind; outcome: "delivered", "retry", "failed".
+  std::function<void(std::string_view kind, std::string_view outcome)> on_attempt =
+      [](std::string_view, std::string_view) {};
 };
 
 // The references must outlive the notifier. Wake may be called by any thread.
 class Notifier {
  public:
-  Notifier(Store& store, const Clock& clock, Random& random, Metrics& metrics, NotifierOptions options);
+  Notifier(Store& store, const Clock& clock, Random& random, NotifierOptions options);
   ~Notifier();
   // There may be something new in the outbox.
   void Wake();
@@ -55,7 +58,6 @@ class Notifier {
   Store& store_;
   const Clock& clock_;
   Random& random_;
-  Metrics& metrics_;
   const NotifierOptions options_;
   Sender sender_;
 
