@@ -41,7 +41,8 @@ NoData ToNoData(const CheckStateRow& before, std::string reason, absl::Time now)
 
 }  // namespace
 
-absl::Time SilentSince(const AgentRow& agent, absl::Time serving_since, const AbsencePolicy& policy) {
+absl::Time SilentSince(const AgentRow& agent, absl::Time serving_since,
+                       const AbsencePolicy& policy) {
   const bool never_here = agent.last_seen_at == absl::InfinitePast();
   if (agent.connected || agent.revoked || never_here) return absl::InfiniteFuture();
   return std::max(agent.disconnected_at, serving_since + policy.settle);

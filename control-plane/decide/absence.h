@@ -1,7 +1,7 @@
 // Which agents are absent and which checks are late: who has stopped talking, and since when. Pure.
 //
-// Silence becomes a NO_DATA transition as of the last observation, and nothing more: whether somebody is
-// told is alert.h's decision.
+// Silence becomes a NO_DATA transition as of the last observation, and nothing more: whether
+// somebody is told is alert.h's decision.
 #pragma once
 
 #include <optional>
@@ -26,10 +26,12 @@ struct AbsencePolicy {
   absl::Duration flush_grace = absl::Seconds(10);
 };
 
-// Since when the agent has no session, as far as we could have known: silence while nobody served does not
-// count. InfiniteFuture for agents that are connected, revoked, or never had a session.
-absl::Time SilentSince(const AgentRow& agent, absl::Time serving_since, const AbsencePolicy& policy);
-bool IsAbsent(const AgentRow& agent, absl::Time serving_since, const AbsencePolicy& policy, absl::Time now);
+// Since when the agent has no session, as far as we could have known: silence while nobody served
+// does not count. InfiniteFuture for agents that are connected, revoked, or never had a session.
+absl::Time SilentSince(const AgentRow& agent, absl::Time serving_since,
+                       const AbsencePolicy& policy);
+bool IsAbsent(const AgentRow& agent, absl::Time serving_since, const AbsencePolicy& policy,
+              absl::Time now);
 
 struct NoData {
   CheckStateRow state;
@@ -40,9 +42,9 @@ struct NoData {
 std::optional<NoData> NoDataOfSilent(const CheckStateRow& state, const AgentRow& agent,
                                      absl::Time serving_since, const AbsencePolicy& policy,
                                      absl::Time now);
-// The check's data is late although its agent is connected: nothing was observed for three periods, a
-// timeout and the flush grace, nor has the agent come back since (`connected_since`, InfinitePast if
-// unknown). Nothing otherwise.
+// The check's data is late although its agent is connected: nothing was observed for three periods,
+// a timeout and the flush grace, nor has the agent come back since (`connected_since`, InfinitePast
+// if unknown). Nothing otherwise.
 std::optional<NoData> NoDataOfLate(const CheckStateRow& state, const v1::CheckSpec& spec,
                                    const AgentRow& agent, absl::Time connected_since,
                                    const AbsencePolicy& policy, absl::Time now);

@@ -61,8 +61,8 @@ TEST(Absence, IsNotSaidOfAgentsThatNeverCameOrWereRevoked) {
 
 TEST(NoData, HoldsFromTheLastObservation) {
   const absl::Time seen = kStart + absl::Seconds(40);
-  const auto no_data = NoDataOfSilent(State(seen), Agent(false, seen + absl::Seconds(3)), kStart, kPolicy,
-                                      seen + absl::Seconds(13));
+  const auto no_data = NoDataOfSilent(State(seen), Agent(false, seen + absl::Seconds(3)), kStart,
+                                      kPolicy, seen + absl::Seconds(13));
   ASSERT_TRUE(no_data.has_value());
   EXPECT_EQ(no_data->state.status, v1::CHECK_STATUS_NO_DATA);
   EXPECT_EQ(no_data->state.since, seen);
@@ -84,8 +84,8 @@ TEST(NoData, WaitsForTheGraceAndComesOnce) {
 
 TEST(LateData, IsThreePeriodsATimeoutAndTheFlushOld) {
   const auto late = [](absl::Duration age) {
-    return NoDataOfLate(State(kStart), Every(absl::Seconds(10)), Agent(true, kStart), kStart, kPolicy,
-                        kStart + age);
+    return NoDataOfLate(State(kStart), Every(absl::Seconds(10)), Agent(true, kStart), kStart,
+                        kPolicy, kStart + age);
   };
   EXPECT_FALSE(late(absl::Seconds(42)).has_value());
   ASSERT_TRUE(late(absl::Seconds(43)).has_value());

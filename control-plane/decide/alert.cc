@@ -40,7 +40,8 @@ std::optional<uint32_t> CheckOf(const AlertRow& alert) {
   return id;
 }
 
-// One round. Alerts are looked up by key while they are open, and come out in the order they were touched.
+// One round. Alerts are looked up by key while they are open, and come out in the order they were
+// touched.
 class Round {
  public:
   Round(const AlertFacts& facts, absl::Time now) : facts_(facts), now_(now) {
@@ -80,8 +81,8 @@ class Round {
   }
 
   AlertRow& OpenAlert(AlertRow alert, std::string_view cause) {
-    alert.id = NameUuid(
-        fmt::format("{}@{}#{}", alert.key, absl::ToUnixMicros(alert.started_at), cause));
+    alert.id =
+        NameUuid(fmt::format("{}@{}#{}", alert.key, absl::ToUnixMicros(alert.started_at), cause));
     alert.state = v1::ALERT_STATE_PENDING;
     alert.fired_at = absl::InfinitePast();
     alert.resolved_at = absl::InfiniteFuture();
@@ -89,7 +90,8 @@ class Round {
     return open_.insert_or_assign(std::move(key), Entry{std::move(alert), true}).first->second.row;
   }
 
-  AlertRow& OpenCheckAlert(std::string key, const TransitionRow& transition, const CheckNote& check) {
+  AlertRow& OpenCheckAlert(std::string key, const TransitionRow& transition,
+                           const CheckNote& check) {
     return OpenAlert({.key = std::move(key),
                       .check = check.name,
                       .agent = transition.agent,
@@ -142,13 +144,13 @@ class Round {
 
   void RaiseAbsence(const std::string& name, const AgentPresence& agent) {
     if (!agent.absent || agent.revoked || Find(AbsentKey(name)) != nullptr) return;
-    AlertRow& alert = OpenAlert({.key = AbsentKey(name),
-                                 .name = fmt::format("agent/{} absent", name),
-                                 .agent = name,
-                                 .started_at = agent.silent_since,
-                                 .summary = fmt::format("no session since {}",
-                                                        TimeText(agent.silent_since))},
-                                "");
+    AlertRow& alert =
+        OpenAlert({.key = AbsentKey(name),
+                   .name = fmt::format("agent/{} absent", name),
+                   .agent = name,
+                   .started_at = agent.silent_since,
+                   .summary = fmt::format("no session since {}", TimeText(agent.silent_since))},
+                  "");
     Fire(alert, v1::SEVERITY_CRITICAL, now_, "no session for longer than the grace");
   }
 
@@ -246,7 +248,8 @@ class Round {
   void ResolveWhatIsNotAsked() {
     std::vector<std::pair<std::string, std::string>> moot;
     for (const auto& [key, entry] : open_) {
-      if (std::string why = WhyNotAsked(entry.row); !why.empty()) moot.emplace_back(key, std::move(why));
+      if (std::string why = WhyNotAsked(entry.row); !why.empty())
+        moot.emplace_back(key, std::move(why));
     }
     for (auto& [key, why] : moot) Resolve(*Find(key), now_, std::move(why));
   }
@@ -272,7 +275,9 @@ class Round {
 
 }  // namespace
 
-AlertDecision DecideAlerts(const AlertFacts& facts, absl::Time now) { return Round(facts, now).Run(); }
+AlertDecision DecideAlerts(const AlertFacts& facts, absl::Time now) {
+  return Round(facts, now).Run();
+}
 
 bool IsEmpty(const AlertDecision& decision) {
   return decision.new_cursor == decision.expected_cursor && decision.alerts.empty() &&

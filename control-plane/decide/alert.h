@@ -1,11 +1,13 @@
 // What to tell whom (promise C6): open alerts, new transitions and absent agents in; alert rows, their
 // trail and outbox rows out. Pure: no clock, no I/O; the same facts give the same bytes.
 //
+// clang-format off
 //              soft, not OK                hard, not OK: "raised"
 //      ·  ───────────────────► PENDING ───────────────────────────► FIRING ⟲ other severity: "changed"
 //      │                          │ hard OK: a false alarm, untold     │ hard OK: "resolved", if told
 //      │                          ▼                                    ▼
 //      └─── hard, not OK ──► (FIRING)                              RESOLVED
+// clang-format on
 //
 // NO_DATA resolves nothing. It opens an alert only where data is late although the agent is connected; the
 // absence of an agent is one alert of its own, and while it is open the agent's untold alerts stay untold.
@@ -33,15 +35,15 @@ struct CheckNote {
 struct AgentPresence {
   bool connected = false;
   bool revoked = false;
-  bool absent = false;          // IsAbsent of absence.h
+  bool absent = false;                               // IsAbsent of absence.h
   absl::Time silent_since = absl::InfiniteFuture();  // meant only where absent
 };
 
 struct AlertFacts {
   uint64_t cursor = 0;
-  std::vector<AlertRow> open;               // PENDING and FIRING
-  std::vector<TransitionRow> transitions;   // id > cursor, ascending
-  std::map<uint32_t, CheckNote> checks;     // those that exist
+  std::vector<AlertRow> open;              // PENDING and FIRING
+  std::vector<TransitionRow> transitions;  // id > cursor, ascending
+  std::map<uint32_t, CheckNote> checks;    // those that exist
   std::map<std::string, AgentPresence> agents;
   // States that have left (agent, check): the check no longer runs there.
   std::set<std::pair<std::string, uint32_t>> removed;

@@ -80,7 +80,9 @@ class Plane {
   }
   std::string LastReason() const { return events_.empty() ? "" : events_.back().reason; }
   AgentPresence& agent() { return facts_.agents["web-1"]; }
-  void Leave() { agent() = {.connected = false, .absent = true, .silent_since = now_ - absl::Seconds(31)}; }
+  void Leave() {
+    agent() = {.connected = false, .absent = true, .silent_since = now_ - absl::Seconds(31)};
+  }
   void ComeBack() { agent() = {.connected = true}; }
 
   AlertFacts facts_;
@@ -129,9 +131,10 @@ TEST(Alert, TellsEveryReceiver) {
 TEST(Alert, TellsSeveralTransitionsOfARoundInOrder) {
   Plane plane;
   plane.Hard(kWarning).Hard(kCritical).Soft(kOk).Hard(kOk).Hard(kCritical).Decide();
-  EXPECT_THAT(plane.Told(),
-              ElementsAre("raised warning check/api on web-1", "changed critical check/api on web-1",
-                          "resolved critical check/api on web-1", "raised critical check/api on web-1"));
+  EXPECT_THAT(
+      plane.Told(),
+      ElementsAre("raised warning check/api on web-1", "changed critical check/api on web-1",
+                  "resolved critical check/api on web-1", "raised critical check/api on web-1"));
   EXPECT_EQ(plane.States().size(), 2U);
 }
 
@@ -176,8 +179,8 @@ TEST(Alert, OfAnAbsentAgentIsOneAndQuietensTheOthers) {
 
   plane.ComeBack();
   plane.Decide();
-  EXPECT_THAT(plane.Told(),
-              ElementsAre("resolved critical agent/web-1 absent", "raised critical check/api on web-1"));
+  EXPECT_THAT(plane.Told(), ElementsAre("resolved critical agent/web-1 absent",
+                                        "raised critical check/api on web-1"));
 }
 
 TEST(Alert, InhibitedAndResolvedMeanwhileIsNeverTold) {
@@ -186,8 +189,8 @@ TEST(Alert, InhibitedAndResolvedMeanwhileIsNeverTold) {
   plane.Hard(kCritical).Decide();
   plane.ComeBack();
   plane.Hard(kOk).Decide();
-  EXPECT_THAT(plane.Told(),
-              ElementsAre("raised critical agent/web-1 absent", "resolved critical agent/web-1 absent"));
+  EXPECT_THAT(plane.Told(), ElementsAre("raised critical agent/web-1 absent",
+                                        "resolved critical agent/web-1 absent"));
 }
 
 TEST(Alert, ToldBeforeAnAbsenceIsResolvedAloud) {
@@ -198,8 +201,8 @@ TEST(Alert, ToldBeforeAnAbsenceIsResolvedAloud) {
   plane.Told();
   plane.ComeBack();
   plane.Hard(kOk).Decide();
-  EXPECT_THAT(plane.Told(),
-              ElementsAre("resolved critical check/api on web-1", "resolved critical agent/web-1 absent"));
+  EXPECT_THAT(plane.Told(), ElementsAre("resolved critical check/api on web-1",
+                                        "resolved critical agent/web-1 absent"));
 }
 
 TEST(Alert, IsToldWhenTheFirstReceiverComes) {
@@ -224,7 +227,10 @@ TEST(Alert, ResolvesWithTheReasonWhenItsSubjectGoes) {
   };
   EXPECT_EQ(after([](Plane& p) { p.facts_.checks.erase(1); }), "check api was deleted");
   EXPECT_EQ(after([](Plane& p) { p.agent().revoked = true; }), "agent web-1 was revoked");
-  EXPECT_EQ(after([](Plane& p) { p.facts_.removed = {{"web-1", 1}}; }), "check api no longer runs on web-1");
+  EXPECT_EQ(after([](Plane& p) {
+              p.facts_.removed = {{"web-1", 1}};
+            }),
+            "check api no longer runs on web-1");
 }
 
 TEST(Alert, OfAnAbsenceResolvesWhenTheAgentIsRevoked) {
@@ -239,7 +245,8 @@ TEST(Alert, OfAnAbsenceResolvesWhenTheAgentIsRevoked) {
 TEST(Alert, LooksAtEachCheckOnItsOwn) {
   Plane plane;
   plane.See(kCritical, true, "a", 1).See(kWarning, true, "b", 2).See(kOk, true, "c", 1).Decide();
-  EXPECT_THAT(plane.Told(), ElementsAre("raised critical check/api on web-1", "raised warning check/disk on web-1",
+  EXPECT_THAT(plane.Told(), ElementsAre("raised critical check/api on web-1",
+                                        "raised warning check/disk on web-1",
                                         "resolved critical check/api on web-1"));
 }
 
@@ -261,10 +268,12 @@ std::string Bytes(const AlertDecision& decision) {
   std::string out = fmt::format("{} {}\n", decision.expected_cursor, decision.new_cursor);
   for (const AlertRow& a : decision.alerts) {
     out += fmt::format("{} {} {} {} {} {} {}\n", a.id, a.key, static_cast<int>(a.state),
-                       static_cast<int>(a.severity), absl::ToUnixMicros(a.resolved_at), a.told, a.inhibited_by);
+                       static_cast<int>(a.severity), absl::ToUnixMicros(a.resolved_at), a.told,
+                       a.inhibited_by);
   }
   for (const AlertEventRow& e : decision.events) out += e.alert_id + e.what + e.reason + "\n";
-  for (const OutboxRow& o : decision.outbox) out += o.alert_id + o.receiver + o.event + o.payload + "\n";
+  for (const OutboxRow& o : decision.outbox)
+    out += o.alert_id + o.receiver + o.event + o.payload + "\n";
   return out;
 }
 
@@ -274,7 +283,10 @@ void Step(Plane& plane, Random& random) {
   switch (random.Below(uint64_t{8})) {
     case 0: plane.Leave(); break;
     case 1: plane.ComeBack(); break;
-    case 2: plane.See(kNoData, true, "late: nothing", 1 + static_cast<uint32_t>(random.Below(uint64_t{2}))); break;
+    case 2:
+      plane.See(kNoData, true, "late: nothing",
+                1 + static_cast<uint32_t>(random.Below(uint64_t{2})));
+      break;
     default: {
       const v1::CheckStatus to = kStatuses[random.Below(uint64_t{6})];
       plane.See(to, to == kNoData || random.Below(uint64_t{2}) == 0, "r",
@@ -326,10 +338,12 @@ TEST(AlertLaw, NothingResolvesWithoutEvidence) {
         const bool evidence =
             alert.check.empty()
                 ? facts.agents.at(alert.agent).connected
-                : std::any_of(facts.transitions.begin(), facts.transitions.end(), [&](const auto& t) {
-                    if (alert.key.starts_with("nodata/")) return t.to != kNoData;
-                    return t.to == kOk && t.hard && alert.key == fmt::format("check/web-1/{}", t.check_id);
-                  });
+                : std::any_of(facts.transitions.begin(), facts.transitions.end(),
+                              [&](const auto& t) {
+                                if (alert.key.starts_with("nodata/")) return t.to != kNoData;
+                                return t.to == kOk && t.hard &&
+                                       alert.key == fmt::format("check/web-1/{}", t.check_id);
+                              });
         EXPECT_TRUE(evidence) << "seed " << seed << " " << alert.key;
       }
     }

@@ -1,5 +1,7 @@
 #include "control-plane/decide/doctor.h"
 
+#include <algorithm>
+
 #include <fmt/format.h>
 
 #include "lib/base/text.h"
@@ -13,7 +15,8 @@ constexpr absl::Duration kDay = absl::Hours(24);
 
 class Report {
  public:
-  void Add(Finding::Level level, std::string subject, std::string message, std::string remedy = "") {
+  void Add(Finding::Level level, std::string subject, std::string message,
+           std::string remedy = "") {
     Finding finding;
     finding.set_level(level);
     finding.set_subject(std::move(subject));
@@ -39,10 +42,12 @@ class Report {
 
 void Authority(const DoctorFacts& facts, absl::Time now, Report& report) {
   constexpr char kSubject[] = "certificate authority";
-  constexpr char kRemedy[] = "set up a new control plane with 'muster-control init' and join the agents to it";
+  constexpr char kRemedy[] =
+      "set up a new control plane with 'muster-control init' and join the agents to it";
   const absl::Duration left = facts.authority_expires_at - now;
   if (left <= absl::ZeroDuration()) {
-    report.Fail(kSubject, fmt::format("expired at {}", TimeText(facts.authority_expires_at)), kRemedy);
+    report.Fail(kSubject, fmt::format("expired at {}", TimeText(facts.authority_expires_at)),
+                kRemedy);
   } else if (left < 90 * kDay) {
     report.Warn(kSubject, fmt::format("expires in {}", ShortDuration(left)), kRemedy);
   } else {
@@ -52,27 +57,38 @@ void Authority(const DoctorFacts& facts, absl::Time now, Report& report) {
   }
 }
 
-void Presence(const AgentRow& agent, const std::string& subject, absl::Time now, Report& report) {
+void Presence(const DoctorFacts& facts, const AgentRow& agent, const std::string& subject,
+              absl::Time now, Report& report) {
   if (agent.connected) return;
   if (agent.last_seen_at == absl::InfinitePast()) {
     report.Warn(subject, "joined but has never connected",
                 "start 'muster-agent run' on the host and look at its log");
     return;
   }
-  report.Fail(subject, fmt::format("absent for {}", ShortDuration(now - agent.disconnected_at)),
-              "look at 'systemctl status muster-agent' on the host, and at the way from there to port 7443");
+  const absl::Duration away = now - std::max(agent.disconnected_at, facts.serving_since);
+  if (away < absl::Seconds(45)) {
+    report.Warn(subject, fmt::format("not connected for {}", ShortDuration(away)),
+                "nothing yet: agents come back by themselves; ask again in a minute");
+    return;
+  }
+  report.Fail(subject, fmt::format("absent since {}", TimeText(agent.disconnected_at)),
+              "look at 'systemctl status muster-agent' on the host, and at the way from there to "
+              "port 7443");
 }
 
-void Certificate(const AgentRow& agent, const std::string& subject, absl::Time now, Report& report) {
+void Certificate(const AgentRow& agent, const std::string& subject, absl::Time now,
+                 Report& report) {
   const absl::Duration left = agent.certificate_expires_at - now;
   if (left <= absl::ZeroDuration()) {
-    report.Fail(subject, fmt::format("its certificate expired at {}",
-                                     TimeText(agent.certificate_expires_at)),
-                fmt::format("join it again: 'musterctl token create --agent {}', then 'muster-agent join'",
-                            agent.name));
+    report.Fail(
+        subject,
+        fmt::format("its certificate expired at {}", TimeText(agent.certificate_expires_at)),
+        fmt::format("join it again: 'musterctl token create --agent {}', then 'muster-agent join'",
+                    agent.name));
   } else if (left < absl::Hours(12)) {
-    report.Warn(subject, fmt::format("its certificate expires in {}", ShortDuration(left)),
-                "agents renew while they are connected: look at the agent's log for why it could not");
+    report.Warn(
+        subject, fmt::format("its certificate expires in {}", ShortDuration(left)),
+        "agents renew while they are connected: look at the agent's log for why it could not");
   }
 }
 
@@ -91,7 +107,7 @@ void Agents(const DoctorFacts& facts, absl::Time now, Report& report) {
     ++all;
     const size_t before = report.size();
     const std::string subject = fmt::format("agent {}", agent.name);
-    Presence(agent, subject, now, report);
+    Presence(facts, agent, subject, now, report);
     Certificate(agent, subject, now, report);
     Skew(agent, subject, report);
     if (report.size() == before) ++well;
@@ -134,7 +150,8 @@ void Disk(const DoctorFacts& facts, Report& report) {
   const uint64_t free = *facts.disk_free_bytes;
   const double share = static_cast<double>(free) / static_cast<double>(*facts.disk_size_bytes);
   const std::string message = fmt::format("{} MiB are free ({:.0f} %)", free >> 20U, share * 100);
-  constexpr char kRemedy[] = "free or add space where the store lies; results are refused when it is full";
+  constexpr char kRemedy[] =
+      "free or add space where the store lies; results are refused when it is full";
   constexpr uint64_t kLow = uint64_t{256} << 20U;
   constexpr uint64_t kSome = uint64_t{2} << 30U;
   if (free < kLow) {

@@ -25,7 +25,8 @@ struct DoctorFacts {
   std::optional<uint64_t> disk_size_bytes;
 };
 
-// At least one finding a subject looked at; LEVEL_OK where all is well. Agents that are well are one finding.
+// At least one finding a subject looked at; LEVEL_OK where all is well. Agents that are well are
+// one finding.
 std::vector<v1::Finding> Diagnose(const DoctorFacts& facts, absl::Time now);
 
 }  // namespace muster::control

@@ -51,7 +51,8 @@ TEST(Doctor, NamesWhatIsWrongAndHowBad) {
   const Case cases[] = {
       {"certificate authority", v1::Finding::LEVEL_WARNING,
        [](DoctorFacts& f) { f.authority_expires_at = kNow + 30 * kDay; }},
-      {"certificate authority", v1::Finding::LEVEL_FAILED, [](DoctorFacts& f) { f.authority_expires_at = kNow; }},
+      {"certificate authority", v1::Finding::LEVEL_FAILED,
+       [](DoctorFacts& f) { f.authority_expires_at = kNow; }},
       {"agent db-1", v1::Finding::LEVEL_FAILED,
        [](DoctorFacts& f) {
          f.agents[0].connected = false;
@@ -60,9 +61,21 @@ TEST(Doctor, NamesWhatIsWrongAndHowBad) {
       {"agent db-1", v1::Finding::LEVEL_WARNING,
        [](DoctorFacts& f) {
          f.agents[0].connected = false;
+         f.agents[0].disconnected_at = kNow - absl::Seconds(5);
+       }},
+      {"agent db-1", v1::Finding::LEVEL_WARNING,
+       [](DoctorFacts& f) {
+         f.agents[0].connected = false;
+         f.agents[0].disconnected_at = kNow - absl::Hours(2);
+         f.serving_since = kNow - absl::Seconds(5);
+       }},
+      {"agent db-1", v1::Finding::LEVEL_WARNING,
+       [](DoctorFacts& f) {
+         f.agents[0].connected = false;
          f.agents[0].last_seen_at = absl::InfinitePast();
        }},
-      {"agent db-1", v1::Finding::LEVEL_FAILED, [](DoctorFacts& f) { f.agents[0].certificate_expires_at = kNow; }},
+      {"agent db-1", v1::Finding::LEVEL_FAILED,
+       [](DoctorFacts& f) { f.agents[0].certificate_expires_at = kNow; }},
       {"agent db-1", v1::Finding::LEVEL_WARNING,
        [](DoctorFacts& f) { f.agents[0].clock_skew = -absl::Minutes(3); }},
       {"agents", v1::Finding::LEVEL_WARNING, [](DoctorFacts& f) { f.agents.clear(); }},
@@ -75,7 +88,8 @@ TEST(Doctor, NamesWhatIsWrongAndHowBad) {
       {"receivers", v1::Finding::LEVEL_WARNING, [](DoctorFacts& f) { f.receivers = 0; }},
       {"checks", v1::Finding::LEVEL_WARNING, [](DoctorFacts& f) { f.checks = 0; }},
       {"disk", v1::Finding::LEVEL_FAILED, [](DoctorFacts& f) { f.disk_free_bytes = 1000; }},
-      {"disk", v1::Finding::LEVEL_WARNING, [](DoctorFacts& f) { f.disk_free_bytes = uint64_t{1} << 30U; }},
+      {"disk", v1::Finding::LEVEL_WARNING,
+       [](DoctorFacts& f) { f.disk_free_bytes = uint64_t{1} << 30U; }},
   };
   for (const Case& c : cases) {
     DoctorFacts facts = AllWell();

@@ -1,3 +1,4 @@
+#include <absl/synchronization/mutex.h>
 #include <gtest/gtest.h>
 
 #include "control-plane/http/metrics.h"
@@ -9,26 +10,51 @@ namespace {
 
 using testing::RunProgram;
 
+// One server for all tests: civetweb takes two seconds to stop after it has served.
 class Http : public ::testing::Test {
  protected:
-  void SetUp() override {
-    auto started = HttpServer::Start({.listen = "127.0.0.1:0"}, metrics_, [this] { return ready_; });
+  struct Served {
+    Metrics metrics{"1.2.3"};
+    absl::Mutex mutex;
+    Status ready ABSL_GUARDED_BY(mutex);
+    std::unique_ptr<HttpServer> server;
+  };
+
+  static void SetUpTestSuite() {
+    served_ = new Served;
+    auto started = HttpServer::Start({.listen = "127.0.0.1:0"}, served_->metrics, [] {
+      const absl::MutexLock lock(&served_->mutex);
+      return served_->ready;
+    });
     ASSERT_TRUE(started.ok()) << started.status();
-    server_ = std::move(*started);
+    served_->server = std::move(*started);
+  }
+  static void TearDownTestSuite() {
+    delete served_;
+    served_ = nullptr;
+  }
+  void SetUp() override { ASSERT_NE(served_->server, nullptr); }
+
+  static std::string Url(const std::string& path) {
+    return fmt::format("http://127.0.0.1:{}{}", served_->server->port(), path);
+  }
+  static void SetReady(const Status& status) {
+    const absl::MutexLock lock(&served_->mutex);
+    served_->ready = status;
   }
 
   // "BODY CODE"
   std::string Ask(const std::string& path, std::vector<std::string> more = {}) {
     std::vector<std::string> argv{"curl", "-s", "--max-time", "10", "-w", " %{http_code}"};
     argv.insert(argv.end(), more.begin(), more.end());
-    argv.push_back(fmt::format("http://127.0.0.1:{}{}", server_->port(), path));
+    argv.push_back(Url(path));
     return RunProgram(argv).out;
   }
 
-  Metrics metrics_{"1.2.3"};
-  Status ready_ = OkStatus();
-  std::unique_ptr<HttpServer> server_;
+  static Served* served_;
 };
+
+Http::Served* Http::served_ = nullptr;
 
 TEST_F(Http, SaysThatItIsHealthyAndReady) {
   EXPECT_EQ(Ask("/-/healthy"), "ok\n 200");
@@ -36,9 +62,10 @@ TEST_F(Http, SaysThatItIsHealthyAndReady) {
 }
 
 TEST_F(Http, IsNotReadyWithoutItsStoreAndSaysWhy) {
-  ready_ = Unavailable("the store does not answer");
+  SetReady(Unavailable("the store does not answer"));
   EXPECT_EQ(Ask("/-/ready"), "the store does not answer\n 503");
   EXPECT_EQ(Ask("/-/healthy"), "ok\n 200");
+  SetReady(OkStatus());
 }
 
 TEST_F(Http, RefusesWhatItDoesNotKnow) {
@@ -55,28 +82,29 @@ TEST_F(Http, RefusesLongHeaders) {
 }
 
 TEST_F(Http, ServesMetricsThatPromtoolAccepts) {
-  const auto text = RunProgram({"curl", "-s", fmt::format("http://127.0.0.1:{}/metrics", server_->port())});
+  const auto text = RunProgram({"curl", "-s", Url("/metrics")});
   ASSERT_EQ(text.exit_code, 0);
   const auto checked = RunProgram({"promtool", "check", "metrics"}, text.out);
   EXPECT_EQ(checked.exit_code, 0) << checked.out << checked.err;
 }
 
 TEST_F(Http, SaysWhenThePortIsTaken) {
-  auto second = HttpServer::Start({.listen = fmt::format("127.0.0.1:{}", server_->port())}, metrics_,
-                                  [] { return OkStatus(); });
+  auto second = HttpServer::Start({.listen = fmt::format("127.0.0.1:{}", served_->server->port())},
+                                  served_->metrics, [] { return OkStatus(); });
   EXPECT_EQ(second.status().code(), absl::StatusCode::kUnavailable);
 }
 
 TEST(Metrics, AreAllThereFromTheStart) {
   const std::string text = Metrics("1.2.3").Text();
-  for (const char* line : {
-           "muster_agents_connected 0", "muster_results_stored_total 0", "muster_batches_stored_total 0",
-           "muster_batches_refused_total{reason=\"fenced\"} 0", "muster_commit_duration_seconds_count 0",
-           "muster_ingest_queue_batches 0", "muster_alerts_firing 0", "muster_outbox_waiting 0",
-           "muster_notifications_total{outcome=\"delivered\",receiver_kind=\"slack\"} 0",
-           "muster_sessions_opened_total 0", "muster_connections_refused_total{reason=\"limit\"} 0",
-           "muster_certificate_authority_not_after_timestamp_seconds 0",
-           "muster_build_info{version=\"1.2.3\"} 1"}) {
+  for (const char* line :
+       {"muster_agents_connected 0", "muster_results_stored_total 0",
+        "muster_batches_stored_total 0", "muster_batches_refused_total{reason=\"fenced\"} 0",
+        "muster_commit_duration_seconds_count 0", "muster_ingest_queue_batches 0",
+        "muster_alerts_firing 0", "muster_outbox_waiting 0",
+        "muster_notifications_total{outcome=\"delivered\",receiver_kind=\"slack\"} 0",
+        "muster_sessions_opened_total 0", "muster_connections_refused_total{reason=\"limit\"} 0",
+        "muster_certificate_authority_not_after_timestamp_seconds 0",
+        "muster_build_info{version=\"1.2.3\"} 1"}) {
     EXPECT_NE(text.find(line), std::string::npos) << line << "\n" << text;
   }
 }
@@ -84,7 +112,8 @@ TEST(Metrics, AreAllThereFromTheStart) {
 TEST(Metrics, CountUnlistedReasonsAsOther) {
   Metrics metrics("1");
   metrics.batches_refused.With("a reason nobody foresaw").Increment();
-  EXPECT_NE(metrics.Text().find("muster_batches_refused_total{reason=\"other\"} 1"), std::string::npos);
+  EXPECT_NE(metrics.Text().find("muster_batches_refused_total{reason=\"other\"} 1"),
+            std::string::npos);
 }
 
 }  // namespace

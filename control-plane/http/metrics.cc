@@ -7,7 +7,8 @@
 namespace muster::control {
 namespace {
 
-prometheus::Counter& MakeCounter(prometheus::Registry& registry, const char* name, const char* help) {
+prometheus::Counter& MakeCounter(prometheus::Registry& registry, const char* name,
+                                 const char* help) {
   return prometheus::BuildCounter().Name(name).Help(help).Register(registry).Add({});
 }
 
@@ -15,12 +16,13 @@ prometheus::Gauge& MakeGauge(prometheus::Registry& registry, const char* name, c
   return prometheus::BuildGauge().Name(name).Help(help).Register(registry).Add({});
 }
 
-prometheus::Family<prometheus::Counter>& MakeFamily(prometheus::Registry& registry, const char* name,
-                                                    const char* help) {
+prometheus::Family<prometheus::Counter>& MakeFamily(prometheus::Registry& registry,
+                                                    const char* name, const char* help) {
   return prometheus::BuildCounter().Name(name).Help(help).Register(registry);
 }
 
-prometheus::Histogram& MakeHistogram(prometheus::Registry& registry, const char* name, const char* help) {
+prometheus::Histogram& MakeHistogram(prometheus::Registry& registry, const char* name,
+                                     const char* help) {
   const prometheus::Histogram::BucketBoundaries seconds{0.001, 0.0025, 0.005, 0.01, 0.025, 0.05,
                                                         0.1,   0.25,   0.5,   1,    2.5,   5};
   return prometheus::BuildHistogram().Name(name).Help(help).Register(registry).Add({}, seconds);
@@ -28,7 +30,8 @@ prometheus::Histogram& MakeHistogram(prometheus::Registry& registry, const char*
 
 }  // namespace
 
-CounterFamily::CounterFamily(prometheus::Family<prometheus::Counter>& family, const std::string& label,
+CounterFamily::CounterFamily(prometheus::Family<prometheus::Counter>& family,
+                             const std::string& label,
                              std::initializer_list<std::string_view> values) {
   for (const std::string_view value : values) {
     counters_.emplace(value, &family.Add({{label, std::string(value)}}));
@@ -46,22 +49,26 @@ Metrics::Metrics(std::string_view version)
       agents_connected(MakeGauge(*registry_, "muster_agents_connected", "Agents with a session.")),
       results_stored(MakeCounter(*registry_, "muster_results_stored_total", "Results committed.")),
       batches_stored(MakeCounter(*registry_, "muster_batches_stored_total", "Batches committed.")),
-      batches_refused(MakeFamily(*registry_, "muster_batches_refused_total", "Batches not committed."),
-                      "reason", {"invalid", "fenced", "duplicate", "too_large", "queue_full", "store"}),
+      batches_refused(
+          MakeFamily(*registry_, "muster_batches_refused_total", "Batches not committed."),
+          "reason", {"invalid", "fenced", "duplicate", "too_large", "queue_full", "store"}),
       commit_seconds(MakeHistogram(*registry_, "muster_commit_duration_seconds",
                                    "Time of a commit of many batches.")),
-      ingest_queue_batches(
-          MakeGauge(*registry_, "muster_ingest_queue_batches", "Batches that wait for their commit.")),
+      ingest_queue_batches(MakeGauge(*registry_, "muster_ingest_queue_batches",
+                                     "Batches that wait for their commit.")),
       alerts_firing(MakeGauge(*registry_, "muster_alerts_firing", "Alerts that fire.")),
-      outbox_waiting(MakeGauge(*registry_, "muster_outbox_waiting", "Notifications not accepted yet.")),
-      outbox_failed(MakeGauge(*registry_, "muster_outbox_failed", "Notifications that were given up.")),
+      outbox_waiting(
+          MakeGauge(*registry_, "muster_outbox_waiting", "Notifications not accepted yet.")),
+      outbox_failed(
+          MakeGauge(*registry_, "muster_outbox_failed", "Notifications that were given up.")),
       sessions_opened(MakeCounter(*registry_, "muster_sessions_opened_total", "Sessions opened.")),
       connections_refused(
-          MakeFamily(*registry_, "muster_connections_refused_total", "Connections not served."), "reason",
-          {"limit", "handshake", "denied", "rate", "identity"}),
+          MakeFamily(*registry_, "muster_connections_refused_total", "Connections not served."),
+          "reason", {"limit", "handshake", "denied", "rate", "identity"}),
       transitions_no_data(MakeCounter(*registry_, "muster_no_data_transitions_total",
                                       "Check states that became NO_DATA.")),
-      authority_not_after(MakeGauge(*registry_, "muster_certificate_authority_not_after_timestamp_seconds",
+      authority_not_after(MakeGauge(*registry_,
+                                    "muster_certificate_authority_not_after_timestamp_seconds",
                                     "When the certificate authority expires.")) {
   auto& sent = MakeFamily(*registry_, "muster_notifications_total", "Attempts to tell a receiver.");
   for (const char* kind : {"webhook", "slack", "email", "other"}) {

@@ -1,5 +1,5 @@
-// What the control plane counts, for Prometheus. Every series is there from the start, at zero; label
-// values come from fixed lists only. Any thread may use any member.
+// What the control plane counts, for Prometheus. Every series is there from the start, at zero;
+// label values come from fixed lists only. Any thread may use any member.
 #pragma once
 
 #include <map>
@@ -36,7 +36,8 @@ class Metrics {
   prometheus::Gauge& agents_connected;
   prometheus::Counter& results_stored;
   prometheus::Counter& batches_stored;
-  CounterFamily batches_refused;  // reason: invalid, fenced, duplicate, too_large, queue_full, store, other
+  CounterFamily
+      batches_refused;  // reason: invalid, fenced, duplicate, too_large, queue_full, store, other
   prometheus::Histogram& commit_seconds;
   prometheus::Gauge& ingest_queue_batches;
   prometheus::Gauge& alerts_firing;

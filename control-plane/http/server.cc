@@ -77,18 +77,30 @@ StatusOr<std::unique_ptr<HttpServer>> HttpServer::Start(const HttpOptions& optio
   MUSTER_ASSIGN_OR_RETURN(const HostPort address, ParseHostPort(options.listen));
   const std::string listen =
       address.host.empty() ? fmt::format("{}", address.port) : FormatHostPort(address);
-  const char* settings[] = {"listening_ports",      listen.c_str(), "num_threads",        kThreads,
-                            "listen_backlog",       kQueue,         "request_timeout_ms", "5000",
-                            "max_request_size",     "8192",         "enable_keep_alive",  "no",
-                            "enable_directory_listing", "no",       nullptr};
+  const char* settings[] = {"listening_ports",
+                            listen.c_str(),
+                            "num_threads",
+                            kThreads,
+                            "listen_backlog",
+                            kQueue,
+                            "request_timeout_ms",
+                            "5000",
+                            "max_request_size",
+                            "8192",
+                            "enable_keep_alive",
+                            "no",
+                            "enable_directory_listing",
+                            "no",
+                            nullptr};
   std::unique_ptr<HttpServer> server(new HttpServer(metrics, std::move(ready)));
   mg_callbacks callbacks;
   std::memset(&callbacks, 0, sizeof callbacks);
   callbacks.log_message = [](const mg_connection*, const char*) { return 1; };
   server->context_ = mg_start(&callbacks, nullptr, settings);
   if (server->context_ == nullptr) {
-    return Unavailable("cannot listen on {} for HTTP: free the port, or choose another with --http-listen",
-                       options.listen);
+    return Unavailable(
+        "cannot listen on {} for HTTP: free the port, or choose another with --http-listen",
+        options.listen);
   }
   mg_set_request_handler(server->context_, "/", &HttpServer::Answer, server.get());
   mg_server_port port;

@@ -1,5 +1,5 @@
-// The plain HTTP port: /metrics, /-/healthy, /-/ready. GET only, small requests only, loopback by default;
-// it tells nothing that is secret. civetweb serves it with its own few threads.
+// The plain HTTP port: /metrics, /-/healthy, /-/ready. GET only, small requests only, loopback by
+// default; it tells nothing that is secret. civetweb serves it with its own few threads.
 #pragma once
 
 #include <functional>
@@ -20,8 +20,10 @@ struct HttpOptions {
 
 class HttpServer {
  public:
-  // `ready` is asked for /-/ready, by any thread; it may block for a moment. `metrics` must outlive the server.
-  static StatusOr<std::unique_ptr<HttpServer>> Start(const HttpOptions& options, const Metrics& metrics,
+  // `ready` is asked for /-/ready, by any thread; it may block for a moment. `metrics` must outlive
+  // the server.
+  static StatusOr<std::unique_ptr<HttpServer>> Start(const HttpOptions& options,
+                                                     const Metrics& metrics,
                                                      std::function<Status()> ready);
   ~HttpServer();
   uint16_t port() const { return port_; }

@@ -70,7 +70,8 @@ Status AbsenceLoop::MarkSilent(absl::Time now) {
     if (marked != marked_.end() && marked->second == agent.session_epoch) continue;
     MUSTER_ASSIGN_OR_RETURN(const auto states, store_.history().StatesOf(name));
     for (const CheckStateRow& state : states) {
-      const auto no_data = NoDataOfSilent(state, agent, options_.serving_since, options_.policy, now);
+      const auto no_data =
+          NoDataOfSilent(state, agent, options_.serving_since, options_.policy, now);
       if (no_data.has_value()) MUSTER_RETURN_IF_ERROR(Apply(*no_data));
     }
     marked_[name] = agent.session_epoch;
@@ -101,9 +102,10 @@ Status AbsenceLoop::MarkIfLate(const CheckStateRow& state, absl::Time now) {
   const auto agent = agents_.find(state.agent);
   const auto check = checks_.find(state.check_id);
   const auto session = sessions_.find(state.agent);
-  if (agent == agents_.end() || check == checks_.end() || session == sessions_.end()) return OkStatus();
-  const auto no_data = NoDataOfLate(state, check->second, agent->second, session->second.connected_since,
-                                    options_.policy, now);
+  if (agent == agents_.end() || check == checks_.end() || session == sessions_.end())
+    return OkStatus();
+  const auto no_data = NoDataOfLate(state, check->second, agent->second,
+                                    session->second.connected_since, options_.policy, now);
   return no_data.has_value() ? Apply(*no_data) : OkStatus();
 }
 

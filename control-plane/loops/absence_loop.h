@@ -14,7 +14,8 @@ namespace muster::control {
 struct AbsenceLoopOptions {
   absl::Time serving_since;
   AbsencePolicy policy;
-  uint32_t states_per_tick = 5000;  // looked at for lateness; larger fleets take several ticks for all
+  uint32_t states_per_tick =
+      5000;  // looked at for lateness; larger fleets take several ticks for all
   // So many states became NO_DATA.
   std::function<void(uint32_t count)> on_no_data = [](uint32_t) {};
 };

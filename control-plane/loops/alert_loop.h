@@ -1,5 +1,6 @@
-// Reads new transitions and who is absent, decides, and stores alerts with their notifications at once.
-// One thread calls Tick. No truth is kept here: a new loop over the same store goes on where this one was.
+// Reads new transitions and who is absent, decides, and stores alerts with their notifications at
+// once. One thread calls Tick. No truth is kept here: a new loop over the same store goes on where
+// this one was.
 #pragma once
 
 #include <functional>
@@ -25,7 +26,7 @@ struct AlertCounts {
 struct AlertLoopOptions {
   absl::Time serving_since;  // when this control plane began to accept agents
   AbsencePolicy absence;
-  uint32_t batch = 1000;     // transitions a round
+  uint32_t batch = 1000;  // transitions a round
   // How old the view of who is connected may be.
   absl::Duration agents_every = absl::Seconds(1);
   std::function<void()> on_told = [] {};  // the outbox has new rows
@@ -35,7 +36,8 @@ struct AlertLoopOptions {
 class AlertLoop {
  public:
   AlertLoop(Store& store, AlertLoopOptions options);
-  // Rounds until the transitions are used up. Aborted rounds (another writer was faster) begin again.
+  // Rounds until the transitions are used up. Aborted rounds (another writer was faster) begin
+  // again.
   Status Tick(absl::Time now);
 
  private:

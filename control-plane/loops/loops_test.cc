@@ -38,7 +38,8 @@ class LoopsTest : public ::testing::Test {
   AuditNote Note() const { return {.actor = "admin/test", .action = "test", .at = now_}; }
 
   void Join(const std::string& name) {
-    const TokenRow token{.hash = std::string(32, 't'), .agent = name, .expires_at = now_ + absl::Hours(1)};
+    const TokenRow token{
+        .hash = std::string(32, 't'), .agent = name, .expires_at = now_ + absl::Hours(1)};
     ASSERT_TRUE(store_->identity().SaveToken(token, Note()).ok());
     const CertificateRow certificate{.fingerprint = "f-" + name,
                                      .role = v1::ROLE_AGENT,
@@ -73,8 +74,12 @@ class LoopsTest : public ::testing::Test {
   }
 
   uint64_t Connect() {
-    const auto opened = store_->sessions().Open(
-        {.agent = "web-1", .replica = "r1", .version = "1", .boot_id = "b", .log_epoch = "log", .now = now_});
+    const auto opened = store_->sessions().Open({.agent = "web-1",
+                                                 .replica = "r1",
+                                                 .version = "1",
+                                                 .boot_id = "b",
+                                                 .log_epoch = "log",
+                                                 .now = now_});
     EXPECT_TRUE(opened.ok()) << opened.status();
     return opened.ok() ? opened->epoch : 0;
   }
@@ -138,7 +143,8 @@ class LoopsTest : public ::testing::Test {
 
   // "FIRING check/api on web-1", newest first.
   std::vector<std::string> Alerts() {
-    const auto rows = store_->alerts().List({.resolved_since = absl::InfinitePast()}, absl::InfiniteFuture(), "", 100);
+    const auto rows = store_->alerts().List({.resolved_since = absl::InfinitePast()},
+                                            absl::InfiniteFuture(), "", 100);
     EXPECT_TRUE(rows.ok()) << rows.status();
     std::vector<std::string> out;
     for (const AlertRow& row : *rows) {
@@ -148,7 +154,8 @@ class LoopsTest : public ::testing::Test {
   }
   // "raised check/api on web-1", in the order of telling.
   std::vector<std::string> Told() {
-    const auto rows = store_->alerts().List({.resolved_since = absl::InfinitePast()}, absl::InfiniteFuture(), "", 100);
+    const auto rows = store_->alerts().List({.resolved_since = absl::InfinitePast()},
+                                            absl::InfiniteFuture(), "", 100);
     std::map<uint64_t, std::string> by_id;
     for (const AlertRow& row : *rows) {
       const auto deliveries = store_->alerts().Deliveries(row.id);
@@ -214,7 +221,8 @@ TEST_F(LoopsTest, GoOnAfterARestartWithoutTellingTwice) {
 
 TEST_F(LoopsTest, SmallBatchesLeadToTheSame) {
   AlertLoop small(*store_, {.serving_since = kStart, .batch = 1});
-  for (const auto status : {v1::CHECK_STATUS_CRITICAL, v1::CHECK_STATUS_OK, v1::CHECK_STATUS_WARNING}) {
+  for (const auto status :
+       {v1::CHECK_STATUS_CRITICAL, v1::CHECK_STATUS_OK, v1::CHECK_STATUS_WARNING}) {
     Pass(absl::Seconds(10));
     Observe(status);
   }

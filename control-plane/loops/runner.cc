@@ -7,7 +7,10 @@
 namespace muster::control {
 
 Runner::Runner(std::string name, absl::Duration period, const Clock& clock, TickFunction tick)
-    : name_(std::move(name)), clock_(clock), tick_(std::move(tick)), loop_(name_, period, [this] { Tick(); }) {}
+    : name_(std::move(name)),
+      clock_(clock),
+      tick_(std::move(tick)),
+      loop_(name_, period, [this] { Tick(); }) {}
 
 void Runner::Tick() {
   const Status status = tick_(clock_.Now());

@@ -1,5 +1,5 @@
-// Runs the tick of a loop for ever: a tick that fails is logged once for each change of its error, and the
-// next one comes all the same.
+// Runs the tick of a loop for ever: a tick that fails is logged once for each change of its error,
+// and the next one comes all the same.
 #pragma once
 
 #include <functional>

@@ -101,7 +101,8 @@ std::string Base64(std::string_view bytes) {
 // RFC 2047, words of at most 75 characters, cut between characters.
 std::string EncodedHeader(std::string_view raw) {
   const std::string text = OneLine(raw);
-  const bool plain = std::all_of(text.begin(), text.end(), [](char c) { return c >= ' ' && c <= '~'; });
+  const bool plain =
+      std::all_of(text.begin(), text.end(), [](char c) { return c >= ' ' && c <= '~'; });
   // Text that looks like an encoded word must itself be encoded.
   if (plain && text.size() <= 200 && text.find("=?") == std::string::npos) return text;
   std::string out;
@@ -174,7 +175,8 @@ std::string RaiseMessageId(const Notification& news, const v1::EmailReceiver& re
 bool IsLateNews(const Notification& news) { return news.sent_at - news.at > absl::Minutes(5); }
 
 std::string Headline(const Notification& news) {
-  const std::string word = news.event == "resolved" ? "RESOLVED" : Upper(SeverityName(news.alert.severity()));
+  const std::string word =
+      news.event == "resolved" ? "RESOLVED" : Upper(SeverityName(news.alert.severity()));
   std::string line = fmt::format("[{}] {}", word, news.alert.name());
   if (!news.alert.summary().empty()) line += fmt::format(": {}", news.alert.summary());
   return std::string(Truncate(OneLine(line), 300));
@@ -213,7 +215,8 @@ std::string SlackBody(const Notification& news) {
   facts += LateNote(news);
   const auto section = [](std::string_view type, std::string_view text) {
     // Slack refuses sections of more than 3,000 characters.
-    return ordered_json{{"type", "section"}, {"text", {{"type", type}, {"text", Truncate(text, 2900)}}}};
+    return ordered_json{{"type", "section"},
+                        {"text", {{"type", type}, {"text", Truncate(text, 2900)}}}};
   };
   return Dump(ordered_json{
       {"text", headline},
@@ -231,12 +234,14 @@ std::string MessageId(const Notification& news, const v1::EmailReceiver& receive
 
 std::string EmailMessage(const Notification& news, const v1::EmailReceiver& receiver) {
   std::string to;
-  for (const std::string& address : receiver.to()) to += (to.empty() ? "" : ",\r\n ") + Address(address);
+  for (const std::string& address : receiver.to())
+    to += (to.empty() ? "" : ",\r\n ") + Address(address);
   std::string out;
   const auto header = [&out](std::string_view name, std::string_view value) {
     out += fmt::format("{}: {}\r\n", name, value);
   };
-  header("Date", absl::FormatTime("%a, %d %b %Y %H:%M:%S +0000", news.sent_at, absl::UTCTimeZone()));
+  header("Date",
+         absl::FormatTime("%a, %d %b %Y %H:%M:%S +0000", news.sent_at, absl::UTCTimeZone()));
   header("From", fmt::format("muster <{}>", Address(receiver.from())));
   header("To", to);
   header("Subject", EncodedHeader(Headline(news)));

@@ -13,10 +13,10 @@
 namespace muster::control {
 
 struct Notification {
-  v1::Alert alert;      // as it was at the event
-  std::string event;    // "raised", "changed", "resolved"
-  uint64_t id = 0;      // of the outbox row: the same at every attempt
-  absl::Time at;        // of the decision to tell
+  v1::Alert alert;    // as it was at the event
+  std::string event;  // "raised", "changed", "resolved"
+  uint64_t id = 0;    // of the outbox row: the same at every attempt
+  absl::Time at;      // of the decision to tell
   absl::Time sent_at;
 };
 

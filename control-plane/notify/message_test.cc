@@ -42,13 +42,14 @@ v1::EmailReceiver Receiver() {
 std::string Head(const std::string& mail) { return mail.substr(0, mail.find("\r\n\r\n")); }
 
 TEST(WebhookMessage, HasTheDocumentedShape) {
-  EXPECT_EQ(WebhookBody(News("raised")),
-            R"({"version":"1","event":"raised","alert":{"id":"11111111-2222-5333-8444-555555555555",)"
-            R"("name":"check/api on web-1","severity":"critical","state":"FIRING","check":"api",)"
-            R"("agent":"web-1","summary":"connection refused","description":"people cannot buy",)"
-            R"("runbook":"https://runbooks.example.org/api","startedAt":"2027-01-15T08:00:00Z",)"
-            R"("resolvedAt":null},"dedupKey":"11111111-2222-5333-8444-555555555555",)"
-            R"("sentAt":"2027-01-15T08:00:00Z","late":false})");
+  EXPECT_EQ(
+      WebhookBody(News("raised")),
+      R"({"version":"1","event":"raised","alert":{"id":"11111111-2222-5333-8444-555555555555",)"
+      R"("name":"check/api on web-1","severity":"critical","state":"FIRING","check":"api",)"
+      R"("agent":"web-1","summary":"connection refused","description":"people cannot buy",)"
+      R"("runbook":"https://runbooks.example.org/api","startedAt":"2027-01-15T08:00:00Z",)"
+      R"("resolvedAt":null},"dedupKey":"11111111-2222-5333-8444-555555555555",)"
+      R"("sentAt":"2027-01-15T08:00:00Z","late":false})");
 }
 
 TEST(WebhookMessage, SaysWhenItIsResolvedAndWhenItIsLate) {
@@ -63,7 +64,8 @@ TEST(WebhookMessage, SaysWhenItIsResolvedAndWhenItIsLate) {
 TEST(WebhookMessage, StaysJsonWhateverAProbePrinted) {
   Notification news = News("raised");
   news.alert.set_summary("\"quoted\"\n\x01 caf\xc3\xa9");
-  EXPECT_EQ(nlohmann::json::parse(WebhookBody(news))["alert"]["summary"], "\"quoted\"\n\x01 caf\xc3\xa9");
+  EXPECT_EQ(nlohmann::json::parse(WebhookBody(news))["alert"]["summary"],
+            "\"quoted\"\n\x01 caf\xc3\xa9");
 }
 
 TEST(SlackMessage, HasAFallbackTextAndBlocks) {
@@ -71,7 +73,8 @@ TEST(SlackMessage, HasAFallbackTextAndBlocks) {
   EXPECT_EQ(body["text"], "[CRITICAL] check/api on web-1: connection refused");
   ASSERT_EQ(body["blocks"].size(), 2U);
   EXPECT_EQ(body["blocks"][0]["type"], "section");
-  EXPECT_THAT(body["blocks"][1]["text"]["text"].get<std::string>(), HasSubstr("https://runbooks.example.org/api"));
+  EXPECT_THAT(body["blocks"][1]["text"]["text"].get<std::string>(),
+              HasSubstr("https://runbooks.example.org/api"));
 }
 
 TEST(SlackMessage, LetsNoProbeMentionTheWholeChannel) {
@@ -87,16 +90,23 @@ TEST(SlackMessage, StaysUnderSlacksLimits) {
   news.alert.set_summary(std::string(9000, '<'));
   news.alert.set_description(std::string(9000, 'd'));
   const auto body = nlohmann::json::parse(SlackBody(news));
-  for (const auto& block : body["blocks"]) EXPECT_LE(block["text"]["text"].get<std::string>().size(), 3000U);
+  for (const auto& block : body["blocks"])
+    EXPECT_LE(block["text"]["text"].get<std::string>().size(), 3000U);
 }
 
 TEST(Mail, CarriesTheHeadersThatMailProgramsThreadBy) {
   const std::string raise = EmailMessage(News("raised"), Receiver());
-  EXPECT_THAT(raise, HasSubstr("Message-ID: <11111111-2222-5333-8444-555555555555.raised@example.org>\r\n"));
+  EXPECT_THAT(
+      raise,
+      HasSubstr("Message-ID: <11111111-2222-5333-8444-555555555555.raised@example.org>\r\n"));
   EXPECT_THAT(raise, Not(HasSubstr("References:")));
   const std::string resolve = EmailMessage(News("resolved"), Receiver());
-  EXPECT_THAT(resolve, HasSubstr("Message-ID: <11111111-2222-5333-8444-555555555555.resolved.42@example.org>\r\n"));
-  EXPECT_THAT(resolve, HasSubstr("References: <11111111-2222-5333-8444-555555555555.raised@example.org>\r\n"));
+  EXPECT_THAT(
+      resolve,
+      HasSubstr("Message-ID: <11111111-2222-5333-8444-555555555555.resolved.42@example.org>\r\n"));
+  EXPECT_THAT(
+      resolve,
+      HasSubstr("References: <11111111-2222-5333-8444-555555555555.raised@example.org>\r\n"));
   EXPECT_THAT(resolve, HasSubstr("Subject: [RESOLVED] check/api on web-1"));
   EXPECT_THAT(raise, HasSubstr("Date: Fri, 15 Jan 2027 08:00:00 +0000\r\n"));
   EXPECT_THAT(raise, HasSubstr("Content-Type: text/plain; charset=utf-8\r\n"));
@@ -139,7 +149,8 @@ TEST(Mail, EncodesSubjectsThatAreNotAscii) {
 TEST(Mail, KeepsTheDescriptionsLines) {
   Notification news = News("raised");
   news.alert.set_description("first = 1\n.second\nthird ");
-  EXPECT_THAT(EmailMessage(news, Receiver()), HasSubstr("\r\nfirst =3D 1\r\n=2Esecond\r\nthird=20\r\n"));
+  EXPECT_THAT(EmailMessage(news, Receiver()),
+              HasSubstr("\r\nfirst =3D 1\r\n=2Esecond\r\nthird=20\r\n"));
 }
 
 }  // namespace

@@ -139,7 +139,8 @@ bool Notifier::TellOne(const std::string& receiver, OutboxRow row) {
     const absl::MutexLock lock(&mutex_);
     receivers = receivers_;
   }
-  Notification news{.event = row.event, .id = row.id, .at = row.created_at, .sent_at = clock_.Now()};
+  Notification news{
+      .event = row.event, .id = row.id, .at = row.created_at, .sent_at = clock_.Now()};
   Outcome outcome{.reason = "the stored notification is damaged"};
   std::string_view kind = "other";
   const auto found = receivers->find(receiver);
@@ -149,11 +150,13 @@ bool Notifier::TellOne(const std::string& receiver, OutboxRow row) {
     kind = ReceiverKind(found->second);
     outcome = sender_.Send(found->second, news);
   }
-  if (stopping_ && outcome.telling == Telling::kRetry) return false;  // we cut it off: it does not count
+  if (stopping_ && outcome.telling == Telling::kRetry)
+    return false;  // we cut it off: it does not count
   const absl::Time now = clock_.Now();
   row = AfterAttempt(std::move(row), outcome, now);
   options_.on_attempt(kind, OutcomeName(outcome.telling, row.state));
-  absl::Time leave_alone = row.state == OutboxState::kWaiting ? row.next_attempt_at : absl::InfinitePast();
+  absl::Time leave_alone =
+      row.state == OutboxState::kWaiting ? row.next_attempt_at : absl::InfinitePast();
   if (const Status stored = store_.alerts().RecordAttempt(row); !stored.ok()) {
     LogError("cannot store what became of a notification: it will be sent again",
              {{"receiver", receiver}, {"alert", row.alert_id}, {"error", stored}});
@@ -190,8 +193,8 @@ OutboxRow Notifier::AfterAttempt(OutboxRow row, const Outcome& outcome, absl::Ti
   }
   row.state = OutboxState::kFailed;
   if (outcome.telling == Telling::kRetry) {
-    row.last_error = fmt::format("given up {} after it was due: {}", ShortDuration(now - row.created_at),
-                                 outcome.reason);
+    row.last_error = fmt::format("given up {} after it was due: {}",
+                                 ShortDuration(now - row.created_at), outcome.reason);
   }
   LogError("notification failed for good", {{"receiver", row.receiver},
                                             {"alert", row.alert_id},

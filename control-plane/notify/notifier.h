@@ -1,6 +1,6 @@
-// Empties the outbox: what is due is sent, each receiver one message at a time, receivers beside one another.
-// At least once: an attempt whose outcome could not be stored is made again. All its state is in the store,
-// but for the pause of a receiver that has just failed.
+// Empties the outbox: what is due is sent, each receiver one message at a time, receivers beside
+// one another. At least once: an attempt whose outcome could not be stored is made again. All its
+// state is in the store, but for the pause of a receiver that has just failed.
 #pragma once
 
 #include <atomic>
@@ -22,13 +22,14 @@
 namespace muster::control {
 
 struct NotifierOptions {
-  size_t threads = 8;          // receivers that are told at the same time
-  uint32_t batch = 2000;       // outbox rows looked at in one round
+  size_t threads = 8;                             // receivers that are told at the same time
+  uint32_t batch = 2000;                          // outbox rows looked at in one round
   absl::Duration poll = absl::Milliseconds(200);  // how late a due row may be noticed
   Backoff backoff = {.first = absl::Seconds(5), .longest = absl::Minutes(10)};
-  absl::Duration give_up = absl::Hours(24);       // after the decision to tell
+  absl::Duration give_up = absl::Hours(24);  // after the decision to tell
   SenderOptions sender;
-  // After each attempt, for metrics. kind: as ReceiverKind; outcome: "delivered", "retry", "failed".
+  // After each attempt, for metrics. kind: as ReceiverKind; outcome: "delivered", "retry",
+  // "failed".
   std::function<void(std::string_view kind, std::string_view outcome)> on_attempt =
       [](std::string_view, std::string_view) {};
 };

@@ -9,11 +9,11 @@
 namespace muster::control {
 namespace {
 
+using ::testing::ElementsAre;
 using testing::Eventually;
+using ::testing::HasSubstr;
 using testing::HttpSink;
 using testing::MailServer;
-using ::testing::ElementsAre;
-using ::testing::HasSubstr;
 
 class NotifierTest : public ::testing::Test {
  protected:
@@ -193,7 +193,8 @@ TEST_F(NotifierTest, GivesUpWhatIsRefusedForEverAndShowsWhy) {
   const auto notifier = Start();
   ASSERT_TRUE(EventuallyIs("a", OutboxState::kFailed, 1));
   EXPECT_THAT(Row("a").last_error, HasSubstr("invalid_payload"));
-  EXPECT_TRUE(EventuallyIs("a", OutboxState::kDelivered, 1, 1)) << "what comes after it is told all the same";
+  EXPECT_TRUE(EventuallyIs("a", OutboxState::kDelivered, 1, 1))
+      << "what comes after it is told all the same";
   EXPECT_EQ(store_->alerts().Counts()->failed, 1U);
 }
 

@@ -66,7 +66,8 @@ class Request {
   template <typename Value>
   void Set(CURLoption option, Value value) {
     if (handle_ == nullptr) return;
-    if (const CURLcode code = curl_easy_setopt(handle_, option, value); code != CURLE_OK) bad_ = code;
+    if (const CURLcode code = curl_easy_setopt(handle_, option, value); code != CURLE_OK)
+      bad_ = code;
   }
   void AddLine(const std::string& line) { list_ = curl_slist_append(list_, line.c_str()); }
   curl_slist* lines() const { return list_; }
@@ -109,7 +110,8 @@ class Request {
   std::string body_;
 };
 
-// Seconds or an HTTP date (RFC 9110, section 10.2.3); zero if it says nothing of use. At most a day.
+// Seconds or an HTTP date (RFC 9110, section 10.2.3); zero if it says nothing of use. At most a
+// day.
 absl::Duration RetryAfter(const std::string& value, absl::Time now) {
   if (value.empty()) return absl::ZeroDuration();
   int64_t seconds = 0;
@@ -143,7 +145,8 @@ Outcome Refused(const Request& request, absl::Time now, std::string_view secret)
 // The URL itself or the secret one.
 StatusOr<Secret> UrlOf(const std::string& url, const v1::SecretReference& from, bool has_from) {
   if (has_from) return ReadSecretReference(from.secret());
-  if (url.empty()) return InvalidArgument("the receiver has neither url nor urlFrom: set one of them");
+  if (url.empty())
+    return InvalidArgument("the receiver has neither url nor urlFrom: set one of them");
   return Secret(url);
 }
 
@@ -230,7 +233,8 @@ Outcome Sender::SendWebhook(const v1::WebhookReceiver& receiver, const Notificat
 
   Request request(options_, cancelled_);
   for (const auto& [name, value] : receiver.headers()) {
-    if (!IsHeaderText(name) || !IsHeaderText(value)) return Permanent("a header holds a control character");
+    if (!IsHeaderText(name) || !IsHeaderText(value))
+      return Permanent("a header holds a control character");
     request.AddLine(fmt::format("{}: {}", name, value));
   }
   if (!bearer->empty()) {
@@ -273,7 +277,8 @@ Outcome Sender::SendEmail(const v1::EmailReceiver& receiver, const Notification&
 
   Request request(options_, cancelled_);
   request.Set(CURLOPT_PROTOCOLS_STR, "smtp,smtps");
-  const std::string_view scheme = server->port == 465 ? "smtps" : "smtp";  // 465: TLS from the first byte
+  const std::string_view scheme =
+      server->port == 465 ? "smtps" : "smtp";  // 465: TLS from the first byte
   request.Set(CURLOPT_URL, fmt::format("{}://{}", scheme, FormatHostPort(*server)).c_str());
   // A password demands TLS whatever else is allowed.
   const bool in_clear = receiver.allow_plaintext() && receiver.username().empty();

@@ -1,5 +1,5 @@
-// One attempt to tell one receiver, over libcurl: webhook, Slack, mail. Blocks for at most the timeout.
-// Never follows redirects, reads secrets when it sends, and says none of them in a reason.
+// One attempt to tell one receiver, over libcurl: webhook, Slack, mail. Blocks for at most the
+// timeout. Never follows redirects, reads secrets when it sends, and says none of them in a reason.
 // Any thread may call.
 #pragma once
 
@@ -17,8 +17,9 @@ enum class Telling { kDelivered, kRetry, kPermanent };
 
 struct Outcome {
   Telling telling = Telling::kPermanent;
-  absl::Duration after = absl::ZeroDuration();  // kRetry: the wish of the receiver (Retry-After), or zero
-  std::string reason;                           // empty when delivered
+  absl::Duration after =
+      absl::ZeroDuration();  // kRetry: the wish of the receiver (Retry-After), or zero
+  std::string reason;        // empty when delivered
 };
 
 struct SenderOptions {

@@ -9,9 +9,9 @@
 namespace muster::control {
 namespace {
 
+using ::testing::HasSubstr;
 using testing::HttpSink;
 using testing::MailServer;
-using ::testing::HasSubstr;
 using ::testing::Not;
 
 Notification News(std::string event = "raised") {
@@ -104,9 +104,10 @@ TEST_F(SenderTest, SortsAnswersIntoRetryAndForEver) {
   const std::vector<Case> cases{
       {R"({"status": 204, "body": ""})", Telling::kDelivered, absl::ZeroDuration()},
       {R"({"status": 429, "headers": {"Retry-After": "7"}})", Telling::kRetry, absl::Seconds(7)},
-      {R"({"status": 503, "headers": {"Retry-After": "Fri, 15 Jan 2027 08:01:00 GMT"}})", Telling::kRetry,
-       absl::Seconds(60)},
-      {R"({"status": 503, "headers": {"Retry-After": "soon"}})", Telling::kRetry, absl::ZeroDuration()},
+      {R"({"status": 503, "headers": {"Retry-After": "Fri, 15 Jan 2027 08:01:00 GMT"}})",
+       Telling::kRetry, absl::Seconds(60)},
+      {R"({"status": 503, "headers": {"Retry-After": "soon"}})", Telling::kRetry,
+       absl::ZeroDuration()},
       {R"({"status": 500})", Telling::kRetry, absl::ZeroDuration()},
       {R"({"status": 408})", Telling::kRetry, absl::ZeroDuration()},
       {R"({"status": 404})", Telling::kPermanent, absl::ZeroDuration()},
@@ -125,7 +126,8 @@ TEST_F(SenderTest, SortsAnswersIntoRetryAndForEver) {
 }
 
 TEST_F(SenderTest, TriesAgainWhenNobodyListensOrNobodyAnswers) {
-  const Outcome refused = sender_.Send(Webhook(fmt::format("http://127.0.0.1:{}/", testing::FreePort())), News());
+  const Outcome refused =
+      sender_.Send(Webhook(fmt::format("http://127.0.0.1:{}/", testing::FreePort())), News());
   EXPECT_EQ(refused.telling, Telling::kRetry);
   EXPECT_FALSE(refused.reason.empty());
   HttpSink sink({R"({"hang": 30})"});
@@ -133,7 +135,8 @@ TEST_F(SenderTest, TriesAgainWhenNobodyListensOrNobodyAnswers) {
 }
 
 TEST_F(SenderTest, BelievesSlackOnlyWhenItSaysOk) {
-  HttpSink sink({R"({"body": "ok"})", R"({"body": "invalid_payload"})", R"({"status": 404, "body": "no_service"})",
+  HttpSink sink({R"({"body": "ok"})", R"({"body": "invalid_payload"})",
+                 R"({"status": 404, "body": "no_service"})",
                  R"({"status": 429, "headers": {"Retry-After": "1"}, "body": "rate_limited"})"});
   const auto receiver = Slack(sink.url("/services/T0/B0/x"));
   EXPECT_EQ(sender_.Send(receiver, News()).telling, Telling::kDelivered);

@@ -30,13 +30,16 @@ class HttpSink {
     for (const std::string& answer : answers) script += answer + "\n";
     (void)WriteFileAtomically(folder_.File("script"), script);
     server_ = std::make_unique<ServerProcess>(
-        std::vector<std::string>{"/usr/bin/python3", MUSTER_SOURCE_DIR "/tests/support/http_sink.py", "--port",
-                                 fmt::format("{}", port_), "--record", folder_.File("record"), "--script",
-                                 folder_.File("script")},
+        std::vector<std::string>{"/usr/bin/python3",
+                                 MUSTER_SOURCE_DIR "/tests/support/http_sink.py", "--port",
+                                 fmt::format("{}", port_), "--record", folder_.File("record"),
+                                 "--script", folder_.File("script")},
         folder_.File("log"));
     WaitForPort(port_);
   }
-  std::string url(const std::string& path) const { return fmt::format("http://127.0.0.1:{}{}", port_, path); }
+  std::string url(const std::string& path) const {
+    return fmt::format("http://127.0.0.1:{}{}", port_, path);
+  }
   std::vector<nlohmann::json> Requests() const { return ReadLines(folder_.File("record")); }
   // "event" of each webhook request, in order.
   std::vector<std::string> Events() const {
@@ -65,8 +68,10 @@ struct MailSettings {
 class MailServer {
  public:
   explicit MailServer(const MailSettings& settings = {}) : port_(FreePort()) {
-    std::vector<std::string> argv{"/usr/bin/python3", MUSTER_SOURCE_DIR "/tests/support/smtp_server.py", "--port",
-                                  fmt::format("{}", port_), "--record", folder_.File("record")};
+    std::vector<std::string> argv{
+        "/usr/bin/python3", MUSTER_SOURCE_DIR "/tests/support/smtp_server.py",
+        "--port",           fmt::format("{}", port_),
+        "--record",         folder_.File("record")};
     const auto add = [&argv](std::vector<std::string> more) {
       argv.insert(argv.end(), more.begin(), more.end());
     };
@@ -94,9 +99,9 @@ class MailServer {
 
  private:
   void MakeCertificate() {
-    RunProgram({"openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes",
-                "-keyout", folder_.File("key.pem"), "-out", ca_file(), "-days", "2", "-subj", "/CN=localhost",
-                "-addext", "subjectAltName=IP:127.0.0.1,DNS:localhost"});
+    RunProgram({"openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256",
+                "-nodes", "-keyout", folder_.File("key.pem"), "-out", ca_file(), "-days", "2",
+                "-subj", "/CN=localhost", "-addext", "subjectAltName=IP:127.0.0.1,DNS:localhost"});
   }
 
   TempFolder folder_;

@@ -11,7 +11,8 @@ namespace {
 
 AlertFilter FilterOf(const v1::ListAlertsRequest& request, absl::Time now) {
   AlertFilter filter{.resolved_since = absl::InfinitePast()};
-  for (const int state : request.state()) filter.state.push_back(static_cast<v1::AlertState>(state));
+  for (const int state : request.state())
+    filter.state.push_back(static_cast<v1::AlertState>(state));
   if (filter.state.empty()) {
     filter.state = {v1::ALERT_STATE_PENDING, v1::ALERT_STATE_FIRING, v1::ALERT_STATE_RESOLVED};
     filter.resolved_since = now - absl::Hours(24);
@@ -75,14 +76,15 @@ Status ListAlerts(AlertStore& alerts, const v1::ListAlertsRequest& request, absl
                   v1::ListAlertsResponse& response) {
   MUSTER_ASSIGN_OR_RETURN(const Position position, ReadPosition(request.page_token()));
   const uint32_t size = PageSize(request.page_size());
-  MUSTER_ASSIGN_OR_RETURN(std::vector<AlertRow> rows,
-                          alerts.List(FilterOf(request, now), position.before, position.id, size + 1));
+  MUSTER_ASSIGN_OR_RETURN(
+      std::vector<AlertRow> rows,
+      alerts.List(FilterOf(request, now), position.before, position.id, size + 1));
   const bool more = rows.size() > size;
   if (more) rows.resize(size);
   for (const AlertRow& row : rows) *response.add_items() = AlertMessage(row);
   if (more) {
-    response.set_next_page_token(
-        MakePageToken({fmt::format("{}", absl::ToUnixMicros(rows.back().started_at)), rows.back().id}));
+    response.set_next_page_token(MakePageToken(
+        {fmt::format("{}", absl::ToUnixMicros(rows.back().started_at)), rows.back().id}));
   }
   return OkStatus();
 }
@@ -91,7 +93,8 @@ Status ExplainAlert(AlertStore& alerts, const v1::ExplainAlertRequest& request,
                     v1::ExplainAlertResponse& response) {
   MUSTER_ASSIGN_OR_RETURN(const auto alert, alerts.Find(request.id()));
   if (!alert.has_value()) {
-    return NotFound("no alert has the id '{}': 'musterctl get alerts -o wide' shows the ids", request.id());
+    return NotFound("no alert has the id '{}': 'musterctl get alerts -o wide' shows the ids",
+                    request.id());
   }
   *response.mutable_alert() = AlertMessage(*alert);
   MUSTER_ASSIGN_OR_RETURN(const auto events, alerts.Events(request.id()));

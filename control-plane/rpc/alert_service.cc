@@ -15,9 +15,10 @@ grpc::ServerUnaryReactor* AlertService::ListAlerts(grpc::CallbackServerContext* 
 grpc::ServerUnaryReactor* AlertService::ExplainAlert(grpc::CallbackServerContext* context,
                                                      const v1::ExplainAlertRequest* request,
                                                      v1::ExplainAlertResponse* response) {
-  return gate_.Serve(context, "muster.v1.AlertService.ExplainAlert", [=, this](const net::Identity&) {
-    return control::ExplainAlert(store_.alerts(), *request, *response);
-  });
+  return gate_.Serve(context, "muster.v1.AlertService.ExplainAlert",
+                     [=, this](const net::Identity&) {
+                       return control::ExplainAlert(store_.alerts(), *request, *response);
+                     });
 }
 
 }  // namespace muster::control
