@@ -48,6 +48,11 @@ class Request {
     Set(CURLOPT_FOLLOWLOCATION, 0L);
     Set(CURLOPT_TIMEOUT_MS, static_cast<long>(absl::ToInt64Milliseconds(options.timeout)));
     Set(CURLOPT_CONNECTTIMEOUT_MS, static_cast<long>(absl::ToInt64Milliseconds(options.timeout)));
+    // Else a connection outlives its attempt in a cache, and the handle's end says QUIT to a mail
+    // server that hangs, for two minutes.
+    Set(CURLOPT_FORBID_REUSE, 1L);
+    Set(CURLOPT_SERVER_RESPONSE_TIMEOUT,
+        std::max(1L, static_cast<long>(absl::ToInt64Seconds(options.timeout))));
     Set(CURLOPT_SSLVERSION, static_cast<long>(CURL_SSLVERSION_TLSv1_2));
     Set(CURLOPT_USERAGENT, "muster/" MUSTER_VERSION);
     Set(CURLOPT_WRITEFUNCTION, &Request::TakeBody);
@@ -88,6 +93,12 @@ class Request {
     return found == CURLHE_OK ? header->value : "";
   }
   const std::string& body() const { return body_; }
+  // For mail: what the server said last. Call before Perform.
+  void KeepLastLine() {
+    Set(CURLOPT_HEADERFUNCTION, &Request::TakeLine);
+    Set(CURLOPT_HEADERDATA, &last_line_);
+  }
+  const std::string& last_line() const { return last_line_; }
   // libcurl's own words, which may repeat parts of the URL.
   std::string Detail(CURLcode code) const {
     return OneLine(error_[0] != '\0' ? error_ : curl_easy_strerror(code));
@@ -99,6 +110,11 @@ class Request {
     body.append(bytes, std::min(size * count, kBodyKept - std::min(kBodyKept, body.size())));
     return size * count;
   }
+  static size_t TakeLine(char* bytes, size_t size, size_t count, void* into) {
+    const std::string_view line(bytes, size * count);
+    *static_cast<std::string*>(into) = Truncate(Trim(line), 200);
+    return line.size();
+  }
   static int Proceed(void* cancelled, curl_off_t, curl_off_t, curl_off_t, curl_off_t) {
     return *static_cast<const std::atomic<bool>*>(cancelled) ? 1 : 0;
   }
@@ -108,6 +124,7 @@ class Request {
   CURLcode bad_ = CURLE_OK;
   char error_[CURL_ERROR_SIZE] = {};
   std::string body_;
+  std::string last_line_;
 };
 
 // Seconds or an HTTP date (RFC 9110, section 10.2.3); zero if it says nothing of use. At most a
@@ -203,8 +220,9 @@ Outcome MailOutcome(const Request& request, CURLcode code, std::string_view pass
     return Retry("the server offers no STARTTLS: mail is not sent in clear");
   }
   const long said = request.Code();
-  std::string reason = Scrub(request.Detail(code), password);
-  if (said >= 400) reason += fmt::format(" (SMTP {})", said);
+  std::string reason = request.Detail(code);
+  if (said >= 400) reason = fmt::format("the mail server said: {}", OneLine(request.last_line()));
+  reason = Scrub(std::move(reason), password);
   const bool refused = code != CURLE_OPERATION_TIMEDOUT && said >= 500 && said < 600;
   return refused ? Permanent(reason) : Retry(reason);
 }
@@ -276,6 +294,7 @@ Outcome Sender::SendEmail(const v1::EmailReceiver& receiver, const Notification&
   if (!server.ok()) return Permanent(std::string(Message(server.status())));
 
   Request request(options_, cancelled_);
+  request.KeepLastLine();
   request.Set(CURLOPT_PROTOCOLS_STR, "smtp,smtps");
   const std::string_view scheme =
       server->port == 465 ? "smtps" : "smtp";  // 465: TLS from the first byte

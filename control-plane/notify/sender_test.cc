@@ -215,13 +215,20 @@ TEST_F(SenderTest, SortsWhatAMailServerSays) {
   MailServer deferring({.defer = 1});
   const Outcome later = sender_.Send(Email(deferring), News());
   EXPECT_EQ(later.telling, Telling::kRetry);
-  EXPECT_THAT(later.reason, HasSubstr("451"));
+  EXPECT_THAT(later.reason, HasSubstr("451 4.3.0 come back later"));
   EXPECT_EQ(sender_.Send(Email(deferring), News()).telling, Telling::kDelivered);
 
   MailServer refusing({.refuse = true});
   const Outcome never = sender_.Send(Email(refusing), News());
   EXPECT_EQ(never.telling, Telling::kPermanent);
-  EXPECT_THAT(never.reason, HasSubstr("550"));
+  EXPECT_THAT(never.reason, HasSubstr("550 5.7.1 not wanted here"));
+}
+
+TEST_F(SenderTest, IsHeldByAHangingMailServerForItsTimeoutOnly) {
+  MailServer server({.hang = true});
+  const absl::Duration start = SystemClock().Uptime();
+  EXPECT_EQ(sender_.Send(Email(server), News()).telling, Telling::kRetry);
+  EXPECT_LT(SystemClock().Uptime() - start, absl::Seconds(8));
 }
 
 TEST_F(SenderTest, RefusesAWrongPasswordForEver) {
