@@ -93,12 +93,12 @@ class Request {
     return found == CURLHE_OK ? header->value : "";
   }
   const std::string& body() const { return body_; }
-  // For mail: what the server said last. Call before Perform.
-  void KeepLastLine() {
+  // For mail: the last answer that refused something. Call before Perform.
+  void KeepRefusal() {
     Set(CURLOPT_HEADERFUNCTION, &Request::TakeLine);
-    Set(CURLOPT_HEADERDATA, &last_line_);
+    Set(CURLOPT_HEADERDATA, &refusal_);
   }
-  const std::string& last_line() const { return last_line_; }
+  const std::string& refusal() const { return refusal_; }
   // libcurl's own words, which may repeat parts of the URL.
   std::string Detail(CURLcode code) const {
     return OneLine(error_[0] != '\0' ? error_ : curl_easy_strerror(code));
@@ -112,7 +112,8 @@ class Request {
   }
   static size_t TakeLine(char* bytes, size_t size, size_t count, void* into) {
     const std::string_view line(bytes, size * count);
-    *static_cast<std::string*>(into) = Truncate(Trim(line), 200);
+    const bool refuses = line.starts_with('4') || line.starts_with('5');
+    if (refuses) *static_cast<std::string*>(into) = Truncate(Trim(line), 200);
     return line.size();
   }
   static int Proceed(void* cancelled, curl_off_t, curl_off_t, curl_off_t, curl_off_t) {
@@ -124,7 +125,7 @@ class Request {
   CURLcode bad_ = CURLE_OK;
   char error_[CURL_ERROR_SIZE] = {};
   std::string body_;
-  std::string last_line_;
+  std::string refusal_;
 };
 
 // Seconds or an HTTP date (RFC 9110, section 10.2.3); zero if it says nothing of use. At most a
@@ -221,7 +222,7 @@ Outcome MailOutcome(const Request& request, CURLcode code, std::string_view pass
   }
   const long said = request.Code();
   std::string reason = request.Detail(code);
-  if (said >= 400) reason = fmt::format("the mail server said: {}", OneLine(request.last_line()));
+  if (said >= 400) reason = fmt::format("the mail server said: {}", OneLine(request.refusal()));
   reason = Scrub(std::move(reason), password);
   const bool refused = code != CURLE_OPERATION_TIMEDOUT && said >= 500 && said < 600;
   return refused ? Permanent(reason) : Retry(reason);
@@ -294,7 +295,7 @@ Outcome Sender::SendEmail(const v1::EmailReceiver& receiver, const Notification&
   if (!server.ok()) return Permanent(std::string(Message(server.status())));
 
   Request request(options_, cancelled_);
-  request.KeepLastLine();
+  request.KeepRefusal();
   request.Set(CURLOPT_PROTOCOLS_STR, "smtp,smtps");
   const std::string_view scheme =
       server->port == 465 ? "smtps" : "smtp";  // 465: TLS from the first byte

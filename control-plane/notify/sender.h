@@ -1,6 +1,6 @@
 // One attempt to tell one receiver, over libcurl: webhook, Slack, mail. Blocks for at most the
-// timeout. Never follows redirects, reads secrets when it sends, and says none of them in a reason.
-// Any thread may call.
+// timeout, and as long again for a mail server's farewell. Never follows redirects, reads secrets
+// when it sends, and says none of them in a reason. Any thread may call.
 #pragma once
 
 #include <atomic>
