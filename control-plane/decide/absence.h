@@ -24,6 +24,9 @@ struct AbsencePolicy {
   absl::Duration settle = absl::Seconds(15);
   // The longest that an agent may gather results before it sends them, and some for the way.
   absl::Duration flush_grace = absl::Seconds(10);
+  // How much younger the last observation may be than a state's row says: steady results do not
+  // write it.
+  absl::Duration row_lag = absl::Seconds(30);
 };
 
 // Since when the agent has no session, as far as we could have known: silence while nobody served
@@ -42,11 +45,16 @@ struct NoData {
 std::optional<NoData> NoDataOfSilent(const CheckStateRow& state, const AgentRow& agent,
                                      absl::Time serving_since, const AbsencePolicy& policy,
                                      absl::Time now);
+// What NoDataOfLate knows beside the row.
+struct Liveliness {
+  absl::Time connected_since = absl::InfinitePast();  // of the agent's session, if known
+  absl::Time observed_at = absl::InfinitePast();      // of the check, as the live session saw it
+};
+
 // The check's data is late although its agent is connected: nothing was observed for three periods,
-// a timeout and the flush grace, nor has the agent come back since (`connected_since`, InfinitePast
-// if unknown). Nothing otherwise.
+// a timeout and the flush grace, nor has the agent come back since. Nothing otherwise.
 std::optional<NoData> NoDataOfLate(const CheckStateRow& state, const v1::CheckSpec& spec,
-                                   const AgentRow& agent, absl::Time connected_since,
+                                   const AgentRow& agent, const Liveliness& live,
                                    const AbsencePolicy& policy, absl::Time now);
 
 // Whether a NO_DATA transition came from NoDataOfLate. The reason's first word carries it.

@@ -14,12 +14,12 @@ AbsenceLoop::AbsenceLoop(Store& store, AbsenceLoopOptions options)
     : store_(store), options_(std::move(options)) {}
 
 Status AbsenceLoop::Tick(absl::Time now) {
-  marked_now_ = 0;
+  marks_ = {};
   Status status = ReadAgents(now);
   if (status.ok()) status = ReadChecks();
   if (status.ok()) status = MarkSilent(now);
   if (status.ok()) status = MarkLate(now);
-  if (marked_now_ > 0) options_.on_no_data(marked_now_);
+  if (marks_.states > 0) options_.on_no_data(marks_);
   return status;
 }
 
@@ -80,6 +80,7 @@ Status AbsenceLoop::MarkSilent(absl::Time now) {
 }
 
 Status AbsenceLoop::MarkLate(absl::Time now) {
+  observed_agent_.clear();
   uint32_t left = options_.states_per_tick;
   while (left > 0) {
     const uint32_t wanted = std::min(left, kPage);
@@ -102,11 +103,25 @@ Status AbsenceLoop::MarkIfLate(const CheckStateRow& state, absl::Time now) {
   const auto agent = agents_.find(state.agent);
   const auto check = checks_.find(state.check_id);
   const auto session = sessions_.find(state.agent);
-  if (agent == agents_.end() || check == checks_.end() || session == sessions_.end())
+  if (agent == agents_.end() || check == checks_.end() || session == sessions_.end()) {
     return OkStatus();
-  const auto no_data = NoDataOfLate(state, check->second, agent->second,
-                                    session->second.connected_since, options_.policy, now);
+  }
+  Liveliness live{.connected_since = session->second.connected_since};
+  auto no_data = NoDataOfLate(state, check->second, agent->second, live, options_.policy, now);
+  if (!no_data.has_value()) return OkStatus();
+  // By its row it is late: the live session may know better, or more exactly since when.
+  live.observed_at = LastObserved(state);
+  no_data = NoDataOfLate(state, check->second, agent->second, live, options_.policy, now);
   return no_data.has_value() ? Apply(*no_data) : OkStatus();
+}
+
+absl::Time AbsenceLoop::LastObserved(const CheckStateRow& state) {
+  if (observed_agent_ != state.agent) {
+    observed_ = options_.observed(state.agent);
+    observed_agent_ = state.agent;
+  }
+  const auto found = observed_.find(state.check_id);
+  return found == observed_.end() ? absl::InfinitePast() : found->second;
 }
 
 Status AbsenceLoop::Apply(const NoData& no_data) {
@@ -114,7 +129,8 @@ Status AbsenceLoop::Apply(const NoData& no_data) {
   // A result came in between: then there is data after all.
   if (absl::IsAborted(status)) return OkStatus();
   MUSTER_RETURN_IF_ERROR(status);
-  ++marked_now_;
+  marks_.agents.insert(no_data.state.agent);
+  ++marks_.states;
   return OkStatus();
 }
 

@@ -4,6 +4,7 @@
 
 #include <functional>
 #include <map>
+#include <set>
 #include <string>
 
 #include "control-plane/decide/absence.h"
@@ -11,13 +12,25 @@
 
 namespace muster::control {
 
+// What one tick marked. Live sessions of these agents hold states that are no longer the store's.
+struct NoDataMarks {
+  std::set<std::string> agents;
+  uint32_t states = 0;
+};
+
 struct AbsenceLoopOptions {
   absl::Time serving_since;
   AbsencePolicy policy;
   uint32_t states_per_tick =
       5000;  // looked at for lateness; larger fleets take several ticks for all
-  // So many states became NO_DATA.
-  std::function<void(uint32_t count)> on_no_data = [](uint32_t) {};
+  // After a tick in which states became NO_DATA.
+  std::function<void(const NoDataMarks&)> on_no_data = [](const NoDataMarks&) {};
+  // When the agent's checks were last observed, by check number, as its live session knows; empty
+  // where there is none. The store's rows may be half a minute behind.
+  using Observed = std::map<uint32_t, absl::Time>;
+  std::function<Observed(const std::string& agent)> observed = [](const std::string&) {
+    return Observed();
+  };
 };
 
 class AbsenceLoop {
@@ -35,6 +48,7 @@ class AbsenceLoop {
   Status MarkSilent(absl::Time now);
   Status MarkLate(absl::Time now);
   Status MarkIfLate(const CheckStateRow& state, absl::Time now);
+  absl::Time LastObserved(const CheckStateRow& state);
   Status Apply(const NoData& no_data);
 
   Store& store_;
@@ -48,7 +62,10 @@ class AbsenceLoop {
   std::map<uint32_t, v1::CheckSpec> checks_;
   std::string after_agent_;
   uint32_t after_check_ = 0;
-  uint32_t marked_now_ = 0;
+  NoDataMarks marks_;
+  // Of the agent that MarkLate is at.
+  std::string observed_agent_;
+  AbsenceLoopOptions::Observed observed_;
 };
 
 }  // namespace muster::control

@@ -131,6 +131,7 @@ class LoopsTest : public ::testing::Test {
     alerts.on_counts = [this](const AlertCounts& counts) { counts_ = counts; };
     alert_loop_ = std::make_unique<AlertLoop>(*store_, alerts);
     AbsenceLoopOptions absence{.serving_since = kStart};
+    absence.on_no_data = [this](const NoDataMarks& marks) { marks_ = marks; };
     absence_loop_ = std::make_unique<AbsenceLoop>(*store_, absence);
   }
 
@@ -182,6 +183,7 @@ class LoopsTest : public ::testing::Test {
   std::unique_ptr<AbsenceLoop> absence_loop_;
   int told_ = 0;
   AlertCounts counts_;
+  NoDataMarks marks_;
 };
 
 TEST_F(LoopsTest, TellOnceOfEachChange) {
@@ -256,17 +258,33 @@ TEST_F(LoopsTest, SayWhenAnAgentIsAbsentAndWhenItIsBack) {
 TEST_F(LoopsTest, SayWhenDataIsLateAlthoughTheAgentIsConnected) {
   Observe(v1::CHECK_STATUS_OK);
   Tick();
-  Pass(absl::Seconds(42));
+  Pass(absl::Seconds(72));
   Tick();
   EXPECT_EQ(StateNow(), v1::CHECK_STATUS_OK);
   Pass(absl::Seconds(2));
   Tick();
   EXPECT_EQ(StateNow(), v1::CHECK_STATUS_NO_DATA);
+  EXPECT_THAT(marks_.agents, ElementsAre("web-1"));
+  EXPECT_EQ(marks_.states, 1U);
   EXPECT_THAT(Alerts(), ElementsAre("FIRING check/api on web-1: no data"));
   Pass(absl::Seconds(1));
   Observe(v1::CHECK_STATUS_OK);
   Tick();
   EXPECT_THAT(Alerts(), ElementsAre("RESOLVED check/api on web-1: no data"));
+}
+
+TEST_F(LoopsTest, AreNotFooledByRowsThatSteadyResultsDoNotWrite) {
+  Observe(v1::CHECK_STATUS_OK);
+  AbsenceLoopOptions options{.serving_since = kStart};
+  options.observed = [this](const std::string& agent) {
+    EXPECT_EQ(agent, "web-1");
+    return AbsenceLoopOptions::Observed{{check_, now_ - absl::Seconds(7)}};
+  };
+  AbsenceLoop loop(*store_, options);
+  ASSERT_TRUE(loop.Tick(now_).ok());
+  Pass(absl::Hours(1));
+  ASSERT_TRUE(loop.Tick(now_).ok());
+  EXPECT_EQ(StateNow(), v1::CHECK_STATUS_OK);
 }
 
 TEST_F(LoopsTest, ResolveTheAlertsOfADeletedCheck) {
