@@ -13,7 +13,9 @@ Recorder::Recorder(Spool& spool, const Clock& clock, RecorderOptions options, On
       on_written_(std::move(on_written)),
       thread_("recorder", [this] { Work(); }) {}
 
-Recorder::~Recorder() {
+Recorder::~Recorder() { Stop(); }
+
+void Recorder::Stop() {
   {
     absl::MutexLock lock(&mutex_);
     stopping_ = true;

@@ -30,8 +30,10 @@ class Recorder {
   // Called after each commit, by the recorder's thread.
   using OnWritten = std::function<void(Urgency)>;
   Recorder(Spool& spool, const Clock& clock, RecorderOptions options, OnWritten on_written);
-  // Writes what waits, then ends.
+  // As Stop.
   ~Recorder();
+  // Writes what waits, then ends. Safe to repeat.
+  void Stop();
 
   void Add(v1::Record record, Urgency urgency);
 
