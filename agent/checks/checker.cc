@@ -74,6 +74,17 @@ Cadence MakeCadence(const v1::PlannedCheck& planned, const std::string& agent) {
   return cadence;
 }
 
+// Whatever a server or a plugin said: the wire takes valid UTF-8 only.
+void CleanTexts(v1::ResultDetail& detail) {
+  detail.set_summary(OneLine(detail.summary()));
+  detail.set_transcript(CleanText(detail.transcript()));
+  for (v1::Metric& metric : *detail.mutable_metrics()) {
+    metric.set_name(OneLine(metric.name()));
+    metric.set_unit(OneLine(metric.unit()));
+  }
+  for (v1::Phase& phase : *detail.mutable_phases()) phase.set_name(OneLine(phase.name()));
+}
+
 ProbeResult UnknownResult(std::string summary) {
   ProbeResult result;
   result.status = v1::CHECK_STATUS_UNKNOWN;
@@ -311,6 +322,7 @@ void Checker::Finish(const std::shared_ptr<Check>& check, const Run& run, const 
 }
 
 void Checker::Report(Check& check, absl::Time observed_at, absl::Duration latency, ProbeResult found) {
+  CleanTexts(found.detail);
   wire::Clip(found.detail);
   const absl::Duration now = clock_.Uptime();
   const bool news = IsNews(check.said, found.status, found.detail.summary());

@@ -5,7 +5,7 @@
 namespace muster::agent {
 namespace {
 
-constexpr absl::Duration kFirstLookWithin = absl::Seconds(5);
+constexpr absl::Duration kFirstLookWithin = absl::Seconds(2);
 constexpr absl::Duration kDetailAtLeastEvery = absl::Minutes(5);
 
 // FNV-1a with a final mix (Stafford's variant 13), because short names differ in few bits.

@@ -31,7 +31,7 @@ struct Slot {
   uint64_t skipped = 0;  // slots between the one before and this that had passed already
 };
 
-// A check that is new: soon, so that the operator sees it work, but spread over at most five seconds.
+// A check that is new: soon, so that the operator sees it work, but spread over at most two seconds.
 absl::Duration FirstDue(const Cadence& cadence, absl::Duration now);
 // The first slot of the grid after `due`, and not before `now`.
 Slot NextSlot(const Cadence& cadence, absl::Duration due, absl::Duration now);
