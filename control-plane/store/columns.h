@@ -1,0 +1,35 @@
+// Small conversions between rows and values that the aggregates share.
+#pragma once
+
+#include <map>
+#include <string>
+
+#include <absl/time/time.h>
+
+#include "lib/sql/database.h"
+
+namespace muster::control {
+
+// NULL stands for infinity, past or future as the column means it.
+inline sql::Parameter TimeOrNull(absl::Time time) {
+  if (time == absl::InfiniteFuture() || time == absl::InfinitePast()) return sql::Null{};
+  return sql::ToMicros(time);
+}
+inline absl::Time TimeOr(const sql::Row& row, size_t column, absl::Time infinite) {
+  return row.IsNull(column) ? infinite : row.Time(column);
+}
+
+inline int64_t Signed(uint64_t value) { return static_cast<int64_t>(value); }
+inline uint64_t Unsigned(int64_t value) { return static_cast<uint64_t>(value); }
+
+// A JSON object of texts.
+std::string PackMap(const std::map<std::string, std::string>& map);
+std::map<std::string, std::string> UnpackMap(const std::string& text);
+
+// The next value of a counter, from 1, within the transaction; `count` values are taken at once and the
+// first of them is returned.
+StatusOr<int64_t> NextValue(sql::Transaction& transaction, std::string_view counter, int64_t count = 1);
+// The last value given out; 0 if none.
+StatusOr<int64_t> LastValue(sql::Transaction& transaction, std::string_view counter);
+
+}  // namespace muster::control
