@@ -33,6 +33,10 @@ constexpr std::string_view kSizes =
 constexpr std::string_view kFrom =
     "select sequence, at, body from log where sequence >= $1 order by sequence limit $2";
 
+// An agent is small: a page cache of 1 MiB, and a write-ahead log of half of that.
+constexpr std::string_view kSmallCache = "pragma cache_size = -1024";
+constexpr std::string_view kSmallWal = "pragma wal_autocheckpoint = 128";
+
 // What a row costs besides its body: its keys and its share of the page.
 constexpr uint64_t kRowBytes = 24;
 constexpr int64_t kPage = 1024;
@@ -178,6 +182,8 @@ Status Spool::Load() {
   const std::string fresh = RandomUuid();
   MUSTER_RETURN_IF_ERROR(database_->Write([&](sql::Transaction& transaction) -> Status {
     state = {};
+    MUSTER_RETURN_IF_ERROR(transaction.Query(kSmallCache).status());
+    MUSTER_RETURN_IF_ERROR(transaction.Query(kSmallWal).status());
     MUSTER_ASSIGN_OR_RETURN(const sql::Rows meta, transaction.Query(kGetMeta));
     for (const sql::Row& row : meta) {
       if (row.Text(0) == "epoch") state.epoch = row.Text(1);
@@ -362,6 +368,7 @@ StatusOr<std::vector<v1::Record>> Spool::ReadFrom(uint64_t sequence, size_t most
   const Status read = database_->Read([&](sql::Transaction& transaction) -> Status {
     records.clear();
     expected = std::max<uint64_t>(1, sequence);
+    MUSTER_RETURN_IF_ERROR(transaction.Query(kSmallCache).status());
     MUSTER_ASSIGN_OR_RETURN(const sql::Rows rows, transaction.Query(kFrom, {Signed(expected),
                                                                   Signed(most_entries)}));
     size_t bytes = 0;

@@ -3,6 +3,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <signal.h>
+#include <sys/mount.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -321,6 +323,59 @@ TEST(Spool, KeepsEverythingAfterKill) {
     EXPECT_GE(spool->bounds().last, told);
     ExpectWhole(ReadAll(*spool), spool->bounds().last);
   }
+}
+
+// A small file system that goes with the object.
+class SmallDisk {
+ public:
+  explicit SmallDisk(const std::string& path) : path_(path) {
+    ::mkdir(path_.c_str(), 0700);
+    mounted_ = ::mount("tmpfs", path_.c_str(), "tmpfs", 0, "size=3m,mode=0700") == 0;
+  }
+  ~SmallDisk() {
+    if (mounted_) ::umount2(path_.c_str(), MNT_DETACH);
+  }
+  bool mounted() const { return mounted_; }
+  void Fill() const {
+    std::ofstream file(path_ + "/filler", std::ios::binary);
+    const std::string block(512, 'x');
+    while (file.write(block.data(), 512).flush()) {
+    }
+  }
+  void MakeRoom() const { ::unlink((path_ + "/filler").c_str()); }
+
+ private:
+  const std::string path_;
+  bool mounted_ = false;
+};
+
+TEST(Spool, NamesWhatAFullDiskDidNotTakeOnceThereIsRoom) {
+  TempFolder folder;
+  const SmallDisk disk(folder.File("disk"));
+  if (!disk.mounted()) GTEST_SKIP() << "this machine lets nobody mount a file system";
+  auto spool = MustOpen(folder.File("disk/log.db"), SystemClock());
+  uint64_t appended = 0;
+  for (; appended < 50; appended += 5) ASSERT_TRUE(spool->Append(Results(1, 5, "fine")).ok());
+  disk.Fill();
+  uint64_t failed = 0;
+  for (int i = 0; i < 2000 && failed < 50; ++i, appended += 5) {
+    if (!spool->Append(Results(1, 5, std::string(400, 'x'))).ok()) failed += 5;
+  }
+  ASSERT_EQ(failed, 50u);
+  EXPECT_TRUE(spool->counts().disk_full);
+  EXPECT_EQ(spool->counts().lost_unwritten, 50u);
+  disk.MakeRoom();
+  EXPECT_EQ(*spool->Append(Results(1, 1, "again")), appended + 1);
+  EXPECT_FALSE(spool->counts().disk_full);
+  const auto records = ReadAll(*spool);
+  ExpectWhole(records, appended + 1);
+  uint64_t in_gaps = 0;
+  for (const v1::Record& record : records) {
+    if (!record.has_gap()) continue;
+    EXPECT_EQ(record.gap().reason(), v1::Gap::REASON_DISK_FULL);
+    in_gaps += record.gap().last() - record.gap().first() + 1;
+  }
+  EXPECT_EQ(in_gaps, 50u);
 }
 
 TEST(Recorder, GathersSteadyResultsAndWritesUrgentOnesAtOnce) {

@@ -1,0 +1,273 @@
+#include "agent/app.h"
+
+#include <fcntl.h>
+#include <sys/file.h>
+#include <sys/utsname.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+#include <map>
+#include <utility>
+
+#include "agent/checks/checker.h"
+#include "agent/link/link.h"
+#include "agent/link/renewal.h"
+#include "agent/policy/policy.h"
+#include "agent/probes/probe.h"
+#include "agent/spool/recorder.h"
+#include "agent/spool/spool.h"
+#include "lib/base/clock.h"
+#include "lib/base/file.h"
+#include "lib/base/random.h"
+#include "lib/base/text.h"
+#include "lib/exec/threads.h"
+#include "lib/wire/time.h"
+
+namespace muster::agent {
+namespace {
+
+constexpr char kPolicyPlace[] = "/etc/muster/policy.yaml";
+constexpr absl::Duration kStopChecksWithin = absl::Seconds(1);
+constexpr absl::Duration kFlushWithin = absl::Seconds(1);
+constexpr absl::Duration kRenewWithin = absl::Seconds(10);
+
+// Held while the object lives; the kernel lets go of it with the process.
+class FolderLock {
+ public:
+  static StatusOr<FolderLock> Take(const std::string& folder) {
+    const std::string path = folder + "/lock";
+    FolderLock lock(::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600));
+    if (lock.fd_ < 0) return FailedPrecondition("open {}: {}", path, std::strerror(errno));
+    if (::flock(lock.fd_, LOCK_EX | LOCK_NB) == 0) return lock;
+    return FailedPrecondition("another muster-agent works in {}: stop it, or use another folder", folder);
+  }
+  FolderLock(FolderLock&& other) noexcept : fd_(std::exchange(other.fd_, -1)) {}
+  FolderLock& operator=(FolderLock&&) = delete;
+  ~FolderLock() {
+    if (fd_ >= 0) ::close(fd_);
+  }
+
+ private:
+  explicit FolderLock(int fd) : fd_(fd) {}
+  int fd_;
+};
+
+std::string Line(const std::string& path) {
+  const StatusOr<std::string> text = ReadFile(path);
+  return text.ok() ? std::string(Trim(*text)) : "";
+}
+
+std::map<std::string, std::string> HostFacts() {
+  std::map<std::string, std::string> facts;
+  utsname name{};
+  if (::uname(&name) == 0) {
+    facts["kernel"] = name.release;
+    facts["architecture"] = name.machine;
+    facts["host"] = name.nodename;
+  }
+  facts["processors"] = fmt::format("{}", std::max(1L, ::sysconf(_SC_NPROCESSORS_ONLN)));
+  const StatusOr<std::string> release = ReadFile("/etc/os-release");
+  if (!release.ok()) return facts;
+  constexpr std::string_view kName = "PRETTY_NAME=";
+  for (const std::string_view line : Split(*release, '\n')) {
+    if (!line.starts_with(kName)) continue;
+    std::string value(line.substr(kName.size()));
+    std::erase(value, '"');
+    facts["distribution"] = value;
+  }
+  return facts;
+}
+
+StatusOr<Policy> FindPolicy(const std::string& path) {
+  if (!path.empty()) return Policy::Load(path);
+  if (FileExists(kPolicyPlace)) return Policy::Load(kPolicyPlace);
+  return Policy::Default();
+}
+
+v1::Record PlanTakenRecord(const std::string& hash, absl::Time at) {
+  v1::Record record;
+  record.mutable_plan_taken()->set_plan_hash(hash);
+  *record.mutable_plan_taken()->mutable_at() = wire::ToProto(at);
+  return record;
+}
+
+// Members in the order in which they depend on one another: the link goes first, the log last.
+class RunningApp final : public App {
+ public:
+  RunningApp(const RunOptions& options, const Config& config, FolderLock lock, Membership membership,
+             Policy policy, std::unique_ptr<Spool> spool, v1::Plan plan)
+      : data_(options.data),
+        lock_(std::move(lock)),
+        membership_(std::move(membership)),
+        policy_(std::move(policy)),
+        random_(SystemRandom()),
+        spool_(std::move(spool)),
+        link_(std::make_unique<Link>(*spool_, clock_, *random_, MakeLinkOptions(plan))),
+        recorder_(std::make_unique<Recorder>(*spool_, clock_, RecorderOptions{},
+                                             [this](Urgency urgency) { link_->Notify(urgency); })),
+        checker_(
+            clock_, CheckerOptions{membership_.name, config.probe_threads, config.probe_threads + 48},
+            [this](const v1::Probe& spec) { return MakeProbe(spec, policy_); },
+            [this](v1::CheckResult result, Novelty novelty) { Record(std::move(result), novelty); }),
+        renewal_("renewal", absl::Minutes(1), [this] { RenewWhenDue(); }) {
+    checker_.Apply(plan);
+    ready_.Set();
+  }
+
+  bool Stop() override {
+    renewal_.Stop();
+    const bool ended = checker_.Stop(kStopChecksWithin);
+    // The recorder writes what waits before the link sends its last.
+    recorder_->Stop();
+    link_->Stop(kFlushWithin);
+    return ended;
+  }
+
+ private:
+  // A plan that comes before everything is built waits for it.
+  class Ready {
+   public:
+    void Set() {
+      absl::MutexLock lock(&mutex_);
+      set_ = true;
+    }
+    void Wait() {
+      absl::MutexLock lock(&mutex_);
+      mutex_.Await(absl::Condition(&set_));
+    }
+
+   private:
+    absl::Mutex mutex_;
+    bool set_ ABSL_GUARDED_BY(mutex_) = false;
+  };
+
+  LinkOptions MakeLinkOptions(const v1::Plan& plan) {
+    LinkOptions options;
+    options.servers = membership_.servers;
+    options.identity = membership_.identity;
+    options.version = MUSTER_VERSION;
+    options.boot_id = Line("/proc/sys/kernel/random/boot_id");
+    options.plan_hash = plan.hash();
+    options.facts = HostFacts();
+    options.on_plan = [this](const v1::Plan& next) { return TakePlan(next); };
+    options.on_renew = [this] { AskRenewal(); };
+    return options;
+  }
+
+  Status TakePlan(const v1::Plan& plan) {
+    ready_.Wait();
+    checker_.Apply(plan);
+    // On a full disk the plan is in force all the same; a restart asks for it again.
+    if (const Status written = WritePlan(data_, plan); !written.ok()) {
+      LogWarning("the plan cannot be stored", {{"error", written}});
+    }
+    LogInfo("took a plan", {{"checks", plan.checks_size()}});
+    recorder_->Add(PlanTakenRecord(plan.hash(), clock_.Now()), Urgency::kUrgent);
+    return OkStatus();
+  }
+
+  void Record(v1::CheckResult result, Novelty novelty) {
+    v1::Record record;
+    *record.mutable_result() = std::move(result);
+    recorder_->Add(std::move(record),
+                   novelty == Novelty::kNews ? Urgency::kUrgent : Urgency::kSteady);
+  }
+
+  void AskRenewal() {
+    {
+      absl::MutexLock lock(&renewal_mutex_);
+      renewal_asked_ = true;
+    }
+    ready_.Wait();
+    renewal_.Wake();
+  }
+
+  void RenewWhenDue() {
+    ready_.Wait();
+    {
+      absl::MutexLock lock(&renewal_mutex_);
+      const StatusOr<absl::Time> due = RenewalTime(membership_.identity);
+      if (!renewal_asked_ && (!due.ok() || clock_.Now() < *due)) return;
+    }
+    const std::string server = link_->counts().server;
+    StatusOr<Renewed> renewed =
+        muster::agent::Renew(server, membership_.identity, clock_.Now(), kRenewWithin);
+    if (!renewed.ok()) return LogWarning("the certificate is not renewed", {{"error", renewed.status()}});
+    Membership next = membership_;
+    next.identity = std::move(renewed->identity);
+    if (!renewed->servers.empty()) next.servers = renewed->servers;
+    if (const Status written = WriteMembership(data_, next); !written.ok()) {
+      return LogWarning("the renewed certificate cannot be stored", {{"error", written}});
+    }
+    membership_ = std::move(next);
+    link_->Replace(membership_.identity, membership_.servers);
+    LogInfo("renewed the certificate");
+    absl::MutexLock lock(&renewal_mutex_);
+    renewal_asked_ = false;
+  }
+
+  const Clock& clock_ = SystemClock();
+  const std::string data_;
+  const FolderLock lock_;
+  Membership membership_;  // after the start of the renewal's thread alone
+  const Policy policy_;
+  const std::unique_ptr<Random> random_;
+  const std::unique_ptr<Spool> spool_;
+  Ready ready_;
+  absl::Mutex renewal_mutex_;
+  bool renewal_asked_ ABSL_GUARDED_BY(renewal_mutex_) = false;
+  const std::unique_ptr<Link> link_;
+  const std::unique_ptr<Recorder> recorder_;
+  Checker checker_;
+  exec::PeriodicLoop renewal_;
+};
+
+}  // namespace
+
+StatusOr<Config> ReadSettings(const RunOptions& options) {
+  Config config;
+  if (!options.config_file.empty()) {
+    MUSTER_ASSIGN_OR_RETURN(config, ReadConfig(options.config_file));
+  }
+  if (!options.policy_file.empty()) config.policy = options.policy_file;
+  if (!options.log_level.empty()) config.log_level = options.log_level;
+  return config;
+}
+
+StatusOr<std::unique_ptr<App>> App::Start(const RunOptions& options, const Config& config) {
+  MUSTER_ASSIGN_OR_RETURN(Membership membership, ReadMembership(options.data));
+  if (!config.servers.empty()) membership.servers = config.servers;
+  if (membership.servers.empty()) {
+    return FailedPrecondition("{}/agent.yaml names no servers: add servers: [HOST:7443]", options.data);
+  }
+  MUSTER_ASSIGN_OR_RETURN(FolderLock lock, FolderLock::Take(options.data));
+  MUSTER_ASSIGN_OR_RETURN(Policy policy, FindPolicy(config.policy));
+  MUSTER_ASSIGN_OR_RETURN(std::unique_ptr<Spool> spool,
+                          Spool::Open(options.data + "/log.db", config.spool, SystemClock()));
+  LogInfo("the agent runs", {{"agent", membership.name}, {"version", MUSTER_VERSION},
+                             {"log_epoch", spool->position().epoch},
+                             {"written", spool->position().written}});
+  return std::unique_ptr<App>(std::make_unique<RunningApp>(
+      options, config, std::move(lock), std::move(membership), std::move(policy), std::move(spool),
+      ReadPlan(options.data)));
+}
+
+int ExitCode(const Status& status) {
+  switch (status.code()) {
+    case absl::StatusCode::kOk: return 0;
+    case absl::StatusCode::kInvalidArgument: return 2;
+    case absl::StatusCode::kNotFound: return 3;
+    case absl::StatusCode::kPermissionDenied:
+    case absl::StatusCode::kUnauthenticated: return 4;
+    case absl::StatusCode::kAlreadyExists:
+    case absl::StatusCode::kFailedPrecondition: return 5;
+    case absl::StatusCode::kUnavailable:
+    case absl::StatusCode::kDeadlineExceeded: return 6;
+    case absl::StatusCode::kCancelled: return 130;
+    default: return 1;
+  }
+}
+
+}  // namespace muster::agent

@@ -1,0 +1,105 @@
+// muster-agent: join a host to a control plane, and run there.
+#include <malloc.h>
+#include <signal.h>
+#include <unistd.h>
+
+#include <CLI/CLI.hpp>
+#include <cstdio>
+#include <exception>
+#include <string>
+
+#include "agent/app.h"
+#include "lib/net/tls.h"
+
+namespace {
+
+using muster::Status;
+namespace agent = muster::agent;
+
+int Fail(const Status& status) {
+  std::fprintf(stderr, "muster-agent: %s\n", std::string(muster::Message(status)).c_str());
+  return agent::ExitCode(status);
+}
+
+int RunJoin(const agent::JoinOptions& options) {
+  const muster::StatusOr<std::string> joined = agent::Join(options);
+  if (!joined.ok()) return Fail(joined.status());
+  std::fputs(joined->c_str(), stdout);
+  return 0;
+}
+
+int RunAgent(const agent::RunOptions& options, const sigset_t& signals) {
+  const muster::StatusOr<agent::Config> config = agent::ReadSettings(options);
+  if (!config.ok()) return Fail(config.status()), 2;
+  const auto level = muster::ParseLogLevel(config->log_level.empty() ? "info" : config->log_level);
+  if (!level.ok()) return Fail(level.status());
+  muster::StartLog("muster-agent", *level);
+  auto app = agent::App::Start(options, *config);
+  if (!app.ok()) return Fail(app.status());
+  int signal = 0;
+  sigwait(&signals, &signal);
+  muster::LogInfo("stopping", {{"signal", signal}});
+  if (!(*app)->Stop()) {
+    // A probe has not returned. All that was found is in the log: nothing is left to wait for.
+    muster::LogWarning("a probe has not returned: ending without it");
+    _exit(0);
+  }
+  app->reset();
+  return 0;
+}
+
+sigset_t BlockSignals() {
+  sigset_t signals;
+  sigemptyset(&signals);
+  sigaddset(&signals, SIGTERM);
+  sigaddset(&signals, SIGINT);
+  pthread_sigmask(SIG_BLOCK, &signals, nullptr);
+  signal(SIGPIPE, SIG_IGN);
+  return signals;
+}
+
+int Main(int argc, char** argv) {
+  CLI::App cli("muster-agent: runs the checks of one host and tells a control plane");
+  cli.require_subcommand(1);
+
+  agent::JoinOptions join;
+  CLI::App* join_command = cli.add_subcommand("join", "trade a join string for a certificate");
+  join_command->add_option("--data", join.data, "folder of the agent")->required();
+  join_command->add_option("--server", join.server, "HOST:PORT of the enrolment port")->required();
+  join_command->add_option("--token-file", join.token_file, "file with the join string, - is stdin")
+      ->required();
+  join_command->add_flag("--force", join.force, "replace the identity that is there");
+
+  agent::RunOptions run;
+  CLI::App* run_command = cli.add_subcommand("run", "run until SIGTERM");
+  run_command->add_option("--data", run.data, "folder of the agent")->required();
+  run_command->add_option("--config", run.config_file, "settings file (YAML)");
+  run_command->add_option("--policy", run.policy_file, "what this host allows");
+  run_command->add_option("--log-level", run.log_level, "debug, info, warning or error");
+
+  CLI::App* version_command = cli.add_subcommand("version", "print the version");
+  try {
+    cli.parse(argc, argv);
+  } catch (const CLI::ParseError& error) {
+    return cli.exit(error) == 0 ? 0 : 2;
+  }
+  if (version_command->parsed()) {
+    std::puts("muster-agent " MUSTER_VERSION);
+    return 0;
+  }
+  if (join_command->parsed()) return RunJoin(join);
+  return RunAgent(run, BlockSignals());
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  muster::net::PrepareTls();
+  mallopt(M_ARENA_MAX, 2);
+  try {
+    return Main(argc, argv);
+  } catch (const std::exception& error) {
+    std::fprintf(stderr, "muster-agent: %s\n", error.what());
+    return 1;
+  }
+}
