@@ -43,7 +43,7 @@ NoData ToNoData(const CheckStateRow& before, std::string reason, absl::Time now)
 
 absl::Time SilentSince(const AgentRow& agent, absl::Time serving_since,
                        const AbsencePolicy& policy) {
-  const bool never_here = agent.last_seen_at == absl::InfinitePast();
+  const bool never_here = agent.last_seen_at < absl::UnixEpoch();
   if (agent.connected || agent.revoked || never_here) return absl::InfiniteFuture();
   return std::max(agent.disconnected_at, serving_since + policy.settle);
 }

@@ -293,7 +293,7 @@ v1::Alert AlertMessage(const AlertRow& row) {
   alert.set_check(row.check);
   alert.set_agent(row.agent);
   *alert.mutable_started_at() = wire::ToProto(row.started_at);
-  if (row.resolved_at != absl::InfiniteFuture()) {
+  if (row.state == v1::ALERT_STATE_RESOLVED) {
     *alert.mutable_resolved_at() = wire::ToProto(row.resolved_at);
   }
   alert.set_summary(row.summary);

@@ -60,7 +60,7 @@ void Authority(const DoctorFacts& facts, absl::Time now, Report& report) {
 void Presence(const DoctorFacts& facts, const AgentRow& agent, const std::string& subject,
               absl::Time now, Report& report) {
   if (agent.connected) return;
-  if (agent.last_seen_at == absl::InfinitePast()) {
+  if (agent.last_seen_at < absl::UnixEpoch()) {
     report.Warn(subject, "joined but has never connected",
                 "start 'muster-agent run' on the host and look at its log");
     return;
