@@ -51,9 +51,6 @@ function(muster_library name)
     target_link_libraries(${name}_test PRIVATE ${name} ${ARG_TEST_DEPS} GTest::gmock_main)
     target_compile_definitions(${name}_test PRIVATE
       MUSTER_SOURCE_DIR="${PROJECT_SOURCE_DIR}" MUSTER_BIN_DIR="${PROJECT_BINARY_DIR}/bin")
-    if(ARG_GRPC)
-      muster_use_pch(${name}_test)
-    endif()
     gtest_discover_tests(${name}_test DISCOVERY_MODE PRE_TEST DISCOVERY_TIMEOUT 60
       PROPERTIES TIMEOUT 300)
   endif()

@@ -1,7 +1,7 @@
 // A thin port to a SQL database: transactions, parameters, rows. One SQL text runs on every driver; what
 // differs between them is a method here.
 //
-// Placeholders are $1, $2 … in the order of first use. Times are stored as BIGINT microseconds since the
+// Placeholders are $1, $2 …, in any order. Times are stored as BIGINT microseconds since the
 // epoch. Types in a schema: BIGINT, TEXT, DOUBLE PRECISION, and BYTES, which the driver replaces.
 #pragma once
 

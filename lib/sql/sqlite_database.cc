@@ -154,7 +154,12 @@ class SqliteTransaction final : public Transaction {
  private:
   StatusOr<sqlite3_stmt*> Prepared(std::string_view sql, std::span<const Parameter> parameters) {
     MUSTER_ASSIGN_OR_RETURN(sqlite3_stmt * statement, connection_.Prepare(sql));
-    for (size_t i = 0; i < parameters.size(); ++i) Bind(statement, static_cast<int>(i) + 1, parameters[i]);
+    // SQLite numbers $N by first use; parameters are meant by their N.
+    for (size_t i = 0; i < parameters.size(); ++i) {
+      const std::string name = fmt::format("${}", i + 1);
+      const int index = sqlite3_bind_parameter_index(statement, name.c_str());
+      if (index > 0) Bind(statement, index, parameters[i]);
+    }
     return statement;
   }
 

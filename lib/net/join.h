@@ -1,0 +1,28 @@
+// How a host becomes an agent: from a join string to a key and a certificate.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "lib/base/clock.h"
+#include "lib/base/secret.h"
+#include "lib/base/status.h"
+#include "lib/net/context.h"
+#include "lib/net/tls.h"
+
+namespace muster::net {
+
+struct Joined {
+  std::string agent_name;
+  std::vector<std::string> servers;  // of the control plane, host:port
+  ClientIdentity identity;           // roots, own chain, key
+};
+
+// Makes a key, looks at the server's certificates and compares the authority's pin *before* the token is
+// sent, then trades the token for a certificate. Blocks for up to `within`.
+// Unavailable: no answer. Unauthenticated: the server is not the join string's. PermissionDenied: the token
+// is unknown, expired or used.
+StatusOr<Joined> Join(const std::string& server, const JoinString& join, const Clock& clock,
+                      absl::Duration within = absl::Seconds(20));
+
+}  // namespace muster::net
