@@ -20,10 +20,6 @@
 namespace grpc {
 class ServerBuilder;
 class ServerCredentials;
-class ExternalConnectionAcceptor;
-namespace experimental {
-class ExternalConnectionAcceptor;
-}
 }  // namespace grpc
 
 namespace muster::net {

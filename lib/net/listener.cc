@@ -1,0 +1,306 @@
+#include "lib/net/listener.h"
+
+#include <arpa/inet.h>
+#include <fcntl.h>
+#include <grpcpp/grpcpp.h>
+#include <netinet/tcp.h>
+#include <poll.h>
+#include <sys/eventfd.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstring>
+#include <map>
+#include <vector>
+
+#include "lib/base/clock.h"
+#include "lib/base/log.h"
+#include "lib/base/text.h"
+#include "lib/exec/threads.h"
+#include "lib/net/openssl.h"
+#include "lib/net/socket.h"
+#include "lib/net/tls.h"
+
+namespace muster::net {
+namespace {
+
+constexpr int kBacklog = 4096;
+constexpr absl::Duration kSweepEvery = absl::Seconds(1);
+constexpr int kPauseWithoutDescriptorsMs = 50;
+
+std::string PeerName(const sockaddr_storage& address) {
+  char text[INET6_ADDRSTRLEN] = "";
+  if (address.ss_family == AF_INET) {
+    inet_ntop(AF_INET, &reinterpret_cast<const sockaddr_in&>(address).sin_addr, text, sizeof text);
+  } else {
+    inet_ntop(AF_INET6, &reinterpret_cast<const sockaddr_in6&>(address).sin6_addr, text, sizeof text);
+  }
+  return text;
+}
+
+uint64_t InodeOf(int fd) {
+  struct stat found {};
+  return fstat(fd, &found) == 0 && S_ISSOCK(found.st_mode) ? found.st_ino : 0;
+}
+
+StatusOr<Socket> Listen(const std::string& text) {
+  MUSTER_ASSIGN_OR_RETURN(const HostPort address, ParseHostPort(text));
+  sockaddr_storage bound{};
+  socklen_t size = 0;
+  auto& v4 = reinterpret_cast<sockaddr_in&>(bound);
+  auto& v6 = reinterpret_cast<sockaddr_in6&>(bound);
+  const std::string host = address.host.empty() ? "0.0.0.0" : address.host;
+  if (inet_pton(AF_INET, host.c_str(), &v4.sin_addr) == 1) {
+    v4.sin_family = AF_INET;
+    v4.sin_port = htons(address.port);
+    size = sizeof v4;
+  } else if (inet_pton(AF_INET6, host.c_str(), &v6.sin6_addr) == 1) {
+    v6.sin6_family = AF_INET6;
+    v6.sin6_port = htons(address.port);
+    size = sizeof v6;
+  } else {
+    return InvalidArgument("cannot listen on {}: write an address of this host, like 0.0.0.0:7443", text);
+  }
+  Socket socket(::socket(bound.ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
+  const int yes = 1;
+  setsockopt(socket.fd(), SOL_SOCKET, SO_REUSEADDR, &yes, sizeof yes);
+  if (bind(socket.fd(), reinterpret_cast<sockaddr*>(&bound), size) != 0 || listen(socket.fd(), kBacklog) != 0) {
+    return Unavailable("cannot listen on {}: {}; is another program there?", text, std::strerror(errno));
+  }
+  return socket;
+}
+
+}  // namespace
+
+// A connection is known by its descriptor and its socket's inode: gRPC owns the descriptor and closes it, and
+// the number may be another file's afterwards, but the inode is not.
+struct Connection {
+  uint64_t inode = 0;
+  std::string peer;
+};
+
+struct GuardedListener::Impl {
+  ListenerOptions options;
+  Socket listening;
+  Socket wake;
+  int spare = -1;  // given up for a moment when descriptors run out, to take the next caller and refuse it
+  std::unique_ptr<grpc::experimental::ExternalConnectionAcceptor> acceptor;
+  exec::Thread thread;
+  absl::Duration swept = absl::ZeroDuration();  // owned by the thread
+  mutable absl::Mutex mutex;
+  std::map<int, Connection> open ABSL_GUARDED_BY(mutex);
+  std::map<std::string, size_t> by_peer ABSL_GUARDED_BY(mutex);
+  ListenerCounts counts ABSL_GUARDED_BY(mutex);
+  bool stopping ABSL_GUARDED_BY(mutex) = false;
+
+  ~Impl() {
+    if (spare >= 0) close(spare);
+  }
+
+  bool Stopping() const {
+    absl::MutexLock lock(&mutex);
+    return stopping;
+  }
+
+  void Loop() {
+    while (!Stopping()) {
+      pollfd fds[2] = {{listening.fd(), POLLIN, 0}, {wake.fd(), POLLIN, 0}};
+      poll(fds, 2, 1000);
+      if (Stopping()) return;
+      if (fds[0].revents != 0) AcceptAll();
+      if (SystemClock().Uptime() - swept > kSweepEvery) Sweep();
+    }
+  }
+
+  void AcceptAll() {
+    for (int taken = 0; taken < 256; ++taken) {
+      sockaddr_storage address{};
+      socklen_t size = sizeof address;
+      const int fd = accept4(listening.fd(), reinterpret_cast<sockaddr*>(&address), &size,
+                             SOCK_NONBLOCK | SOCK_CLOEXEC);
+      if (fd >= 0) {
+        Take(fd, PeerName(address));
+      } else if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM) {
+        RefuseOne();
+        return;
+      } else if (errno != EINTR && errno != ECONNABORTED) {
+        return;  // EAGAIN, or the caller's network error: the listener itself stays
+      }
+    }
+  }
+
+  void Take(int fd, const std::string& peer) {
+    if (!Admit(fd, peer)) {
+      Sweep();
+      if (!Admit(fd, peer)) {
+        close(fd);
+        absl::MutexLock lock(&mutex);
+        ++counts.refused_full;
+        return;
+      }
+    }
+    const int yes = 1;
+    setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &yes, sizeof yes);
+    grpc::experimental::ExternalConnectionAcceptor::NewConnectionParameters parameters;
+    parameters.listener_fd = listening.fd();
+    parameters.fd = fd;
+    acceptor->HandleNewConnection(&parameters);
+  }
+
+  bool Admit(int fd, const std::string& peer) {
+    absl::MutexLock lock(&mutex);
+    // The number was used before, so that connection has ended.
+    if (const auto old = open.find(fd); old != open.end()) ForgetLocked(old);
+    if (open.size() >= options.max_connections || by_peer[peer] >= options.max_connections_per_peer) return false;
+    open[fd] = {InodeOf(fd), peer};
+    ++by_peer[peer];
+    ++counts.accepted;
+    return true;
+  }
+
+  std::map<int, Connection>::iterator ForgetLocked(std::map<int, Connection>::iterator at)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex) {
+    const auto peer = by_peer.find(at->second.peer);
+    if (peer != by_peer.end() && --peer->second == 0) by_peer.erase(peer);
+    return open.erase(at);
+  }
+
+  void Sweep() {
+    swept = SystemClock().Uptime();
+    absl::MutexLock lock(&mutex);
+    for (auto at = open.begin(); at != open.end();) {
+      at = InodeOf(at->first) == at->second.inode ? std::next(at) : ForgetLocked(at);
+    }
+    std::erase_if(by_peer, [](const auto& entry) { return entry.second == 0; });
+  }
+
+  // Out of descriptors: one caller is taken and cut at once, so that the queue moves; then a pause.
+  void RefuseOne() {
+    if (spare >= 0) close(spare);
+    const int fd = accept4(listening.fd(), nullptr, nullptr, SOCK_CLOEXEC);
+    if (fd >= 0) close(fd);
+    spare = ::open("/dev/null", O_RDONLY | O_CLOEXEC);
+    {
+      absl::MutexLock lock(&mutex);
+      ++counts.refused_no_descriptors;
+    }
+    pollfd none{wake.fd(), POLLIN, 0};
+    poll(&none, 1, kPauseWithoutDescriptorsMs);
+  }
+};
+
+GuardedListener::GuardedListener(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
+GuardedListener::~GuardedListener() { Stop(); }
+
+StatusOr<std::unique_ptr<GuardedListener>> GuardedListener::Bind(ListenerOptions options) {
+  auto impl = std::make_unique<Impl>();
+  MUSTER_ASSIGN_OR_RETURN(impl->listening, Listen(options.address));
+  impl->wake = Socket(eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC));
+  impl->spare = ::open("/dev/null", O_RDONLY | O_CLOEXEC);
+  impl->options = std::move(options);
+  return std::unique_ptr<GuardedListener>(new GuardedListener(std::move(impl)));
+}
+
+void GuardedListener::AttachTo(grpc::ServerBuilder& builder,
+                               std::shared_ptr<grpc::ServerCredentials> credentials) {
+  impl_->acceptor = builder.experimental().AddExternalConnectionAcceptor(
+      grpc::ServerBuilder::experimental_type::ExternalConnectionType::FROM_FD, std::move(credentials));
+}
+
+void GuardedListener::Start() {
+  impl_->thread = exec::Thread("accept", [impl = impl_.get()] { impl->Loop(); });
+}
+
+void GuardedListener::Stop() {
+  {
+    absl::MutexLock lock(&impl_->mutex);
+    impl_->stopping = true;
+  }
+  const uint64_t one = 1;
+  if (write(impl_->wake.fd(), &one, sizeof one) < 0) LogDebug("the accept loop was woken before");
+  impl_->thread.Join();
+}
+
+uint16_t GuardedListener::port() const {
+  sockaddr_storage address{};
+  socklen_t size = sizeof address;
+  getsockname(impl_->listening.fd(), reinterpret_cast<sockaddr*>(&address), &size);
+  return ntohs(address.ss_family == AF_INET ? reinterpret_cast<sockaddr_in&>(address).sin_port
+                                            : reinterpret_cast<sockaddr_in6&>(address).sin6_port);
+}
+
+ListenerCounts GuardedListener::counts() const {
+  absl::MutexLock lock(&impl_->mutex);
+  ListenerCounts counts = impl_->counts;
+  counts.open = impl_->open.size();
+  return counts;
+}
+
+void SetServerArguments(grpc::ServerBuilder& builder) {
+  builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_TIME_MS, 30'000);
+  builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_TIMEOUT_MS, 10'000);
+  builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_PERMIT_WITHOUT_CALLS, 1);
+  builder.AddChannelArgument(GRPC_ARG_HTTP2_MAX_PINGS_WITHOUT_DATA, 0);
+  builder.AddChannelArgument(GRPC_ARG_HTTP2_MIN_RECV_PING_INTERVAL_WITHOUT_DATA_MS, 10'000);
+  builder.AddChannelArgument(GRPC_ARG_MAX_CONNECTION_AGE_MS, 30 * 60'000);
+  builder.AddChannelArgument(GRPC_ARG_MAX_CONNECTION_AGE_GRACE_MS, 60'000);
+  builder.AddChannelArgument(GRPC_ARG_MAX_CONCURRENT_STREAMS, 32);
+  builder.AddChannelArgument(GRPC_ARG_MAX_METADATA_SIZE, 8 * 1024);
+  builder.AddChannelArgument(GRPC_ARG_ALLOW_REUSEPORT, 0);
+  builder.AddChannelArgument(GRPC_ARG_SERVER_HANDSHAKE_TIMEOUT_MS, 5'000);
+  builder.SetMaxReceiveMessageSize(1 << 20);
+  builder.SetMaxSendMessageSize(4 << 20);
+  // The message limit is looked at before inflating: a bomb would pass it.
+  builder.SetCompressionAlgorithmSupportStatus(GRPC_COMPRESS_GZIP, false);
+  builder.SetCompressionAlgorithmSupportStatus(GRPC_COMPRESS_DEFLATE, false);
+  grpc::ResourceQuota quota("muster");
+  quota.Resize(512 << 20);
+  builder.SetResourceQuota(quota);
+}
+
+namespace {
+
+std::shared_ptr<grpc::ServerCredentials> Credentials(const ServerIdentity& identity,
+                                                     grpc_ssl_client_certificate_request_type request) {
+  grpc::SslServerCredentialsOptions options(request);
+  options.pem_root_certs = identity.roots_pem;
+  options.pem_key_cert_pairs.push_back({identity.key_pem, identity.chain_pem});
+  return grpc::SslServerCredentials(options);
+}
+
+// The protocol version that a handshake with at most `version` ends in; 0 if it is refused.
+StatusOr<int> Negotiate(uint16_t port, int version) {
+  MUSTER_ASSIGN_OR_RETURN(const Socket socket, ConnectTo(fmt::format("127.0.0.1:{}", port), absl::Seconds(5)));
+  SslContextPtr context(SSL_CTX_new(TLS_client_method()));
+  SSL_CTX_set_max_proto_version(context.get(), version);
+  SSL_CTX_set_verify(context.get(), SSL_VERIFY_NONE, nullptr);
+  constexpr unsigned char kHttp2[] = {2, 'h', '2'};
+  SSL_CTX_set_alpn_protos(context.get(), kHttp2, sizeof kHttp2);
+  SslPtr ssl(SSL_new(context.get()));
+  SSL_set_fd(ssl.get(), socket.fd());
+  const int connected = SSL_connect(ssl.get());
+  ERR_clear_error();
+  return connected == 1 ? SSL_version(ssl.get()) : 0;
+}
+
+}  // namespace
+
+std::shared_ptr<grpc::ServerCredentials> MutualTls(const ServerIdentity& identity) {
+  return Credentials(identity, GRPC_SSL_REQUEST_AND_REQUIRE_CLIENT_CERTIFICATE_AND_VERIFY);
+}
+
+std::shared_ptr<grpc::ServerCredentials> ServerTls(const ServerIdentity& identity) {
+  return Credentials(identity, GRPC_SSL_DONT_REQUEST_CLIENT_CERTIFICATE);
+}
+
+Status ProveTls13Only(uint16_t port) {
+  MUSTER_ASSIGN_OR_RETURN(const int old, Negotiate(port, TLS1_2_VERSION));
+  if (old != 0) return FailedPrecondition("port {} accepts TLS 1.2; it will not be served", port);
+  MUSTER_ASSIGN_OR_RETURN(const int current, Negotiate(port, TLS1_3_VERSION));
+  if (current != TLS1_3_VERSION) return FailedPrecondition("port {} does not accept TLS 1.3", port);
+  return OkStatus();
+}
+
+}  // namespace muster::net
