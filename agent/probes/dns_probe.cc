@@ -60,10 +60,11 @@ class DnsProbe final : public Probe {
     ares_channel raw = nullptr;
     ares_options options{};
     options.tries = 1;
+    options.flags = ARES_FLAG_NOCHECKRESP;  // SERVFAIL and REFUSED are answers to report
     options.timeout = std::max(1, LeftMilliseconds(context));
     static const int library = ares_library_init(ARES_LIB_INIT_ALL);
     if (library != ARES_SUCCESS ||
-        ares_init_options(&raw, &options, ARES_OPT_TRIES | ARES_OPT_TIMEOUTMS) != ARES_SUCCESS) {
+        ares_init_options(&raw, &options, ARES_OPT_FLAGS | ARES_OPT_TRIES | ARES_OPT_TIMEOUTMS) != ARES_SUCCESS) {
       return Unavailable("the resolver cannot start");
     }
     Reply reply;  // outlives the channel, whose end calls back

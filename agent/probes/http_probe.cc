@@ -8,6 +8,8 @@
 #include <curl/curl.h>
 #include <nlohmann/json.hpp>
 #include <re2/re2.h>
+#include <sys/socket.h>
+#include <unistd.h>
 
 #include "agent/probes/certificate.h"
 #include "agent/probes/escape.h"
@@ -88,6 +90,7 @@ struct Exchange {
   std::string head;  // of the last answer
   std::multimap<std::string, std::string> headers;  // names in lower case
   Status refused;
+  bool connected = false;  // the socket that was closed last had a peer
 };
 
 size_t TakeBody(char* data, size_t, size_t size, void* arg) {
@@ -127,6 +130,14 @@ curl_socket_t OpenSocket(void* arg, curlsocktype, curl_sockaddr* address) {
   return socket(address->family, address->socktype | SOCK_CLOEXEC, address->protocol);
 }
 
+// libcurl itself tells a connection from none only after the TLS handshake.
+int CloseSocket(void* arg, curl_socket_t fd) {
+  sockaddr_storage peer{};
+  socklen_t size = sizeof peer;
+  static_cast<Exchange*>(arg)->connected = getpeername(fd, reinterpret_cast<sockaddr*>(&peer), &size) == 0;
+  return close(fd);
+}
+
 struct Pattern {
   std::string name;
   std::unique_ptr<RE2> pattern;
@@ -149,12 +160,12 @@ class HttpProbe final : public Probe {
     Report report(context);
     StatusOr<Address> address = FindAddress(context, report);
     if (!address.ok()) return report.Failed(address.status());
-    const Curl curl(curl_easy_init(), &curl_easy_cleanup);
-    if (curl == nullptr) return report.Unknown("libcurl cannot start");
-    Exchange exchange(policy_);
+    Exchange exchange(policy_);  // with the lists, outlives libcurl's calls back
     List headers;
     List connect_to;
     std::array<char, CURL_ERROR_SIZE> error{};
+    const Curl curl(curl_easy_init(), &curl_easy_cleanup);
+    if (curl == nullptr) return report.Unknown("libcurl cannot start");
     curl_easy_setopt(curl.get(), CURLOPT_ERRORBUFFER, error.data());
     if (const Status status = Prepare(curl.get(), *address, exchange, headers, connect_to, context);
         !status.ok()) {
@@ -165,7 +176,7 @@ class HttpProbe final : public Probe {
     Describe(curl.get(), exchange, report);
     if (!exchange.refused.ok()) return report.Failed(exchange.refused);
     const bool whole = code == CURLE_OK || (code == CURLE_WRITE_ERROR && exchange.body_cut);
-    if (!whole) return Broken(curl.get(), code, error.data(), *address, report);
+    if (!whole) return Broken(curl.get(), code, error.data(), exchange, *address, report);
     return Judge(curl.get(), exchange, context, report);
   }
 
@@ -200,6 +211,8 @@ class HttpProbe final : public Probe {
     curl_easy_setopt(curl, CURLOPT_HEADERDATA, &exchange);
     curl_easy_setopt(curl, CURLOPT_OPENSOCKETFUNCTION, &OpenSocket);
     curl_easy_setopt(curl, CURLOPT_OPENSOCKETDATA, &exchange);
+    curl_easy_setopt(curl, CURLOPT_CLOSESOCKETFUNCTION, &CloseSocket);
+    curl_easy_setopt(curl, CURLOPT_CLOSESOCKETDATA, &exchange);
     const bool v6 = url_.host.find(':') != std::string::npos;
     const std::string host = v6 ? "[" + url_.host + "]" : url_.host;
     connect_to.Add(fmt::format("{}:{}:{}", host, url_.port, address.Text()));
@@ -284,10 +297,10 @@ class HttpProbe final : public Probe {
     }
   }
 
-  ProbeResult Broken(CURL* curl, CURLcode code, std::string_view error, const Address& address,
-                     Report& report) const {
+  ProbeResult Broken(CURL* curl, CURLcode code, std::string_view error, const Exchange& exchange,
+                     const Address& address, Report& report) const {
     if (code == CURLE_OPERATION_TIMEDOUT) {
-      if (TimeOf(curl, CURLINFO_CONNECT_TIME_T) == absl::ZeroDuration()) {
+      if (!exchange.connected) {
         report.Doing("connecting to " + address.Text());
       } else if (url_.tls && TimeOf(curl, CURLINFO_APPCONNECT_TIME_T) == absl::ZeroDuration()) {
         report.Doing(fmt::format("shaking hands with {} (TLS)", address.Text()));
