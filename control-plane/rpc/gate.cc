@@ -1,0 +1,196 @@
+#include "control-plane/rpc/gate.h"
+
+#include <google/protobuf/descriptor.h>
+
+#include <optional>
+
+#include "lib/base/log.h"
+#include "lib/net/status.h"
+#include "lib/net/tls.h"
+#include "muster/v1/agent_link.pb.h"
+#include "muster/v1/alert_service.pb.h"
+#include "muster/v1/enrollment.pb.h"
+#include "muster/v1/identity.pb.h"
+#include "muster/v1/spec_service.pb.h"
+#include "muster/v1/state_service.pb.h"
+#include "muster/v1/system_service.pb.h"
+
+namespace muster::control {
+namespace {
+
+using MethodRoles = std::map<std::string, std::set<v1::Role>, std::less<>>;
+
+MethodRoles ReadRoles() {
+  const google::protobuf::FileDescriptor* const files[] = {
+      v1::Hello::descriptor()->file(),          v1::JoinRequest::descriptor()->file(),
+      v1::RenewRequest::descriptor()->file(),   v1::ApplySpecsRequest::descriptor()->file(),
+      v1::HistoryRequest::descriptor()->file(), v1::ListAlertsRequest::descriptor()->file(),
+      v1::VersionRequest::descriptor()->file()};
+  MethodRoles roles;
+  for (const auto* file : files) {
+    for (int s = 0; s < file->service_count(); ++s) {
+      for (int m = 0; m < file->service(s)->method_count(); ++m) {
+        const auto* method = file->service(s)->method(m);
+        for (int i = 0; i < method->options().ExtensionSize(v1::allow); ++i) {
+          roles[method->full_name()].insert(method->options().GetExtension(v1::allow, i));
+        }
+      }
+    }
+  }
+  return roles;
+}
+
+// A unary call from its admission to OnDone.
+class Call final : public grpc::ServerUnaryReactor {
+ public:
+  void Hold(Admission admission) { admission_.emplace(std::move(admission)); }
+  void OnDone() override { delete this; }
+
+ private:
+  std::optional<Admission> admission_;
+};
+
+}  // namespace
+
+StatusOr<net::Identity> PeerIdentity(const grpc::CallbackServerContext& context) {
+  const std::shared_ptr<const grpc::AuthContext> auth = context.auth_context();
+  if (auth == nullptr) return Unauthenticated("the call has no transport identity");
+  const auto certificates = auth->FindPropertyValues(GRPC_X509_PEM_CERT_PROPERTY_NAME);
+  if (certificates.empty()) return net::Identity{v1::ROLE_STRANGER, "", ""};
+  const auto uris = auth->FindPropertyValues(GRPC_PEER_SPIFFE_ID_PROPERTY_NAME);
+  if (uris.size() != 1 || certificates.size() != 1) {
+    return Unauthenticated("the certificate must carry exactly one SPIFFE URI");
+  }
+  MUSTER_ASSIGN_OR_RETURN(net::Identity identity, net::ParseSpiffeUri({uris[0].data(), uris[0].size()}));
+  MUSTER_ASSIGN_OR_RETURN(const auto chain, net::PemToDer({certificates[0].data(), certificates[0].size()}));
+  MUSTER_ASSIGN_OR_RETURN(const net::CertificateFacts facts, net::ReadCertificate(chain.front()));
+  if (facts.uris.size() != 1) return Unauthenticated("the certificate must carry exactly one URI");
+  identity.fingerprint = facts.fingerprint;
+  return identity;
+}
+
+Admission::~Admission() {
+  if (gate_ != nullptr) gate_->Release(identity_);
+}
+
+Gate::Registration::~Registration() {
+  if (gate_ != nullptr) gate_->Unregister(id_);
+}
+
+Gate::Gate(IdentityStore& store, GateOptions options)
+    : store_(store),
+      options_(options),
+      roles_(ReadRoles()),
+      pool_("calls", options.threads, options.most_queued),
+      loop_("deny-set", options.refresh, [this] { RefreshDenied(); }) {
+  RefreshDenied();
+}
+
+Gate::~Gate() {
+  loop_.Stop();
+  pool_.Stop();
+}
+
+StatusOr<Admission> Gate::Admit(const grpc::CallbackServerContext& context, std::string_view method) {
+  StatusOr<net::Identity> identity = PeerIdentity(context);
+  const Status decided = identity.ok() ? Decide(*identity, method) : identity.status();
+  absl::MutexLock lock(&mutex_);
+  if (!decided.ok()) {
+    ++refused_;
+    return decided;
+  }
+  size_t& live = live_[identity->fingerprint];
+  if (identity->role != v1::ROLE_STRANGER && live >= options_.calls_per_identity) {
+    ++refused_;
+    return ResourceExhausted("{} has {} calls at once; wait for some of them", net::Text(*identity), live);
+  }
+  ++live;
+  return Admission(*this, std::move(*identity));
+}
+
+Status Gate::Decide(const net::Identity& identity, std::string_view method) {
+  const auto allowed = roles_.find(method);
+  if (allowed == roles_.end() || !allowed->second.contains(identity.role)) {
+    return PermissionDenied("{} may not call {}", net::Text(identity), method);
+  }
+  absl::MutexLock lock(&mutex_);
+  if (denied_.contains(identity.fingerprint)) {
+    return PermissionDenied("the certificate of {} was revoked", net::Text(identity));
+  }
+  return OkStatus();
+}
+
+void Gate::Release(const net::Identity& identity) {
+  absl::MutexLock lock(&mutex_);
+  const auto live = live_.find(identity.fingerprint);
+  if (live != live_.end() && --live->second == 0) live_.erase(live);
+}
+
+Gate::Registration Gate::RegisterStream(const net::Identity& identity, std::function<void()> cut) {
+  bool denied = false;
+  uint64_t id = 0;
+  {
+    absl::MutexLock lock(&mutex_);
+    id = next_stream_++;
+    // It may have been denied since it was admitted.
+    denied = denied_.contains(identity.fingerprint);
+    streams_[id] = {identity.fingerprint, cut};
+  }
+  if (denied) cut();
+  return Registration(*this, id);
+}
+
+void Gate::Unregister(uint64_t id) {
+  absl::MutexLock lock(&mutex_);
+  streams_.erase(id);
+}
+
+grpc::ServerUnaryReactor* Gate::Serve(grpc::CallbackServerContext* context, std::string_view method,
+                                      Handler handler) {
+  Call* call = new Call;  // deletes itself in OnDone
+  StatusOr<Admission> admission = Admit(*context, method);
+  if (!admission.ok()) {
+    call->Finish(net::ToGrpc(admission.status()));
+    return call;
+  }
+  net::Identity caller = admission->identity();
+  call->Hold(std::move(*admission));
+  const bool taken = pool_.Submit([call, caller = std::move(caller), handler = std::move(handler)]() mutable {
+    call->Finish(net::ToGrpc(handler(caller)));
+  });
+  if (!taken) call->Finish(net::ToGrpc(ResourceExhausted("the control plane is busy; try again")));
+  return call;
+}
+
+void Gate::RefreshDenied() {
+  uint64_t after = 0;
+  {
+    absl::MutexLock lock(&mutex_);
+    after = last_denied_;
+  }
+  const StatusOr<std::vector<DenyEntry>> entries = store_.Denied(after);
+  if (!entries.ok()) {
+    LogDebug("could not read the deny set", {{"error", entries.status()}});
+    return;
+  }
+  if (entries->empty()) return;
+  std::vector<std::function<void()>> cuts;
+  {
+    absl::MutexLock lock(&mutex_);
+    for (const DenyEntry& entry : *entries) {
+      denied_.insert(entry.fingerprint);
+      last_denied_ = std::max(last_denied_, entry.id);
+    }
+    for (const auto& [id, stream] : streams_) {
+      if (denied_.contains(stream.fingerprint)) cuts.push_back(stream.cut);
+    }
+  }
+  for (const auto& cut : cuts) cut();
+}
+
+uint64_t Gate::refused() const {
+  absl::MutexLock lock(&mutex_);
+  return refused_;
+}
+
+}  // namespace muster::control

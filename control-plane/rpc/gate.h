@@ -1,0 +1,111 @@
+// The one place that decides who may call (promise C10). Deny by default: a method without a declaration, a
+// certificate without exactly one identity of ours, a role that is not named, a denied certificate, or too
+// many calls at once are refused here.
+//
+// Any thread may call. The gate must outlive the gRPC server.
+#pragma once
+
+#include <grpcpp/grpcpp.h>
+
+#include <functional>
+#include <map>
+#include <memory>
+#include <set>
+#include <string>
+#include <utility>
+
+#include <absl/base/thread_annotations.h>
+#include <absl/functional/any_invocable.h>
+#include <absl/synchronization/mutex.h>
+
+#include "control-plane/store/identity_store.h"
+#include "lib/exec/threads.h"
+#include "lib/net/identity.h"
+
+namespace muster::control {
+
+struct GateOptions {
+  // Calls of one identity that live at the same time, cancelled ones too until they are done.
+  size_t calls_per_identity = 64;
+  size_t threads = 4;
+  size_t most_queued = 2000;
+  // How soon a revocation that another replica made is noticed.
+  absl::Duration refresh = absl::Seconds(1);
+};
+
+class Gate;
+
+// A call that was let in; counts as live while it exists.
+class Admission {
+ public:
+  Admission(Gate& gate, net::Identity identity) : gate_(&gate), identity_(std::move(identity)) {}
+  Admission(Admission&& other) noexcept
+      : gate_(std::exchange(other.gate_, nullptr)), identity_(std::move(other.identity_)) {}
+  Admission& operator=(Admission&&) = delete;
+  ~Admission();
+  const net::Identity& identity() const { return identity_; }
+
+ private:
+  Gate* gate_;
+  net::Identity identity_;
+};
+
+class Gate {
+ public:
+  Gate(IdentityStore& store, GateOptions options);
+  ~Gate();
+
+  // `method` is its full name: "muster.v1.SpecService.ListSpecs".
+  StatusOr<Admission> Admit(const grpc::CallbackServerContext& context, std::string_view method);
+
+  // Cuts a stream when its certificate is denied. `cut` may come at once and on any thread; not after the
+  // registration has gone.
+  class Registration {
+   public:
+    Registration(Gate& gate, uint64_t id) : gate_(&gate), id_(id) {}
+    Registration(Registration&& other) noexcept : gate_(std::exchange(other.gate_, nullptr)), id_(other.id_) {}
+    Registration& operator=(Registration&&) = delete;
+    ~Registration();
+
+   private:
+    Gate* gate_;
+    uint64_t id_;
+  };
+  Registration RegisterStream(const net::Identity& identity, std::function<void()> cut);
+
+  // Answers a unary call: admits it, runs the handler on the gate's pool, and finishes with its status.
+  using Handler = absl::AnyInvocable<Status(const net::Identity& caller)>;
+  grpc::ServerUnaryReactor* Serve(grpc::CallbackServerContext* context, std::string_view method, Handler handler);
+
+  // Reads what was denied since, and cuts its streams. Called after a local revocation too.
+  void RefreshDenied();
+  uint64_t refused() const;
+
+ private:
+  friend class Admission;
+  Status Decide(const net::Identity& identity, std::string_view method) ABSL_LOCKS_EXCLUDED(mutex_);
+  void Release(const net::Identity& identity);
+  void Unregister(uint64_t id);
+
+  struct Stream {
+    std::string fingerprint;
+    std::function<void()> cut;
+  };
+  IdentityStore& store_;
+  const GateOptions options_;
+  const std::map<std::string, std::set<v1::Role>, std::less<>> roles_;  // by method
+  mutable absl::Mutex mutex_;
+  std::set<std::string> denied_ ABSL_GUARDED_BY(mutex_);
+  uint64_t last_denied_ ABSL_GUARDED_BY(mutex_) = 0;
+  std::map<std::string, size_t> live_ ABSL_GUARDED_BY(mutex_);
+  std::map<uint64_t, Stream> streams_ ABSL_GUARDED_BY(mutex_);
+  uint64_t next_stream_ ABSL_GUARDED_BY(mutex_) = 1;
+  uint64_t refused_ ABSL_GUARDED_BY(mutex_) = 0;
+  exec::Pool pool_;
+  exec::PeriodicLoop loop_;  // last: its thread uses all the others
+};
+
+// The identity in the certificate of the call's peer; a stranger if it showed none.
+StatusOr<net::Identity> PeerIdentity(const grpc::CallbackServerContext& context);
+
+}  // namespace muster::control
