@@ -21,12 +21,13 @@
 namespace muster::agent {
 namespace {
 
-constexpr std::array<std::string_view, 12> kKinds = {"http",     "tcp",   "tls",  "dns",
-                                                     "icmp",     "postgres", "redis", "grpc",
-                                                     "host",     "process",  "file",  "plugin"};
+constexpr std::array<std::string_view, 12> kKinds = {"http", "tcp",      "tls",   "dns",
+                                                     "icmp", "postgres", "redis", "grpc",
+                                                     "host", "process",  "file",  "plugin"};
 // Link-local IPv4 is left out: clouds serve their metadata there.
 constexpr std::array<std::string_view, 7> kNetworks = {
-    "127.0.0.0/8", "::1/128", "10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "fc00::/7", "fe80::/10"};
+    "127.0.0.0/8",    "::1/128",  "10.0.0.0/8", "172.16.0.0/12",
+    "192.168.0.0/16", "fc00::/7", "fe80::/10"};
 
 template <typename List>
 bool Contains(const List& list, std::string_view text) {
@@ -191,13 +192,14 @@ Policy Policy::Default() {
   Policy policy;
   policy.name_ = "the agent's policy file";
   policy.probes_.assign(kKinds.begin(), kKinds.end() - 1);
-  for (const std::string_view network : kNetworks) policy.networks_.push_back(*ParseNetwork(network));
+  for (const std::string_view network : kNetworks)
+    policy.networks_.push_back(*ParseNetwork(network));
   policy.paths_ = {"/etc/muster/secrets"};
   return policy;
 }
 
 StatusOr<Policy> Policy::Load(const std::string& path) {
-  struct stat facts{};
+  struct stat facts {};
   if (stat(path.c_str(), &facts) != 0) {
     if (errno == ENOENT) return NotFound("there is no policy file {}", path);
     return Unavailable("cannot look at {}: {}", path, std::strerror(errno));
@@ -237,15 +239,16 @@ StatusOr<Policy> Policy::Parse(std::string_view yaml, std::string_view name) try
     } else if (key == "systemd_credentials") {
       MUSTER_ASSIGN_OR_RETURN(policy.systemd_credentials_, reader.Boolean(entry.second, key));
     } else {
-      return reader.Error(entry.first,
-                          fmt::format("no setting '{}'; there are probes, networks, paths, programs, "
-                                      "env_secrets and systemd_credentials",
-                                      key));
+      return reader.Error(
+          entry.first, fmt::format("no setting '{}'; there are probes, networks, paths, programs, "
+                                   "env_secrets and systemd_credentials",
+                                   key));
     }
   }
   return policy;
 } catch (const YAML::Exception& error) {
-  return InvalidArgument("{}:{}:{}: {}", name, error.mark.line + 1, error.mark.column + 1, error.msg);
+  return InvalidArgument("{}:{}:{}: {}", name, error.mark.line + 1, error.mark.column + 1,
+                         error.msg);
 }
 
 Status Policy::AllowProbe(std::string_view kind) const {

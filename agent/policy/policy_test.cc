@@ -64,7 +64,8 @@ TEST(Policy, WithoutAFileAllowsLoopbackAndPrivateNetworksOnly) {
                               "::", "::ffff:8.8.8.8", "128.0.0.1"}) {
     EXPECT_EQ(AllowIp(policy, refused).code(), absl::StatusCode::kPermissionDenied) << refused;
   }
-  EXPECT_THAT(std::string(Message(AllowIp(policy, "8.8.8.8"))), HasSubstr("add 8.8.8.8/32 to networks"));
+  EXPECT_THAT(std::string(Message(AllowIp(policy, "8.8.8.8"))),
+              HasSubstr("add 8.8.8.8/32 to networks"));
 }
 
 TEST(Policy, ComparesNetworksBitByBit) {
@@ -86,8 +87,10 @@ TEST(Policy, RefusesOtherAddressFamilies) {
 }
 
 TEST(Policy, ErrorsNameLineAndColumn) {
-  EXPECT_THAT(Refusal("probes: [http, smoke]"), StartsWith("policy.yaml:1:16: no probe is named 'smoke'"));
-  EXPECT_THAT(Refusal("probes: [http]\nnetwork: []"), StartsWith("policy.yaml:2:1: no setting 'network'"));
+  EXPECT_THAT(Refusal("probes: [http, smoke]"),
+              StartsWith("policy.yaml:1:16: no probe is named 'smoke'"));
+  EXPECT_THAT(Refusal("probes: [http]\nnetwork: []"),
+              StartsWith("policy.yaml:2:1: no setting 'network'"));
   EXPECT_THAT(Refusal("\nnetworks: [10.0.0.0/33]"), StartsWith("policy.yaml:2:12: '10.0.0.0/33'"));
   EXPECT_THAT(Refusal("networks: [10.0.0.0/8x]"), HasSubstr("is not a network"));
   EXPECT_THAT(Refusal("networks: [\"::1/129\"]"), HasSubstr("is not a network"));

@@ -45,8 +45,8 @@ class Parser {
     const auto* bytes = reinterpret_cast<const unsigned char*>(reply_.data());
     char* text = nullptr;
     long length = 0;
-    if (at >= reply_.size() || ares_expand_name(bytes + at, bytes, static_cast<int>(reply_.size()), &text,
-                                                &length) != ARES_SUCCESS) {
+    if (at >= reply_.size() || ares_expand_name(bytes + at, bytes, static_cast<int>(reply_.size()),
+                                                &text, &length) != ARES_SUCCESS) {
       return Damaged();
     }
     std::string name = text;

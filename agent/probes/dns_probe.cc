@@ -26,14 +26,16 @@ void TakeReply(void* arg, int status, int, unsigned char* bytes, int size) {
   Reply& reply = *static_cast<Reply*>(arg);
   reply.done = true;
   reply.status = status;
-  if (bytes != nullptr) reply.bytes.assign(reinterpret_cast<char*>(bytes), static_cast<size_t>(size));
+  if (bytes != nullptr)
+    reply.bytes.assign(reinterpret_cast<char*>(bytes), static_cast<size_t>(size));
 }
 
 // "db.example." and "DB.example" are one name.
 std::string Canonical(std::string_view text) {
   std::string lower(text.ends_with('.') ? text.substr(0, text.size() - 1) : text);
-  std::transform(lower.begin(), lower.end(), lower.begin(),
-                 [](char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c; });
+  std::transform(lower.begin(), lower.end(), lower.begin(), [](char c) {
+    return c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c;
+  });
   return lower;
 }
 
@@ -64,7 +66,8 @@ class DnsProbe final : public Probe {
     options.timeout = std::max(1, LeftMilliseconds(context));
     static const int library = ares_library_init(ARES_LIB_INIT_ALL);
     if (library != ARES_SUCCESS ||
-        ares_init_options(&raw, &options, ARES_OPT_FLAGS | ARES_OPT_TRIES | ARES_OPT_TIMEOUTMS) != ARES_SUCCESS) {
+        ares_init_options(&raw, &options, ARES_OPT_FLAGS | ARES_OPT_TRIES | ARES_OPT_TIMEOUTMS) !=
+            ARES_SUCCESS) {
       return Unavailable("the resolver cannot start");
     }
     Reply reply;  // outlives the channel, whose end calls back
@@ -93,11 +96,13 @@ class DnsProbe final : public Probe {
   }
 
   ProbeResult Judge(const std::vector<std::string>& answers, Report& report) const {
-    if (answers.empty()) return report.Critical(fmt::format("{} has no {} record", spec_.name(), type_));
+    if (answers.empty())
+      return report.Critical(fmt::format("{} has no {} record", spec_.name(), type_));
     for (const std::string& expected : spec_.expect()) {
-      const bool there = std::any_of(answers.begin(), answers.end(), [&](const std::string& answer) {
-        return type_ == "TXT" ? answer == expected : Canonical(answer) == Canonical(expected);
-      });
+      const bool there =
+          std::any_of(answers.begin(), answers.end(), [&](const std::string& answer) {
+            return type_ == "TXT" ? answer == expected : Canonical(answer) == Canonical(expected);
+          });
       if (there) continue;
       return report.Critical(fmt::format("{} {} is {}, expected {} among them", type_, spec_.name(),
                                          fmt::join(answers, ", "), expected));

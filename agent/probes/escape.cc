@@ -28,7 +28,8 @@ StatusOr<std::string> Unescape(std::string_view text) {
         break;
       }
       default:
-        return InvalidArgument("'{}' has an unknown escape; write \\\\ for a backslash", OneLine(text));
+        return InvalidArgument("'{}' has an unknown escape; write \\\\ for a backslash",
+                               OneLine(text));
     }
   }
   return out;

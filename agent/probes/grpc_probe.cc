@@ -16,6 +16,9 @@ using grpc::health::v1::Health;
 using grpc::health::v1::HealthCheckRequest;
 using grpc::health::v1::HealthCheckResponse;
 
+// The code by which a server says that it has no such service at all.
+constexpr auto kNoSuchMethod = static_cast<grpc::StatusCode>(12);
+
 class GrpcProbe final : public Probe {
  public:
   GrpcProbe(v1::GrpcProbe spec, HostPort target, Policy policy)
@@ -48,8 +51,8 @@ class GrpcProbe final : public Probe {
     return grpc::SslCredentials(options);
   }
 
-  std::shared_ptr<grpc::Channel> Channel(const Address& address,
-                                         const std::shared_ptr<grpc::ChannelCredentials>& credentials) const {
+  std::shared_ptr<grpc::Channel> Channel(
+      const Address& address, const std::shared_ptr<grpc::ChannelCredentials>& credentials) const {
     grpc::ChannelArguments arguments;
     arguments.SetInt(GRPC_ARG_ENABLE_HTTP_PROXY, 0);
     arguments.SetInt(GRPC_ARG_ENABLE_RETRIES, 0);
@@ -58,7 +61,8 @@ class GrpcProbe final : public Probe {
     arguments.SetMaxReceiveMessageSize(64 * 1024);
     arguments.SetString(GRPC_ARG_DEFAULT_AUTHORITY, spec_.address());
     if (spec_.tls()) {
-      arguments.SetSslTargetNameOverride(spec_.server_name().empty() ? target_.host : spec_.server_name());
+      arguments.SetSslTargetNameOverride(spec_.server_name().empty() ? target_.host
+                                                                     : spec_.server_name());
     }
     const char* scheme = address.storage.ss_family == AF_INET6 ? "ipv6:" : "ipv4:";
     return grpc::CreateCustomChannel(scheme + address.Text(), credentials, arguments);
@@ -82,20 +86,23 @@ class GrpcProbe final : public Probe {
     HealthCheckResponse response;
     request.set_service(spec_.service());
     report.Sent(fmt::format("Health.Check service '{}'", spec_.service()));
-    const auto stub = Health::NewStub(std::shared_ptr<grpc::Channel>(&channel, [](grpc::Channel*) {}));
+    const auto stub =
+        Health::NewStub(std::shared_ptr<grpc::Channel>(&channel, [](grpc::Channel*) {}));
     const grpc::Status status = stub->Check(&call, request, &response);
     if (!status.ok()) {
-      report.Received(fmt::format("status {}: {}", static_cast<int>(status.error_code()), status.error_message()));
+      report.Received(fmt::format("status {}: {}", static_cast<int>(status.error_code()),
+                                  status.error_message()));
       return Refused(status, context, address, report);
     }
     const std::string word = HealthCheckResponse::ServingStatus_Name(response.status());
     report.Received(word);
     if (response.status() == HealthCheckResponse::SERVING) return report.Ok("SERVING");
-    return report.Critical(fmt::format("{}{}", word, spec_.service().empty() ? "" : ": " + spec_.service()));
+    return report.Critical(
+        fmt::format("{}{}", word, spec_.service().empty() ? "" : ": " + spec_.service()));
   }
 
-  ProbeResult Refused(const grpc::Status& status, const ProbeContext& context, const Address& address,
-                      Report& report) const {
+  ProbeResult Refused(const grpc::Status& status, const ProbeContext& context,
+                      const Address& address, Report& report) const {
     const std::string_view message = status.error_message();
     switch (status.error_code()) {
       case grpc::StatusCode::DEADLINE_EXCEEDED:
@@ -103,15 +110,16 @@ class GrpcProbe final : public Probe {
         return report.Critical("the server says DEADLINE_EXCEEDED");
       case grpc::StatusCode::NOT_FOUND:
         return report.Critical(fmt::format("the server knows no service '{}'", spec_.service()));
-      case grpc::StatusCode::UNIMPLEMENTED:
-        return report.Critical(fmt::format("{} does not implement grpc.health.v1.Health", address.Text()));
-      default:
-        break;
+      case kNoSuchMethod:
+        return report.Critical(
+            fmt::format("{} does not implement grpc.health.v1.Health", address.Text()));
+      default: break;
     }
     if (message.find("Connection refused") != std::string_view::npos) {
       return report.Critical("connection refused by " + address.Text());
     }
-    return report.Critical(fmt::format("gRPC error {}: {}", static_cast<int>(status.error_code()), message));
+    return report.Critical(
+        fmt::format("gRPC error {}: {}", static_cast<int>(status.error_code()), message));
   }
 
   const v1::GrpcProbe spec_;

@@ -8,8 +8,8 @@
 #include <sys/timex.h>
 #include <unistd.h>
 
-#include "agent/probes/proc.h"
 #include "agent/probes/probes.h"
+#include "agent/probes/proc.h"
 #include "agent/probes/report.h"
 #include "lib/base/text.h"
 #include "lib/wire/time.h"
@@ -29,7 +29,8 @@ Number Or(Number value, Number fallback) {
   return value == Number{} ? fallback : value;
 }
 
-absl::Duration OrDuration(bool set, const google::protobuf::Duration& value, absl::Duration fallback) {
+absl::Duration OrDuration(bool set, const google::protobuf::Duration& value,
+                          absl::Duration fallback) {
   return set ? wire::FromProto(value) : fallback;
 }
 
@@ -83,7 +84,8 @@ class HostProbe final : public Probe {
     const v1::CheckStatus grade = Grade(load / cpus, Or(spec_.load().warning_per_cpu(), 2.0),
                                         Or(spec_.load().critical_per_cpu(), 4.0));
     if (grade == v1::CHECK_STATUS_OK) return report.Ok("load is low enough");
-    return report.Finish(grade, fmt::format("load of 5 minutes is {:.2f} on {} processors", load, cpus));
+    return report.Finish(grade,
+                         fmt::format("load of 5 minutes is {:.2f} on {} processors", load, cpus));
   }
 
   ProbeResult Memory(Report& report) {
@@ -93,7 +95,8 @@ class HostProbe final : public Probe {
     report.Received(*text);
     const double total = MemoryLine(*text, "MemTotal:");
     const double available = MemoryLine(*text, "MemAvailable:");
-    if (total <= 0 || available < 0) return report.Unknown(sources_.proc + "/meminfo has no MemAvailable");
+    if (total <= 0 || available < 0)
+      return report.Unknown(sources_.proc + "/meminfo has no MemAvailable");
     const double percent = 100 * (total - available) / total;
     report.AddMetric("memory_used_percent", percent, "%");
     report.AddMetric("memory_available", available, "B");
@@ -106,26 +109,33 @@ class HostProbe final : public Probe {
   ProbeResult Disk(Report& report) {
     const std::string path = spec_.disk().path().empty() ? "/" : spec_.disk().path();
     report.Begin("read", "looking at the disk of " + path);
-    struct statvfs facts{};
+    struct statvfs facts {};
     if (statvfs(path.c_str(), &facts) != 0) {
-      return report.Unknown(fmt::format("cannot look at the disk of {}: {}", path, std::strerror(errno)));
+      return report.Unknown(
+          fmt::format("cannot look at the disk of {}: {}", path, std::strerror(errno)));
     }
     // As df counts: what is kept for root counts neither as used nor as free.
     const double used = static_cast<double>(facts.f_blocks - facts.f_bfree);
     const double size = used + static_cast<double>(facts.f_bavail);
     const double blocks = size > 0 ? 100 * used / size : 0;
-    const double inodes = facts.f_files > 0 ? 100.0 * static_cast<double>(facts.f_files - facts.f_ffree) /
-                                                  static_cast<double>(facts.f_files)
-                                            : 0;
+    const double inodes = facts.f_files > 0
+                              ? 100.0 * static_cast<double>(facts.f_files - facts.f_ffree) /
+                                    static_cast<double>(facts.f_files)
+                              : 0;
     report.AddMetric("disk_used_percent", blocks, "%");
-    report.AddMetric("disk_free", static_cast<double>(facts.f_bavail) * static_cast<double>(facts.f_frsize), "B");
+    report.AddMetric("disk_free",
+                     static_cast<double>(facts.f_bavail) * static_cast<double>(facts.f_frsize),
+                     "B");
     report.AddMetric("inodes_used_percent", inodes, "%");
-    const v1::CheckStatus grade = Grade(std::max(blocks, inodes), Or(spec_.disk().warning_percent(), 85U),
-                                        Or(spec_.disk().critical_percent(), 95U));
+    const v1::CheckStatus grade =
+        Grade(std::max(blocks, inodes), Or(spec_.disk().warning_percent(), 85U),
+              Or(spec_.disk().critical_percent(), 95U));
     if (grade == v1::CHECK_STATUS_OK) return report.Ok(fmt::format("disk {} has room", path));
-    report.Note(fmt::format("{}: {:.1f} % of blocks, {:.1f} % of inodes in use", path, blocks, inodes));
-    return report.Finish(grade, fmt::format("disk {}: {:.1f} % of {} in use", path, std::max(blocks, inodes),
-                                            inodes > blocks ? "inodes" : "blocks"));
+    report.Note(
+        fmt::format("{}: {:.1f} % of blocks, {:.1f} % of inodes in use", path, blocks, inodes));
+    return report.Finish(
+        grade, fmt::format("disk {}: {:.1f} % of {} in use", path, std::max(blocks, inodes),
+                           inodes > blocks ? "inodes" : "blocks"));
   }
 
   ProbeResult Time(Report& report) {
@@ -138,15 +148,19 @@ class HostProbe final : public Probe {
     if (!clock.synchronised) {
       // The kernel's estimate grows without end then, and says nothing.
       if (spec.allow_unsynchronised()) return report.Ok("clock runs free, as allowed");
-      return report.Critical("no time service disciplines the clock: start chrony or systemd-timesyncd");
+      return report.Critical(
+          "no time service disciplines the clock: start chrony or systemd-timesyncd");
     }
     const double error = absl::ToDoubleSeconds(clock.largest_error);
-    const absl::Duration warning = OrDuration(spec.has_warning(), spec.warning(), absl::Milliseconds(100));
-    const absl::Duration critical = OrDuration(spec.has_critical(), spec.critical(), absl::Seconds(1));
+    const absl::Duration warning =
+        OrDuration(spec.has_warning(), spec.warning(), absl::Milliseconds(100));
+    const absl::Duration critical =
+        OrDuration(spec.has_critical(), spec.critical(), absl::Seconds(1));
     const v1::CheckStatus grade =
         Grade(error, absl::ToDoubleSeconds(warning), absl::ToDoubleSeconds(critical));
     if (grade == v1::CHECK_STATUS_OK) return report.Ok("clock is synchronised");
-    return report.Finish(grade, fmt::format("the clock may be wrong by {}", ShortDuration(clock.largest_error)));
+    return report.Finish(
+        grade, fmt::format("the clock may be wrong by {}", ShortDuration(clock.largest_error)));
   }
 
   const v1::HostProbe spec_;

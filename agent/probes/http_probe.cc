@@ -6,10 +6,10 @@
 #include <optional>
 
 #include <curl/curl.h>
-#include <nlohmann/json.hpp>
 #include <re2/re2.h>
 #include <sys/socket.h>
 #include <unistd.h>
+#include <nlohmann/json.hpp>
 
 #include "agent/probes/certificate.h"
 #include "agent/probes/escape.h"
@@ -65,7 +65,8 @@ StatusOr<Url> ParseUrl(const std::string& text) {
   parsed.tls = scheme == "https";
   parsed.host = Part(url.get(), CURLUPART_HOST);
   if (parsed.host.starts_with('[')) parsed.host = parsed.host.substr(1, parsed.host.size() - 2);
-  parsed.port = static_cast<uint16_t>(std::stoi(Part(url.get(), CURLUPART_PORT, CURLU_DEFAULT_PORT)));
+  parsed.port =
+      static_cast<uint16_t>(std::stoi(Part(url.get(), CURLUPART_PORT, CURLU_DEFAULT_PORT)));
   curl_url_set(url.get(), CURLUPART_USER, nullptr, 0);
   curl_url_set(url.get(), CURLUPART_PASSWORD, nullptr, 0);
   parsed.shown = Part(url.get(), CURLUPART_URL);
@@ -87,7 +88,7 @@ struct Exchange {
   const Policy& policy;
   std::string body;
   bool body_cut = false;
-  std::string head;  // of the last answer
+  std::string head;                                 // of the last answer
   std::multimap<std::string, std::string> headers;  // names in lower case
   Status refused;
   bool connected = false;  // the socket that was closed last had a peer
@@ -134,7 +135,8 @@ curl_socket_t OpenSocket(void* arg, curlsocktype, curl_sockaddr* address) {
 int CloseSocket(void* arg, curl_socket_t fd) {
   sockaddr_storage peer{};
   socklen_t size = sizeof peer;
-  static_cast<Exchange*>(arg)->connected = getpeername(fd, reinterpret_cast<sockaddr*>(&peer), &size) == 0;
+  static_cast<Exchange*>(arg)->connected =
+      getpeername(fd, reinterpret_cast<sockaddr*>(&peer), &size) == 0;
   return close(fd);
 }
 
@@ -289,7 +291,8 @@ class HttpProbe final : public Probe {
     }
     report.Sent(fmt::format("{} {}", spec_.method().empty() ? "GET" : spec_.method(), url_.shown));
     for (const auto& [name, value] : spec_.headers()) report.Sent(name + ": …");
-    if (!spec_.body().empty()) report.Note(fmt::format("{} bytes of body sent", spec_.body().size()));
+    if (!spec_.body().empty())
+      report.Note(fmt::format("{} bytes of body sent", spec_.body().size()));
     if (!exchange.head.empty()) report.Received(exchange.head);
     if (!exchange.body.empty()) report.Received(exchange.body.substr(0, kTranscriptBytes));
     if (!exchange.head.empty()) {
@@ -327,15 +330,18 @@ class HttpProbe final : public Probe {
     const v1::HttpExpect& expect = spec_.expect();
     const auto& accepted = expect.status();
     if (accepted.empty() ? (status < 200 || status > 299)
-                         : std::find(accepted.begin(), accepted.end(), static_cast<uint32_t>(status)) ==
-                               accepted.end()) {
-      return fmt::format("status {}, expected {}", status,
-                         accepted.empty() ? "200 to 299" : fmt::format("{}", fmt::join(accepted, " or ")));
+                         : std::find(accepted.begin(), accepted.end(),
+                                     static_cast<uint32_t>(status)) == accepted.end()) {
+      return fmt::format(
+          "status {}, expected {}", status,
+          accepted.empty() ? "200 to 299" : fmt::format("{}", fmt::join(accepted, " or ")));
     }
     for (const Pattern& header : headers_) {
       const auto [from, to] = exchange.headers.equal_range(Lower(header.name));
       if (from == to) return fmt::format("the answer has no header {}", header.name);
-      if (std::none_of(from, to, [&](const auto& h) { return RE2::PartialMatch(h.second, *header.pattern); })) {
+      if (std::none_of(from, to, [&](const auto& h) {
+            return RE2::PartialMatch(h.second, *header.pattern);
+          })) {
         return fmt::format("header {} is '{}', expected '{}'", header.name, from->second,
                            header.pattern->pattern());
       }
@@ -358,8 +364,11 @@ class HttpProbe final : public Probe {
       const nlohmann::json::json_pointer pointer(path);  // checked when the probe was made
       if (!Holds(json, pointer)) return fmt::format("the body has nothing at {}", path);
       const nlohmann::json& value = json.at(pointer);
-      const std::string found = value.is_string() ? value.get<std::string>() : value.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
-      if (found != text) return fmt::format("{} is '{}', expected '{}'", path, Truncate(found, 100), text);
+      const std::string found =
+          value.is_string() ? value.get<std::string>()
+                            : value.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
+      if (found != text)
+        return fmt::format("{} is '{}', expected '{}'", path, Truncate(found, 100), text);
     }
     return std::nullopt;
   }
@@ -371,7 +380,8 @@ class HttpProbe final : public Probe {
     return false;
   }
 
-  ProbeResult Judge(CURL* curl, const Exchange& exchange, const ProbeContext& context, Report& report) {
+  ProbeResult Judge(CURL* curl, const Exchange& exchange, const ProbeContext& context,
+                    Report& report) {
     long status = 0;
     curl_easy_getinfo(curl, CURLINFO_RESPONSE_CODE, &status);
     report.AddMetric("http_status", static_cast<double>(status), "");
@@ -383,17 +393,19 @@ class HttpProbe final : public Probe {
       report.AddMetric("certificate_days_left", absl::ToDoubleHours(left) / 24, "");
       const uint32_t days = spec_.expect().certificate_days_left();
       if (left < absl::Hours(24) * days) {
-        return report.Warning(fmt::format("the certificate {} ends in {}, less than {} days", end->subject,
-                                          ShortDuration(left), days));
+        return report.Warning(fmt::format("the certificate {} ends in {}, less than {} days",
+                                          end->subject, ShortDuration(left), days));
       }
     }
-    return report.OkWithin(wire::FromProto(spec_.expect().latency_below()), fmt::format("HTTP {}", status));
+    return report.OkWithin(wire::FromProto(spec_.expect().latency_below()),
+                           fmt::format("HTTP {}", status));
   }
 
   static std::optional<ChainEnd> CertificateEnd(CURL* curl) {
     std::optional<ChainEnd> end;
     curl_certinfo* chain = nullptr;
-    if (curl_easy_getinfo(curl, CURLINFO_CERTINFO, &chain) != CURLE_OK || chain == nullptr) return end;
+    if (curl_easy_getinfo(curl, CURLINFO_CERTINFO, &chain) != CURLE_OK || chain == nullptr)
+      return end;
     for (int i = 0; i < chain->num_of_certs; ++i) {
       for (const curl_slist* line = chain->certinfo[i]; line != nullptr; line = line->next) {
         const std::string_view text = line->data;
@@ -421,14 +433,17 @@ Status CheckPointer(const std::string& text) try {
 Status CheckExpect(const v1::HttpExpect& expect) {
   MUSTER_RETURN_IF_ERROR(CheckPattern(expect.body()));
   MUSTER_RETURN_IF_ERROR(CheckPattern(expect.body_not()));
-  for (const auto& [name, pattern] : expect.headers()) MUSTER_RETURN_IF_ERROR(CheckPattern(pattern));
+  for (const auto& [name, pattern] : expect.headers())
+    MUSTER_RETURN_IF_ERROR(CheckPattern(pattern));
   for (const auto& [pointer, text] : expect.json()) MUSTER_RETURN_IF_ERROR(CheckPointer(pointer));
   return OkStatus();
 }
 
 Status CheckHeaders(const v1::HttpProbe& spec) {
   for (const auto& [name, value] : spec.headers()) {
-    if (!name.empty() && (name + value).find_first_of(std::string_view("\r\n\0", 3)) == std::string::npos) continue;
+    if (!name.empty() &&
+        (name + value).find_first_of(std::string_view("\r\n\0", 3)) == std::string::npos)
+      continue;
     return InvalidArgument("header '{}' must be one line", OneLine(name));
   }
   return OkStatus();

@@ -50,7 +50,8 @@ class Socket {
 
   Status Open(const Address& address) {
     const int family = address.storage.ss_family;
-    const int protocol = family == AF_INET6 ? static_cast<int>(IPPROTO_ICMPV6) : static_cast<int>(IPPROTO_ICMP);
+    const int protocol =
+        family == AF_INET6 ? static_cast<int>(IPPROTO_ICMPV6) : static_cast<int>(IPPROTO_ICMP);
     fd_ = socket(family, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, protocol);
     if (fd_ < 0) {
       fd_ = socket(family, SOCK_RAW | SOCK_CLOEXEC | SOCK_NONBLOCK, protocol);
@@ -58,7 +59,8 @@ class Socket {
     }
     if (fd_ < 0) {
       return PermissionDenied(
-          "the kernel does not let the agent ping: set sysctl net.ipv4.ping_group_range=\"0 2147483647\" ({})",
+          "the kernel does not let the agent ping: set sysctl net.ipv4.ping_group_range=\"0 "
+          "2147483647\" ({})",
           std::strerror(errno));
     }
     if (connect(fd_, &address.get(), address.size) != 0) {
@@ -89,7 +91,8 @@ class Socket {
 
 class IcmpProbe final : public Probe {
  public:
-  IcmpProbe(v1::IcmpProbe spec, Policy policy) : spec_(std::move(spec)), policy_(std::move(policy)) {}
+  IcmpProbe(v1::IcmpProbe spec, Policy policy)
+      : spec_(std::move(spec)), policy_(std::move(policy)) {}
 
   ProbeResult Run(const ProbeContext& context) override {
     Report report(context);
@@ -118,7 +121,8 @@ class IcmpProbe final : public Probe {
   };
 
   // Sends one each interval and takes echoes until all are there or time is up.
-  static Status Drive(Train& train, const Socket& socket, const ProbeContext& context, Report& report) {
+  static Status Drive(Train& train, const Socket& socket, const ProbeContext& context,
+                      Report& report) {
     while (train.took.size() < train.count && context.Left() > absl::ZeroDuration()) {
       const absl::Duration now = context.clock.Uptime();
       const bool more = train.sent.size() < train.count;
@@ -151,17 +155,20 @@ class IcmpProbe final : public Probe {
     train.sent.push_back(now);
     report.Sent(fmt::format("echo request {}", sequence));
     const ssize_t size = send(socket.fd(), message.data(), message.size(), MSG_NOSIGNAL);
-    if (size >= 0 || errno == EAGAIN || errno == ENOBUFS || errno == ECONNREFUSED) return OkStatus();
+    if (size >= 0 || errno == EAGAIN || errno == ENOBUFS || errno == ECONNREFUSED)
+      return OkStatus();
     return Unavailable("cannot send an echo request: {}", std::strerror(errno));
   }
 
   static void Take(Train& train, std::string_view message, absl::Duration now, Report& report) {
-    if (message.size() < 8 + kCookieBytes || message.substr(8, kCookieBytes) != train.cookie) return;
+    if (message.size() < 8 + kCookieBytes || message.substr(8, kCookieBytes) != train.cookie)
+      return;
     if (static_cast<uint8_t>(message[0]) != (train.v6 ? kEchoReply6 : kEchoReply4)) return;
     const auto sequence = static_cast<uint16_t>(static_cast<unsigned char>(message[7]));
     if (sequence == 0 || sequence > train.sent.size()) return;
     if (!train.took.emplace(sequence, now - train.sent[sequence - 1]).second) return;
-    report.Received(fmt::format("echo reply {} after {}", sequence, ShortDuration(train.took[sequence])));
+    report.Received(
+        fmt::format("echo reply {} after {}", sequence, ShortDuration(train.took[sequence])));
   }
 
   ProbeResult Judge(const Train& train, const Address& address, Report& report) {
@@ -182,7 +189,8 @@ class IcmpProbe final : public Probe {
                                          train.took.size(), train.count, address.Ip(), loss));
     }
     if (spec_.has_latency_below() && mean > wire::FromProto(spec_.latency_below())) {
-      return report.Warning(fmt::format("echoes of {} take {}, more than {}", address.Ip(), ShortDuration(mean),
+      return report.Warning(fmt::format("echoes of {} take {}, more than {}", address.Ip(),
+                                        ShortDuration(mean),
                                         DurationText(wire::FromProto(spec_.latency_below()))));
     }
     return report.Ok("echoes come back");

@@ -42,17 +42,18 @@ ProbeResult LookAtHost(const std::string& look, const std::string& proc) {
 }
 
 ProbeResult LookAtClock(const std::string& look, KernelClock clock) {
-  const auto probe =
-      MakeHostProbe(Spec("host { time {" + look + "}}").host(), {.clock = [clock] { return clock; }});
+  const auto probe = MakeHostProbe(Spec("host { time {" + look + "}}").host(),
+                                   {.clock = [clock] { return clock; }});
   EXPECT_TRUE(probe.ok());
   return RunProbe(**probe);
 }
 
 TEST(HostProbe, ReadsThisHost) {
-  for (const char* look : {"load { warning_per_cpu: 9000 critical_per_cpu: 9999 }",
-                           "memory { warning_percent: 100 critical_percent: 100 }",
-                           "disk { path: '/' warning_percent: 100 critical_percent: 100 }",
-                           "time { allow_unsynchronised: true warning { seconds: 99 } critical { seconds: 99 } }"}) {
+  for (const char* look :
+       {"load { warning_per_cpu: 9000 critical_per_cpu: 9999 }",
+        "memory { warning_percent: 100 critical_percent: 100 }",
+        "disk { path: '/' warning_percent: 100 critical_percent: 100 }",
+        "time { allow_unsynchronised: true warning { seconds: 99 } critical { seconds: 99 } }"}) {
     const ProbeResult result = RunSpec("host {" + std::string(look) + "}", OpenPolicy());
     EXPECT_EQ(result.status, v1::CHECK_STATUS_OK) << result.detail.DebugString();
     EXPECT_GT(result.detail.metrics_size(), 0);
@@ -68,7 +69,8 @@ TEST(HostProbe, GradesLoadForEachProcessor) {
   const ProbeResult high = LookAtHost("load {}", proc.path());
   EXPECT_EQ(high.status, v1::CHECK_STATUS_CRITICAL);
   EXPECT_THAT(high.detail.transcript(), HasSubstr("99999.00"));
-  EXPECT_EQ(LookAtHost("load { critical_per_cpu: 9000000 }", proc.path()).status, v1::CHECK_STATUS_WARNING);
+  EXPECT_EQ(LookAtHost("load { critical_per_cpu: 9000000 }", proc.path()).status,
+            v1::CHECK_STATUS_WARNING);
   Write(proc.File("loadavg"), "lots\n");
   EXPECT_EQ(LookAtHost("load {}", proc.path()).status, v1::CHECK_STATUS_UNKNOWN);
 }
@@ -80,15 +82,18 @@ TEST(HostProbe, CountsMemoryThatIsNotAvailable) {
   EXPECT_EQ(good.status, v1::CHECK_STATUS_OK);
   EXPECT_DOUBLE_EQ(MetricOf(good, "memory_used_percent"), 60);
   EXPECT_DOUBLE_EQ(MetricOf(good, "memory_available"), 400 * 1024);
-  EXPECT_EQ(LookAtHost("memory { warning_percent: 60 }", proc.path()).status, v1::CHECK_STATUS_WARNING);
-  const ProbeResult bad = LookAtHost("memory { warning_percent: 10 critical_percent: 20 }", proc.path());
+  EXPECT_EQ(LookAtHost("memory { warning_percent: 60 }", proc.path()).status,
+            v1::CHECK_STATUS_WARNING);
+  const ProbeResult bad =
+      LookAtHost("memory { warning_percent: 10 critical_percent: 20 }", proc.path());
   EXPECT_EQ(bad.status, v1::CHECK_STATUS_CRITICAL);
   EXPECT_EQ(bad.detail.summary(), "60.0 % of memory is in use");
   EXPECT_EQ(LookAtHost("memory {}", proc.File("nowhere")).status, v1::CHECK_STATUS_UNKNOWN);
 }
 
 TEST(HostProbe, SaysWhichDiskIsFull) {
-  const ProbeResult good = LookAtHost("disk { warning_percent: 100 critical_percent: 100 }", "/proc");
+  const ProbeResult good =
+      LookAtHost("disk { warning_percent: 100 critical_percent: 100 }", "/proc");
   EXPECT_EQ(good.detail.summary(), "disk / has room");
   const ProbeResult bad = LookAtHost("disk { path: '/nowhere/at/all' }", "/proc");
   EXPECT_EQ(bad.status, v1::CHECK_STATUS_UNKNOWN);
@@ -104,11 +109,13 @@ TEST(HostProbe, GradesTheClockByTheKernelsEstimate) {
   EXPECT_EQ(LookAtClock("", {absl::Milliseconds(200), true}).status, v1::CHECK_STATUS_WARNING);
   EXPECT_EQ(LookAtClock("", {absl::Seconds(2), true}).status, v1::CHECK_STATUS_CRITICAL);
   EXPECT_EQ(LookAtClock("", {absl::Seconds(16), false}).status, v1::CHECK_STATUS_CRITICAL);
-  EXPECT_EQ(LookAtClock("allow_unsynchronised: true", {absl::Seconds(16), false}).status, v1::CHECK_STATUS_OK);
+  EXPECT_EQ(LookAtClock("allow_unsynchronised: true", {absl::Seconds(16), false}).status,
+            v1::CHECK_STATUS_OK);
 }
 
 TEST(Probes, AreTooLateAtTheirDeadline) {
-  for (const char* spec : {"host { load {} }", "process { name: 'init' }", "file { path: '/nowhere/x' }"}) {
+  for (const char* spec :
+       {"host { load {} }", "process { name: 'init' }", "file { path: '/nowhere/x' }"}) {
     const ProbeResult late = RunSpec(spec, OpenPolicy(), -absl::Seconds(1));
     EXPECT_EQ(late.status, v1::CHECK_STATUS_CRITICAL);
     EXPECT_THAT(late.detail.summary(), StartsWith("timed out after"));
@@ -127,9 +134,11 @@ TEST(ProcessProbe, CountsProcessesByName) {
   EXPECT_TRUE(Eventually([&] {
     return MetricOf(RunSpec("process { name: 'muster-napper' }", policy), "processes") == 2;
   }));
-  EXPECT_EQ(RunSpec("process { name: 'muster-napper' at_least: 2 at_most: 2 }", policy).detail.summary(),
-            "muster-napper runs");
-  EXPECT_EQ(RunSpec("process { name: 'muster-napper' at_least: 3 }", policy).status, v1::CHECK_STATUS_CRITICAL);
+  EXPECT_EQ(
+      RunSpec("process { name: 'muster-napper' at_least: 2 at_most: 2 }", policy).detail.summary(),
+      "muster-napper runs");
+  EXPECT_EQ(RunSpec("process { name: 'muster-napper' at_least: 3 }", policy).status,
+            v1::CHECK_STATUS_CRITICAL);
   const ProbeResult many = RunSpec("process { name: 'muster-napper' at_most: 1 }", policy);
   EXPECT_EQ(many.detail.summary(), "2 processes are named muster-napper, expected at most 1");
   EXPECT_THAT(many.detail.transcript(), HasSubstr(fmt::format("process {}", first.pid())));
@@ -163,8 +172,8 @@ TEST(ProcessProbe, ReadsPidFiles) {
 }
 
 ProbeResult LookAtUnit(const std::string& systemctl, absl::Duration within = absl::Seconds(10)) {
-  const auto probe = MakeProcessProbe(Spec("process { unit: 'web.service' }").process(), OpenPolicy(),
-                                      {.systemctl = systemctl});
+  const auto probe = MakeProcessProbe(Spec("process { unit: 'web.service' }").process(),
+                                      OpenPolicy(), {.systemctl = systemctl});
   EXPECT_TRUE(probe.ok());
   return RunProbe(**probe, within);
 }
@@ -173,15 +182,20 @@ TEST(ProcessProbe, AsksSystemdForUnits) {
   const TempFolder folder;
   const std::string systemctl = folder.File("systemctl");
   WriteProgram(systemctl,
-               "#!/bin/sh\necho LoadState=loaded; echo ActiveState=active; echo SubState=running; echo NRestarts=3\n");
+               "#!/bin/sh\necho LoadState=loaded; echo ActiveState=active; echo SubState=running; "
+               "echo NRestarts=3\n");
   const ProbeResult good = LookAtUnit(systemctl);
   EXPECT_EQ(good.detail.summary(), "web.service is active");
   EXPECT_EQ(MetricOf(good, "restarts"), 3);
-  WriteProgram(systemctl, "#!/bin/sh\necho LoadState=loaded; echo ActiveState=failed; echo SubState=failed\n");
+  WriteProgram(systemctl,
+               "#!/bin/sh\necho LoadState=loaded; echo ActiveState=failed; echo SubState=failed\n");
   EXPECT_EQ(LookAtUnit(systemctl).detail.summary(), "web.service is failed (failed)");
-  WriteProgram(systemctl, "#!/bin/sh\necho LoadState=not-found; echo ActiveState=inactive; echo SubState=dead\n");
+  WriteProgram(
+      systemctl,
+      "#!/bin/sh\necho LoadState=not-found; echo ActiveState=inactive; echo SubState=dead\n");
   EXPECT_EQ(LookAtUnit(systemctl).detail.summary(), "there is no unit web.service");
-  WriteProgram(systemctl, "#!/bin/sh\necho 'System has not been booted with systemd' >&2; exit 1\n");
+  WriteProgram(systemctl,
+               "#!/bin/sh\necho 'System has not been booted with systemd' >&2; exit 1\n");
   EXPECT_EQ(LookAtUnit(systemctl).status, v1::CHECK_STATUS_UNKNOWN);
   EXPECT_EQ(LookAtUnit(folder.File("none")).status, v1::CHECK_STATUS_UNKNOWN);
   WriteProgram(systemctl, "#!/bin/sh\nexec sleep 60\n");
@@ -221,8 +235,9 @@ class PluginTest : public ::testing::Test {
  protected:
   ProbeResult Run(const std::string& script, absl::Duration within = absl::Seconds(10)) {
     WriteProgram(folder_.File("check"), "#!/bin/sh\n" + script + "\n");
-    return RunSpec("plugin { command: '" + folder_.File("check") + "' command: 'a b' command: '$HOME' }",
-                   OpenPolicy("/nowhere", folder_.path()), within);
+    return RunSpec(
+        "plugin { command: '" + folder_.File("check") + "' command: 'a b' command: '$HOME' }",
+        OpenPolicy("/nowhere", folder_.path()), within);
   }
   const TempFolder folder_;
 };
@@ -245,14 +260,16 @@ TEST_F(PluginTest, GivesArgumentsAsTheyAreAndASmallEnvironment) {
   const ProbeResult result = Run("env; exit 2");
   EXPECT_THAT(result.detail.transcript(), HasSubstr("PATH="));
   EXPECT_THAT(result.detail.transcript(), Not(HasSubstr("hunter2")));
-  EXPECT_EQ(Run("ls /proc/self/fd | wc -l | tr -d ' '").detail.summary(), "4");  // 0 1 2 and ls's own
+  EXPECT_EQ(Run("ls /proc/self/fd | wc -l | tr -d ' '").detail.summary(),
+            "4");  // 0 1 2 and ls's own
 }
 
 TEST_F(PluginTest, KillsTheWholeGroupAtTheDeadline) {
   const std::string pid_file = folder_.File("pid");
-  const ProbeResult result = Run(
-      "trap '' TERM; (trap '' TERM; echo $$; exec sleep 60) & echo $! > " + pid_file + "; wait; sleep 60",
-      absl::Milliseconds(400));
+  const ProbeResult result =
+      Run("trap '' TERM; (trap '' TERM; echo $$; exec sleep 60) & echo $! > " + pid_file +
+              "; wait; sleep 60",
+          absl::Milliseconds(400));
   EXPECT_EQ(result.status, v1::CHECK_STATUS_CRITICAL);
   EXPECT_THAT(result.detail.summary(), HasSubstr("while running "));
   const StatusOr<std::string> pid = ReadFile(pid_file);
@@ -297,22 +314,25 @@ TEST_F(PluginTest, RunsOnlyWhatThePolicyNames) {
 TEST(PluginProbe, RunsMonitoringPlugins) {
   if (!FileExists(std::string(kPlugins) + "/check_procs")) GTEST_SKIP() << "no monitoring-plugins";
   const Policy policy = OpenPolicy("/nowhere", kPlugins);
-  const std::string procs = fmt::format("plugin {{ command: '{}/check_procs' command: '-c' ", kPlugins);
+  const std::string procs =
+      fmt::format("plugin {{ command: '{}/check_procs' command: '-c' ", kPlugins);
   const ProbeResult good = RunSpec(procs + "command: '1:100000' }", policy);
   EXPECT_EQ(good.status, v1::CHECK_STATUS_OK) << good.detail.DebugString();
   EXPECT_GE(MetricOf(good, "procs"), 1);
   EXPECT_EQ(RunSpec(procs + "command: '100000:' }", policy).status, v1::CHECK_STATUS_CRITICAL);
   const SilentServer server;
-  const std::string tcp = fmt::format("plugin {{ command: '{}/check_tcp' command: '-H' command: '127.0.0.1' "
-                                      "command: '-p' command: '{}' }}", kPlugins, server.port());
+  const std::string tcp = fmt::format(
+      "plugin {{ command: '{}/check_tcp' command: '-H' command: '127.0.0.1' "
+      "command: '-p' command: '{}' }}",
+      kPlugins, server.port());
   const ProbeResult connected = RunSpec(tcp, policy);
   EXPECT_EQ(connected.status, v1::CHECK_STATUS_OK) << connected.detail.DebugString();
   EXPECT_FALSE(std::isnan(MetricOf(connected, "time")));
 }
 
 TEST(Perfdata, ReadsLabelsValuesAndUnits) {
-  const std::vector<Perf> figures =
-      ParsePerfdata("time=12.5ms;;;0;10 'a b''c=d'=3KB /=2643MB;5948 load=0,5 count=7c x=U =4 y 'z'=-1.5%");
+  const std::vector<Perf> figures = ParsePerfdata(
+      "time=12.5ms;;;0;10 'a b''c=d'=3KB /=2643MB;5948 load=0,5 count=7c x=U =4 y 'z'=-1.5%");
   ASSERT_EQ(figures.size(), 6U);
   EXPECT_EQ(figures[0].label, "time");
   EXPECT_DOUBLE_EQ(figures[0].value, 0.0125);
@@ -327,7 +347,8 @@ TEST(Perfdata, ReadsLabelsValuesAndUnits) {
 }
 
 TEST(Perfdata, GathersFiguresOfAllLines) {
-  const PluginOutput output = ParsePluginOutput("DISK OK | /=1MB\n/ 1 MB\n/boot | /boot=2MB\n/home=3MB\n");
+  const PluginOutput output =
+      ParsePluginOutput("DISK OK | /=1MB\n/ 1 MB\n/boot | /boot=2MB\n/home=3MB\n");
   EXPECT_EQ(output.summary, "DISK OK");
   ASSERT_EQ(output.figures.size(), 3U);
   EXPECT_EQ(output.figures[2].label, "/home");

@@ -1,5 +1,5 @@
-// The output of Nagios plugins: text before '|', performance data after it, on the first line and on
-// those that follow (Monitoring Plugins Development Guidelines, "Plugin Output" and "Performance
+// The output of Nagios plugins: text before '|', performance data after it, on the first line and
+// on those that follow (Monitoring Plugins Development Guidelines, "Plugin Output" and "Performance
 // data"). Pure; takes any bytes.
 #pragma once
 
@@ -16,7 +16,7 @@ struct Perf {
 };
 
 struct PluginOutput {
-  std::string summary;  // the first line's text
+  std::string summary;        // the first line's text
   std::vector<Perf> figures;  // at most 64
 };
 

@@ -17,7 +17,8 @@ namespace muster::agent {
 namespace {
 
 constexpr size_t kMostRows = 100;
-constexpr std::array<const char*, 6> kFiles = {"passfile", "sslcert", "sslkey", "sslrootcert", "sslcrl", "sslcrldir"};
+constexpr std::array<const char*, 6> kFiles = {"passfile",    "sslcert", "sslkey",
+                                               "sslrootcert", "sslcrl",  "sslcrldir"};
 
 using Settings = std::map<std::string, std::string, std::less<>>;
 
@@ -29,7 +30,8 @@ StatusOr<Settings> ParseDsn(std::string_view dsn) {
       PQconninfoParse(text.c_str(), &error), &PQconninfoFree);
   WipeText(text);
   if (error != nullptr) PQfreemem(error);
-  if (options == nullptr) return InvalidArgument("the connection string is not one that libpq reads");
+  if (options == nullptr)
+    return InvalidArgument("the connection string is not one that libpq reads");
   Settings settings;
   for (const PQconninfoOption* at = options.get(); at->keyword != nullptr; ++at) {
     if (at->val != nullptr && *at->val != '\0') settings[at->keyword] = at->val;
@@ -50,7 +52,8 @@ Status CheckFiles(const Settings& settings, const Policy& policy) {
 
 // Replaces the host by one address that the policy allows; the name stays for TLS.
 Status Pin(Settings& settings, const Policy& policy, const ProbeContext& context, Report& report) {
-  if (!settings.contains("host") && !settings.contains("hostaddr")) settings["host"] = "/var/run/postgresql";
+  if (!settings.contains("host") && !settings.contains("hostaddr"))
+    settings["host"] = "/var/run/postgresql";
   const std::string host = settings.contains("hostaddr") ? settings["hostaddr"] : settings["host"];
   if (!settings.contains("port")) settings["port"] = "5432";
   const std::string port_text = settings["port"];
@@ -58,13 +61,15 @@ Status Pin(Settings& settings, const Policy& policy, const ProbeContext& context
     return InvalidArgument("a probe goes to one host: write a check for each of {}", host);
   }
   uint16_t port = 0;
-  const auto [end, error] = std::from_chars(port_text.data(), port_text.data() + port_text.size(), port);
+  const auto [end, error] =
+      std::from_chars(port_text.data(), port_text.data() + port_text.size(), port);
   if (error != std::errc() || end != port_text.data() + port_text.size() || port == 0) {
     return InvalidArgument("'{}' is not a port", port_text);
   }
   if (host.starts_with('@')) return InvalidArgument("abstract sockets are not supported");
   if (host.starts_with('/')) return policy.AllowPath(host);
-  MUSTER_ASSIGN_OR_RETURN(const Address address, ResolveAllowed(host, port, policy, context, report));
+  MUSTER_ASSIGN_OR_RETURN(const Address address,
+                          ResolveAllowed(host, port, policy, context, report));
   settings["hostaddr"] = address.Ip();
   return OkStatus();
 }
@@ -92,11 +97,13 @@ StatusOr<std::unique_ptr<PgSession>> PgSession::Open(std::string_view dsn, const
   MUSTER_RETURN_IF_ERROR(Pin(settings, policy, context, report));
   settings["application_name"] = "muster";
   settings["client_encoding"] = "UTF8";
-  report.Begin("connect", fmt::format("connecting to PostgreSQL at {} port {}",
-                                      settings.contains("hostaddr") ? settings["hostaddr"] : settings["host"],
-                                      settings["port"]));
+  report.Begin("connect",
+               fmt::format("connecting to PostgreSQL at {} port {}",
+                           settings.contains("hostaddr") ? settings["hostaddr"] : settings["host"],
+                           settings["port"]));
   std::unique_ptr<PgSession> session(new PgSession(Start(settings)));
-  if (const auto password = settings.find("password"); password != settings.end()) WipeText(password->second);
+  if (const auto password = settings.find("password"); password != settings.end())
+    WipeText(password->second);
   MUSTER_RETURN_IF_ERROR(session->Connect(context));
   report.Begin("query", "waiting for PostgreSQL's answer");
   MUSTER_RETURN_IF_ERROR(session->Begin(context));
@@ -135,14 +142,16 @@ Status PgSession::Connect(const ProbeContext& context) {
 
 // The server ends the statement by itself soon after the probe has given up.
 Status PgSession::Begin(const ProbeContext& context) {
-  const std::string sql = fmt::format("begin transaction read only; set local statement_timeout = {}",
-                                      std::max(1, LeftMilliseconds(context)) + 100);
+  const std::string sql =
+      fmt::format("begin transaction read only; set local statement_timeout = {}",
+                  std::max(1, LeftMilliseconds(context)) + 100);
   if (PQsendQuery(connection_, sql.c_str()) != 1) return Error();
   return Collect(context).status();
 }
 
 StatusOr<PgRows> PgSession::Query(const std::string& sql, const ProbeContext& context) {
-  if (PQsendQueryParams(connection_, sql.c_str(), 0, nullptr, nullptr, nullptr, nullptr, 0) != 1) return Error();
+  if (PQsendQueryParams(connection_, sql.c_str(), 0, nullptr, nullptr, nullptr, nullptr, 0) != 1)
+    return Error();
   return Collect(context);
 }
 
@@ -164,7 +173,8 @@ StatusOr<PgRows> PgSession::Collect(const ProbeContext& context) {
     const ExecStatusType status = PQresultStatus(result.get());
     if (status != PGRES_TUPLES_OK && status != PGRES_COMMAND_OK && status != PGRES_EMPTY_QUERY) {
       failed.Update(Unavailable("{}", OneLine(Trim(PQresultErrorMessage(result.get())))));
-      if (status != PGRES_FATAL_ERROR) return Unavailable("the statement is not one that gives rows");
+      if (status != PGRES_FATAL_ERROR)
+        return Unavailable("the statement is not one that gives rows");
       continue;
     }
     const int rows = std::min(PQntuples(result.get()), static_cast<int>(kMostRows));

@@ -1,5 +1,5 @@
-// One connection to PostgreSQL that lives as long as a probe's run; every call ends by the deadline.
-// One thread. No message holds the password.
+// One connection to PostgreSQL that lives as long as a probe's run; every call ends by the
+// deadline. One thread. No message holds the password.
 #pragma once
 
 #include <memory>
@@ -24,8 +24,9 @@ struct PgRows {
 
 class PgSession {
  public:
-  // InvalidArgument for a string that names several hosts, a service, or is not one; PermissionDenied
-  // for a host or file that the policy does not allow. Begins a read-only transaction.
+  // InvalidArgument for a string that names several hosts, a service, or is not one;
+  // PermissionDenied for a host or file that the policy does not allow. Begins a read-only
+  // transaction.
   static StatusOr<std::unique_ptr<PgSession>> Open(std::string_view dsn, const Policy& policy,
                                                    const ProbeContext& context, Report& report);
   ~PgSession();

@@ -13,7 +13,8 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   if (output.figures.size() > 64) std::abort();
   if (muster::OneLine(output.summary) != output.summary) std::abort();
   for (const muster::agent::Perf& figure : output.figures) {
-    if (figure.label.empty() || figure.label.size() > 128 || !std::isfinite(figure.value)) std::abort();
+    if (figure.label.empty() || figure.label.size() > 128 || !std::isfinite(figure.value))
+      std::abort();
     if (muster::OneLine(figure.label) != figure.label) std::abort();
   }
   return 0;

@@ -1,4 +1,5 @@
-// A Nagios plugin: exit code 0 to 3 is the status, the first line the summary, perfdata the metrics.
+// A Nagios plugin: exit code 0 to 3 is the status, the first line the summary, perfdata the
+// metrics.
 #include <csignal>
 #include <cstring>
 
@@ -49,15 +50,16 @@ class PluginProbe final : public Probe {
                                         strsignal(end.signal)));
     }
     const PluginOutput output = ParsePluginOutput(end.output);
-    for (const Perf& figure : output.figures) report.AddMetric(figure.label, figure.value, figure.unit);
+    for (const Perf& figure : output.figures)
+      report.AddMetric(figure.label, figure.value, figure.unit);
     if (end.exit_code > 3) {
-      return report.Unknown(fmt::format("{} ended with code {}, a plugin ends with 0 to 3: {}", argv_[0],
-                                        end.exit_code,
-                                        output.summary.empty() ? OneLine(end.errors) : output.summary));
+      return report.Unknown(fmt::format(
+          "{} ended with code {}, a plugin ends with 0 to 3: {}", argv_[0], end.exit_code,
+          output.summary.empty() ? OneLine(end.errors) : output.summary));
     }
-    const std::string summary = output.summary.empty()
-                                    ? fmt::format("{} (the plugin said nothing)", StatusWord(end.exit_code))
-                                    : output.summary;
+    const std::string summary = output.summary.empty() ? fmt::format("{} (the plugin said nothing)",
+                                                                     StatusWord(end.exit_code))
+                                                       : output.summary;
     switch (end.exit_code) {
       case 0: return report.Ok(summary);
       case 1: return report.Warning(summary);

@@ -24,7 +24,8 @@ constexpr char kConnectionsSql[] =
     "current_setting('max_connections') from pg_stat_activity";
 constexpr char kArchiverSql[] =
     "select current_setting('archive_mode'), archived_count, failed_count, "
-    "last_failed_time is not null and (last_archived_time is null or last_failed_time > last_archived_time), "
+    "last_failed_time is not null and (last_archived_time is null or last_failed_time > "
+    "last_archived_time), "
     "coalesce(last_failed_wal, '') from pg_stat_archiver";
 constexpr char kOldestSql[] =
     "select coalesce(extract(epoch from max(clock_timestamp() - xact_start)), 0), "
@@ -40,18 +41,21 @@ std::optional<double> ReadNumber(std::string_view text) {
 }
 
 bool Within(const v1::Range& range, double value) {
-  return !(range.has_at_least() && value < range.at_least()) && !(range.has_at_most() && value > range.at_most());
+  return !(range.has_at_least() && value < range.at_least()) &&
+         !(range.has_at_most() && value > range.at_most());
 }
 
 std::string RangeText(const v1::Range& range) {
-  if (range.has_at_least() && range.has_at_most()) return fmt::format("{} to {}", range.at_least(), range.at_most());
+  if (range.has_at_least() && range.has_at_most())
+    return fmt::format("{} to {}", range.at_least(), range.at_most());
   return range.has_at_least() ? fmt::format("at least {}", range.at_least())
                               : fmt::format("at most {}", range.at_most());
 }
 
 class PostgresProbe final : public Probe {
  public:
-  PostgresProbe(v1::PostgresProbe spec, Policy policy) : spec_(std::move(spec)), policy_(std::move(policy)) {}
+  PostgresProbe(v1::PostgresProbe spec, Policy policy)
+      : spec_(std::move(spec)), policy_(std::move(policy)) {}
 
   ProbeResult Run(const ProbeContext& context) override {
     Report report(context);
@@ -83,8 +87,8 @@ class PostgresProbe final : public Probe {
   }
 
   // The rows, also said in the transcript.
-  static StatusOr<PgRows> Ask(PgSession& session, const std::string& sql, const ProbeContext& context,
-                              Report& report) {
+  static StatusOr<PgRows> Ask(PgSession& session, const std::string& sql,
+                              const ProbeContext& context, Report& report) {
     report.Sent(sql);
     StatusOr<PgRows> rows = session.Query(sql, context);
     if (!rows.ok()) {
@@ -95,8 +99,8 @@ class PostgresProbe final : public Probe {
     return rows;
   }
 
-  static StatusOr<PgRows> AskRow(PgSession& session, const std::string& sql, const ProbeContext& context,
-                                 Report& report) {
+  static StatusOr<PgRows> AskRow(PgSession& session, const std::string& sql,
+                                 const ProbeContext& context, Report& report) {
     MUSTER_ASSIGN_OR_RETURN(PgRows rows, Ask(session, sql, context, report));
     if (rows.empty() || rows.rows[0].empty()) return Unavailable("the statement gave no row");
     return rows;
@@ -109,22 +113,29 @@ class PostgresProbe final : public Probe {
     const std::optional<double> number = ReadNumber(answer);
     if (number) report.AddMetric("value", *number, "");
     if (!query.equals().empty() && answer != query.equals()) {
-      return report.Critical(fmt::format("the answer is '{}', expected '{}'", Truncate(answer, 150), query.equals()));
+      return report.Critical(
+          fmt::format("the answer is '{}', expected '{}'", Truncate(answer, 150), query.equals()));
     }
-    if (!query.has_warning() && !query.has_critical()) return report.Ok("the answer is as expected");
-    if (!number) return report.Critical(fmt::format("the answer '{}' is not a number", Truncate(answer, 150)));
+    if (!query.has_warning() && !query.has_critical())
+      return report.Ok("the answer is as expected");
+    if (!number)
+      return report.Critical(fmt::format("the answer '{}' is not a number", Truncate(answer, 150)));
     if (query.has_critical() && !Within(query.critical(), *number)) {
-      return report.Critical(fmt::format("the answer is {}, expected {}", answer, RangeText(query.critical())));
+      return report.Critical(
+          fmt::format("the answer is {}, expected {}", answer, RangeText(query.critical())));
     }
     if (query.has_warning() && !Within(query.warning(), *number)) {
-      return report.Warning(fmt::format("the answer is {}, expected {}", answer, RangeText(query.warning())));
+      return report.Warning(
+          fmt::format("the answer is {}, expected {}", answer, RangeText(query.warning())));
     }
     return report.Ok("the answer is as expected");
   }
 
-  StatusOr<ProbeResult> Replication(PgSession& session, const ProbeContext& context, Report& report) {
+  StatusOr<ProbeResult> Replication(PgSession& session, const ProbeContext& context,
+                                    Report& report) {
     const v1::PostgresReplication& spec = spec_.replication();
-    MUSTER_ASSIGN_OR_RETURN(const PgRows role, AskRow(session, "select pg_is_in_recovery()", context, report));
+    MUSTER_ASSIGN_OR_RETURN(const PgRows role,
+                            AskRow(session, "select pg_is_in_recovery()", context, report));
     const bool standby = role.at(0, 0) == "t";
     MUSTER_ASSIGN_OR_RETURN(const PgRows rows,
                             AskRow(session, standby ? kStandbySql : kPrimarySql, context, report));
@@ -134,17 +145,20 @@ class PostgresProbe final : public Probe {
       const double standbys = ReadNumber(rows.at(0, 1)).value_or(0);
       report.AddMetric("standbys", standbys, "");
       if (standbys < spec.standbys_at_least()) {
-        return report.Critical(fmt::format("{} standbys are streaming, expected at least {}", standbys,
-                                           spec.standbys_at_least()));
+        return report.Critical(fmt::format("{} standbys are streaming, expected at least {}",
+                                           standbys, spec.standbys_at_least()));
       }
     }
     const std::string late = fmt::format("replay is {} behind", ShortDuration(absl::Seconds(lag)));
-    if (spec.has_critical() && absl::Seconds(lag) >= wire::FromProto(spec.critical())) return report.Critical(late);
-    if (spec.has_warning() && absl::Seconds(lag) >= wire::FromProto(spec.warning())) return report.Warning(late);
+    if (spec.has_critical() && absl::Seconds(lag) >= wire::FromProto(spec.critical()))
+      return report.Critical(late);
+    if (spec.has_warning() && absl::Seconds(lag) >= wire::FromProto(spec.warning()))
+      return report.Warning(late);
     return report.Ok(standby ? "the standby keeps up" : "the standbys keep up");
   }
 
-  StatusOr<ProbeResult> Connections(PgSession& session, const ProbeContext& context, Report& report) {
+  StatusOr<ProbeResult> Connections(PgSession& session, const ProbeContext& context,
+                                    Report& report) {
     MUSTER_ASSIGN_OR_RETURN(const PgRows rows, AskRow(session, kConnectionsSql, context, report));
     const double used = ReadNumber(rows.at(0, 0)).value_or(0);
     const double most = ReadNumber(rows.at(0, 1)).value_or(1);
@@ -153,12 +167,15 @@ class PostgresProbe final : public Probe {
     report.AddMetric("connections_percent", percent, "%");
     const v1::PostgresConnections& spec = spec_.connections();
     const std::string summary = fmt::format("{} of {} connections are in use", used, most);
-    if (percent >= (spec.critical_percent() == 0 ? 95 : spec.critical_percent())) return report.Critical(summary);
-    if (percent >= (spec.warning_percent() == 0 ? 80 : spec.warning_percent())) return report.Warning(summary);
+    if (percent >= (spec.critical_percent() == 0 ? 95 : spec.critical_percent()))
+      return report.Critical(summary);
+    if (percent >= (spec.warning_percent() == 0 ? 80 : spec.warning_percent()))
+      return report.Warning(summary);
     return report.Ok("connections are free");
   }
 
-  static StatusOr<ProbeResult> Archiver(PgSession& session, const ProbeContext& context, Report& report) {
+  static StatusOr<ProbeResult> Archiver(PgSession& session, const ProbeContext& context,
+                                        Report& report) {
     MUSTER_ASSIGN_OR_RETURN(const PgRows rows, AskRow(session, kArchiverSql, context, report));
     report.AddMetric("archived", ReadNumber(rows.at(0, 1)).value_or(0), "c");
     report.AddMetric("archive_failures", ReadNumber(rows.at(0, 2)).value_or(0), "c");
@@ -172,8 +189,10 @@ class PostgresProbe final : public Probe {
     const double age = ReadNumber(rows.at(0, 0)).value_or(0);
     report.AddMetric("oldest_transaction", age, "s");
     const v1::PostgresOldestTransaction& spec = spec_.oldest_transaction();
-    const absl::Duration warning = spec.has_warning() ? wire::FromProto(spec.warning()) : absl::Minutes(5);
-    const absl::Duration critical = spec.has_critical() ? wire::FromProto(spec.critical()) : absl::Hours(1);
+    const absl::Duration warning =
+        spec.has_warning() ? wire::FromProto(spec.warning()) : absl::Minutes(5);
+    const absl::Duration critical =
+        spec.has_critical() ? wire::FromProto(spec.critical()) : absl::Hours(1);
     const std::string summary = fmt::format("the oldest transaction is {} old (process {})",
                                             ShortDuration(absl::Seconds(age)), rows.at(0, 1));
     if (absl::Seconds(age) >= critical) return report.Critical(summary);

@@ -1,5 +1,5 @@
-// What the tests of probes share: specs as text, a policy open to loopback, certificates, and servers
-// that never answer.
+// What the tests of probes share: specs as text, a policy open to loopback, certificates, and
+// servers that never answer.
 #pragma once
 
 #include <cstdint>

@@ -23,7 +23,8 @@ v1::Probe Spec(const std::string& text) {
 
 Policy OpenPolicy(const std::string& paths, const std::string& programs) {
   const StatusOr<Policy> policy = Policy::Parse(
-      fmt::format("probes: [http, tcp, tls, dns, icmp, postgres, redis, grpc, host, process, file, plugin]\n"
+      fmt::format("probes: [http, tcp, tls, dns, icmp, postgres, redis, grpc, host, process, file, "
+                  "plugin]\n"
                   "networks: [127.0.0.0/8, \"::1/128\"]\npaths: [{}]\nprograms: [{}]\n",
                   paths, programs),
       "policy.yaml");
@@ -87,8 +88,8 @@ void MakeCertificate(const std::string& certificate_file, const std::string& key
   X509_gmtime_adj(X509_getm_notAfter(certificate), absl::ToInt64Seconds(until));
   X509_set_pubkey(certificate, key);
   X509_NAME* name = X509_get_subject_name(certificate);
-  X509_NAME_add_entry_by_txt(name, "CN", MBSTRING_ASC, reinterpret_cast<const unsigned char*>("localhost"),
-                             -1, -1, 0);
+  X509_NAME_add_entry_by_txt(name, "CN", MBSTRING_ASC,
+                             reinterpret_cast<const unsigned char*>("localhost"), -1, -1, 0);
   X509_set_issuer_name(certificate, name);
   for (const auto& [kind, value] : {std::pair{NID_subject_alt_name, "DNS:localhost,IP:127.0.0.1"},
                                     std::pair{NID_basic_constraints, "critical,CA:TRUE"}}) {

@@ -5,8 +5,8 @@
 #include <map>
 #include <optional>
 
-#include "agent/probes/proc.h"
 #include "agent/probes/probes.h"
+#include "agent/probes/proc.h"
 #include "agent/probes/report.h"
 #include "agent/probes/run_program.h"
 #include "lib/base/text.h"
@@ -38,7 +38,8 @@ bool IsNamed(const std::string& folder, std::string_view name) {
   if (!command.ok()) return false;
   const std::string_view program = std::string_view(*command).substr(0, command->find('\0'));
   const size_t slash = program.rfind('/');
-  return !program.empty() && program.substr(slash == std::string_view::npos ? 0 : slash + 1) == name;
+  return !program.empty() &&
+         program.substr(slash == std::string_view::npos ? 0 : slash + 1) == name;
 }
 
 std::map<std::string, std::string, std::less<>> Properties(std::string_view text) {
@@ -81,7 +82,8 @@ class ProcessProbe final : public Probe {
       ++count;
       report.Note(fmt::format("process {}", at->path().filename().native()));
     }
-    if (error) return report.Unknown(fmt::format("cannot read {}: {}", sources_.proc, error.message()));
+    if (error)
+      return report.Unknown(fmt::format("cannot read {}: {}", sources_.proc, error.message()));
     report.AddMetric("processes", count, "");
     const uint32_t at_least = spec_.at_least() == 0 ? 1 : spec_.at_least();
     if (count < at_least) {
@@ -98,8 +100,8 @@ class ProcessProbe final : public Probe {
   ProbeResult ByUnit(const ProbeContext& context, Report& report) {
     report.Begin("systemctl", "asking systemd of " + spec_.unit());
     const StatusOr<ProgramEnd> end =
-        RunToEnd({sources_.systemctl, "show", "-p", "LoadState,ActiveState,SubState,NRestarts", "--",
-                  spec_.unit()},
+        RunToEnd({sources_.systemctl, "show", "-p", "LoadState,ActiveState,SubState,NRestarts",
+                  "--", spec_.unit()},
                  context);
     if (!end.ok()) return report.Unknown(std::string(Message(end.status())));
     report.Received(end->output);
@@ -119,7 +121,8 @@ class ProcessProbe final : public Probe {
       return report.Critical(fmt::format("there is no unit {}", spec_.unit()));
     }
     if (active == "active") return report.Ok(fmt::format("{} is active", spec_.unit()));
-    return report.Critical(fmt::format("{} is {} ({})", spec_.unit(), active, properties["SubState"]));
+    return report.Critical(
+        fmt::format("{} is {} ({})", spec_.unit(), active, properties["SubState"]));
   }
 
   ProbeResult ByPidFile(Report& report) {
@@ -144,11 +147,11 @@ class ProcessProbe final : public Probe {
 
 }  // namespace
 
-ProbeOr MakeProcessProbe(const v1::ProcessProbe& spec, const Policy& policy, ProcessSources sources) {
+ProbeOr MakeProcessProbe(const v1::ProcessProbe& spec, const Policy& policy,
+                         ProcessSources sources) {
   switch (spec.which_case()) {
     case v1::ProcessProbe::kName:
-    case v1::ProcessProbe::kUnit:
-      break;
+    case v1::ProcessProbe::kUnit: break;
     case v1::ProcessProbe::kPidFile:
       MUSTER_RETURN_IF_ERROR(policy.AllowPath(spec.pid_file()));
       break;

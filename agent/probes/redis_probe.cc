@@ -49,7 +49,8 @@ double FactNumber(const Facts& facts, std::string_view name) {
 
 class RedisProbe final : public Probe {
  public:
-  RedisProbe(v1::RedisProbe spec, Policy policy) : spec_(std::move(spec)), policy_(std::move(policy)) {}
+  RedisProbe(v1::RedisProbe spec, Policy policy)
+      : spec_(std::move(spec)), policy_(std::move(policy)) {}
 
   ProbeResult Run(const ProbeContext& context) override {
     Report report(context);
@@ -68,7 +69,8 @@ class RedisProbe final : public Probe {
     report.Sent("PING");
     MUSTER_ASSIGN_OR_RETURN(const std::string pong, Ask(*stream, Command({"PING"}), context));
     report.Received(pong);
-    if (pong != "PONG") return Unavailable("PING was answered by '{}'", Truncate(OneLine(pong), 100));
+    if (pong != "PONG")
+      return Unavailable("PING was answered by '{}'", Truncate(OneLine(pong), 100));
     report.Begin("info", "waiting for INFO of " + spec_.address());
     report.Sent("INFO");
     MUSTER_ASSIGN_OR_RETURN(const std::string info, Ask(*stream, Command({"INFO"}), context));
@@ -106,7 +108,8 @@ class RedisProbe final : public Probe {
   }
 
   // The text of one answer; an error of Redis is Unavailable.
-  static StatusOr<std::string> Ask(Stream& stream, std::string_view command, const ProbeContext& context) {
+  static StatusOr<std::string> Ask(Stream& stream, std::string_view command,
+                                   const ProbeContext& context) {
     MUSTER_RETURN_IF_ERROR(stream.Write(command, context));
     const std::unique_ptr<redisReader, decltype(&redisReaderFree)> reader(redisReaderCreate(),
                                                                           &redisReaderFree);
@@ -122,7 +125,8 @@ class RedisProbe final : public Probe {
       if (raw == nullptr) continue;
       const std::unique_ptr<void, decltype(&freeReplyObject)> owner(raw, &freeReplyObject);
       const auto* reply = static_cast<const redisReply*>(raw);
-      const std::string text = reply->str == nullptr ? "" : std::string(reply->str, static_cast<size_t>(reply->len));
+      const std::string text =
+          reply->str == nullptr ? "" : std::string(reply->str, static_cast<size_t>(reply->len));
       if (reply->type == REDIS_REPLY_ERROR) return Unavailable("redis refuses: {}", OneLine(text));
       return text;
     }
@@ -130,9 +134,11 @@ class RedisProbe final : public Probe {
   }
 
   static void Describe(const Facts& facts, Report& report) {
-    for (const char* name : {"redis_version", "role", "master_link_status", "master_last_io_seconds_ago",
-                             "connected_slaves", "used_memory", "maxmemory", "loading"}) {
-      if (!Fact(facts, name).empty()) report.Received(fmt::format("{}:{}", name, Fact(facts, name)));
+    for (const char* name :
+         {"redis_version", "role", "master_link_status", "master_last_io_seconds_ago",
+          "connected_slaves", "used_memory", "maxmemory", "loading"}) {
+      if (!Fact(facts, name).empty())
+        report.Received(fmt::format("{}:{}", name, Fact(facts, name)));
     }
     report.AddMetric("connected_clients", FactNumber(facts, "connected_clients"), "");
     report.AddMetric("used_memory", FactNumber(facts, "used_memory"), "B");
@@ -145,7 +151,8 @@ class RedisProbe final : public Probe {
     if (!spec_.role().empty() && role != spec_.role()) {
       return report.Critical(fmt::format("redis is a {}, expected a {}", role, spec_.role()));
     }
-    const std::string complaint = role == "replica" ? ReplicaComplaint(facts) : MasterComplaint(facts);
+    const std::string complaint =
+        role == "replica" ? ReplicaComplaint(facts) : MasterComplaint(facts);
     return complaint.empty() ? JudgeMemory(facts, role, report) : report.Critical(complaint);
   }
 
@@ -158,13 +165,15 @@ class RedisProbe final : public Probe {
     if (!spec_.has_master_silence_at_most()) return "";
     const absl::Duration limit = wire::FromProto(spec_.master_silence_at_most());
     if (silence <= limit) return "";
-    return fmt::format("the master is silent for {}, more than {}", ShortDuration(silence), DurationText(limit));
+    return fmt::format("the master is silent for {}, more than {}", ShortDuration(silence),
+                       DurationText(limit));
   }
 
   std::string MasterComplaint(const Facts& facts) const {
     const double replicas = FactNumber(facts, "connected_slaves");
     if (replicas >= spec_.replicas_at_least()) return "";
-    return fmt::format("{} replicas are connected, expected at least {}", replicas, spec_.replicas_at_least());
+    return fmt::format("{} replicas are connected, expected at least {}", replicas,
+                       spec_.replicas_at_least());
   }
 
   ProbeResult JudgeMemory(const Facts& facts, std::string_view role, Report& report) const {

@@ -54,8 +54,8 @@ ProbeResult Report::TimedOut() {
   // The time-out as the spec has it, but for what went by before the run.
   const absl::Duration allowed = context_.deadline - started_;
   const absl::Duration unit = absl::Milliseconds(allowed < absl::Milliseconds(100) ? 1 : 10);
-  return Critical(fmt::format("timed out after {} while {}", ShortDuration(absl::Ceil(allowed, unit)),
-                              doing_));
+  return Critical(
+      fmt::format("timed out after {} while {}", ShortDuration(absl::Ceil(allowed, unit)), doing_));
 }
 
 ProbeResult Report::Failed(const Status& status) {

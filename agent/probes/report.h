@@ -48,7 +48,8 @@ class Report {
   // OK, or WARNING if the run took longer than `limit`; zero is no limit.
   ProbeResult OkWithin(absl::Duration limit, std::string summary);
   ProbeResult TimedOut();
-  // DeadlineExceeded is a time-out, PermissionDenied and InvalidArgument are UNKNOWN, else CRITICAL.
+  // DeadlineExceeded is a time-out, PermissionDenied and InvalidArgument are UNKNOWN, else
+  // CRITICAL.
   ProbeResult Failed(const Status& status);
   ProbeResult Finish(v1::CheckStatus status, std::string summary);
 

@@ -58,10 +58,10 @@ int StartAres(ares_channel& channel, const ProbeContext& context) {
 
 std::string Address::Ip() const {
   std::array<char, INET6_ADDRSTRLEN> text{};
-  const void* bytes = storage.ss_family == AF_INET6
-                          ? static_cast<const void*>(
-                                &reinterpret_cast<const sockaddr_in6&>(storage).sin6_addr)
-                          : &reinterpret_cast<const sockaddr_in&>(storage).sin_addr;
+  const void* bytes =
+      storage.ss_family == AF_INET6
+          ? static_cast<const void*>(&reinterpret_cast<const sockaddr_in6&>(storage).sin6_addr)
+          : &reinterpret_cast<const sockaddr_in&>(storage).sin_addr;
   if (inet_ntop(storage.ss_family, bytes, text.data(), text.size()) == nullptr) return "?";
   return text.data();
 }
@@ -98,7 +98,8 @@ bool DriveAres(ares_channeldata* channel, const ProbeContext& context,
     const int left = LeftMilliseconds(context);
     if (left == 0) return false;
     std::array<ares_socket_t, ARES_GETSOCK_MAXNUM> sockets{};
-    const auto mask = static_cast<unsigned>(ares_getsock(channel, sockets.data(), ARES_GETSOCK_MAXNUM));
+    const auto mask =
+        static_cast<unsigned>(ares_getsock(channel, sockets.data(), ARES_GETSOCK_MAXNUM));
     std::array<pollfd, ARES_GETSOCK_MAXNUM> fds{};
     nfds_t count = 0;
     for (unsigned i = 0; i < ARES_GETSOCK_MAXNUM; ++i) {
@@ -117,7 +118,8 @@ bool DriveAres(ares_channeldata* channel, const ProbeContext& context,
     for (nfds_t i = 0; i < count; ++i) {
       const bool read = (fds[i].revents & (POLLIN | POLLERR | POLLHUP)) != 0;
       const bool write = (fds[i].revents & POLLOUT) != 0;
-      ares_process_fd(channel, read ? fds[i].fd : ARES_SOCKET_BAD, write ? fds[i].fd : ARES_SOCKET_BAD);
+      ares_process_fd(channel, read ? fds[i].fd : ARES_SOCKET_BAD,
+                      write ? fds[i].fd : ARES_SOCKET_BAD);
     }
   }
   return true;

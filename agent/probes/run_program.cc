@@ -61,7 +61,8 @@ StatusOr<pid_t> Spawn(const std::vector<std::string>& argv, int out, int err) {
   posix_spawn_file_actions_addchdir_np(&actions, "/");
   posix_spawnattr_t attributes;
   posix_spawnattr_init(&attributes);
-  posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETPGROUP | POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF);
+  posix_spawnattr_setflags(&attributes,
+                           POSIX_SPAWN_SETPGROUP | POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF);
   posix_spawnattr_setpgroup(&attributes, 0);
   sigset_t none;
   sigset_t all;
@@ -77,8 +78,8 @@ StatusOr<pid_t> Spawn(const std::vector<std::string>& argv, int out, int err) {
   std::string language = "LC_ALL=C.UTF-8";
   std::array<char*, 3> environment = {path.data(), language.data(), nullptr};
   pid_t pid = -1;
-  const int error =
-      posix_spawn(&pid, argv[0].c_str(), &actions, &attributes, arguments.data(), environment.data());
+  const int error = posix_spawn(&pid, argv[0].c_str(), &actions, &attributes, arguments.data(),
+                                environment.data());
   posix_spawnattr_destroy(&attributes);
   posix_spawn_file_actions_destroy(&actions);
   if (error == ENOENT) return NotFound("there is no program {}", argv[0]);
@@ -108,7 +109,8 @@ void Drain(Fd& fd, std::string& text, bool& cut, size_t most) {
 }
 
 // Until the process has ended (not yet reaped) or the deadline; whether it has ended.
-bool Listen(int pidfd, Fd& out, Fd& err, ProgramEnd& end, const ProbeContext& context, size_t most) {
+bool Listen(int pidfd, Fd& out, Fd& err, ProgramEnd& end, const ProbeContext& context,
+            size_t most) {
   while (true) {
     const int left = LeftMilliseconds(context);
     std::array<pollfd, 3> fds = {pollfd{pidfd, POLLIN, 0}, pollfd{out.get(), POLLIN, 0},

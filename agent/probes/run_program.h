@@ -1,5 +1,5 @@
-// Runs a program to its end or the deadline: no shell, a small environment, no open files of ours, a
-// process group of its own that goes as a whole. Blocks the calling thread; any thread.
+// Runs a program to its end or the deadline: no shell, a small environment, no open files of ours,
+// a process group of its own that goes as a whole. Blocks the calling thread; any thread.
 #pragma once
 
 #include <string>
@@ -14,7 +14,7 @@ struct ProgramEnd {
   int exit_code = -1;  // -1 if a signal ended it
   int signal = 0;
   bool timed_out = false;
-  bool cut = false;  // it said more than `most_output`
+  bool cut = false;    // it said more than `most_output`
   std::string output;  // stdout
   std::string errors;  // stderr
 };

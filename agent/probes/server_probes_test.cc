@@ -28,14 +28,16 @@ constexpr absl::Duration kShort = absl::Milliseconds(300);
 class PostgresTest : public ::testing::Test {
  protected:
   static void SetUpTestSuite() {
-    server_ = new PostgresServer({"archive_mode=on", "archive_command='/bin/false'", "max_connections=20"});
+    server_ = new PostgresServer(
+        {"archive_mode=on", "archive_command='/bin/false'", "max_connections=20"});
   }
   static void TearDownTestSuite() {
     delete server_;
     server_ = nullptr;
   }
   ProbeResult Look(const std::string& look, absl::Duration within = absl::Seconds(10)) {
-    return RunSpec(fmt::format("postgres {{ dsn: '{}' {} }}", server_->dsn(), look), OpenPolicy(), within);
+    return RunSpec(fmt::format("postgres {{ dsn: '{}' {} }}", server_->dsn(), look), OpenPolicy(),
+                   within);
   }
   static PostgresServer* server_;
 };
@@ -45,18 +47,23 @@ TEST_F(PostgresTest, Pings) {
   const ProbeResult result = Look("ping {}");
   EXPECT_EQ(result.status, v1::CHECK_STATUS_OK) << result.detail.DebugString();
   EXPECT_EQ(result.detail.summary(), "PostgreSQL answers");
-  for (const char* phase : {"resolve", "connect", "query"}) EXPECT_TRUE(HasPhase(result, phase)) << phase;
+  for (const char* phase : {"resolve", "connect", "query"})
+    EXPECT_TRUE(HasPhase(result, phase)) << phase;
 }
 
 TEST_F(PostgresTest, ComparesAnswers) {
   EXPECT_EQ(Look("query { sql: 'select 42' equals: '42' }").status, v1::CHECK_STATUS_OK);
-  EXPECT_EQ(Look("query { sql: 'select 41' equals: '42' }").detail.summary(), "the answer is '41', expected '42'");
-  EXPECT_EQ(Look("query { sql: 'select 1 where false' }").detail.summary(), "the statement gave no row");
+  EXPECT_EQ(Look("query { sql: 'select 41' equals: '42' }").detail.summary(),
+            "the answer is '41', expected '42'");
+  EXPECT_EQ(Look("query { sql: 'select 1 where false' }").detail.summary(),
+            "the statement gave no row");
   const std::string ranges = "warning { at_most: 10 } critical { at_least: 0 at_most: 20 } }";
   EXPECT_EQ(Look("query { sql: 'select 10' " + ranges).status, v1::CHECK_STATUS_OK);
   EXPECT_EQ(Look("query { sql: 'select 10.5' " + ranges).status, v1::CHECK_STATUS_WARNING);
-  EXPECT_EQ(Look("query { sql: 'select 21' " + ranges).detail.summary(), "the answer is 21, expected 0 to 20");
-  EXPECT_THAT(Look("query { sql: 'select now()::date' " + ranges).detail.summary(), HasSubstr("is not a number"));
+  EXPECT_EQ(Look("query { sql: 'select 21' " + ranges).detail.summary(),
+            "the answer is 21, expected 0 to 20");
+  EXPECT_THAT(Look("query { sql: 'select now()::date' " + ranges).detail.summary(),
+              HasSubstr("is not a number"));
 }
 
 TEST_F(PostgresTest, ChangesNothing) {
@@ -76,9 +83,11 @@ TEST_F(PostgresTest, TimesOutWithinAStatement) {
 
 TEST_F(PostgresTest, TimesOutWhileConnecting) {
   const SilentServer silent;
-  const ProbeResult result = RunSpec(
-      fmt::format("postgres {{ dsn: 'host=127.0.0.1 port={} user=x' }}", silent.port()), OpenPolicy(), kShort);
-  EXPECT_THAT(result.detail.summary(), HasSubstr("while connecting to PostgreSQL at 127.0.0.1 port"));
+  const ProbeResult result =
+      RunSpec(fmt::format("postgres {{ dsn: 'host=127.0.0.1 port={} user=x' }}", silent.port()),
+              OpenPolicy(), kShort);
+  EXPECT_THAT(result.detail.summary(),
+              HasSubstr("while connecting to PostgreSQL at 127.0.0.1 port"));
 }
 
 TEST_F(PostgresTest, CountsConnections) {
@@ -86,7 +95,8 @@ TEST_F(PostgresTest, CountsConnections) {
   const ProbeResult full = Look("connections { warning_percent: 1 critical_percent: 2 }");
   EXPECT_EQ(full.status, v1::CHECK_STATUS_CRITICAL);
   EXPECT_THAT(full.detail.summary(), HasSubstr("of 20 connections are in use"));
-  EXPECT_EQ(Look("connections { warning_percent: 1 critical_percent: 100 }").status, v1::CHECK_STATUS_WARNING);
+  EXPECT_EQ(Look("connections { warning_percent: 1 critical_percent: 100 }").status,
+            v1::CHECK_STATUS_WARNING);
 }
 
 TEST_F(PostgresTest, SeesTheArchiverFail) {
@@ -102,8 +112,10 @@ TEST_F(PostgresTest, SeesTheOldestTransaction) {
   const TempFolder folder;
   const ServerProcess session({"/usr/bin/psql", server_->dsn(), "-c", "begin; select pg_sleep(60)"},
                               folder.File("log"));
-  const std::string look = "oldest_transaction { warning { nanos: 1000000 } critical { nanos: 2000000 } }";
-  EXPECT_TRUE(Eventually([&] { return Look(look).status == v1::CHECK_STATUS_CRITICAL; })) << session.Log();
+  const std::string look =
+      "oldest_transaction { warning { nanos: 1000000 } critical { nanos: 2000000 } }";
+  EXPECT_TRUE(Eventually([&] { return Look(look).status == v1::CHECK_STATUS_CRITICAL; }))
+      << session.Log();
   EXPECT_THAT(Look(look).detail.summary(), HasSubstr("the oldest transaction is"));
 }
 
@@ -114,8 +126,8 @@ TEST_F(PostgresTest, MissesStandbys) {
 }
 
 TEST_F(PostgresTest, KeepsThePasswordToItself) {
-  const std::string dsn = fmt::format("host=127.0.0.1 port={} user=nobody password=hunter2 dbname=postgres",
-                                      server_->port());
+  const std::string dsn = fmt::format(
+      "host=127.0.0.1 port={} user=nobody password=hunter2 dbname=postgres", server_->port());
   const ProbeResult result = RunSpec("postgres { dsn: '" + dsn + "' }", OpenPolicy());
   EXPECT_EQ(result.status, v1::CHECK_STATUS_CRITICAL);
   EXPECT_THAT(result.detail.summary(), HasSubstr("role \"nobody\" does not exist"));
@@ -138,13 +150,18 @@ TEST_F(PostgresTest, SaysThatAPasswordIsWrong) {
   server_->Sql("select pg_reload_conf()");
   const TempFolder folder;
   const auto look = [&](const std::string& password) {
-    EXPECT_TRUE(WriteFileAtomically(folder.File("dsn"), fmt::format("host=127.0.0.1 port={} user=guest password={} "
-                                                                    "dbname=postgres\n", server_->port(), password)).ok());
-    return RunSpec("postgres { connection { secret: 'file:" + folder.File("dsn") + "' } }", OpenPolicy(folder.path()));
+    EXPECT_TRUE(WriteFileAtomically(folder.File("dsn"),
+                                    fmt::format("host=127.0.0.1 port={} user=guest password={} "
+                                                "dbname=postgres\n",
+                                                server_->port(), password))
+                    .ok());
+    return RunSpec("postgres { connection { secret: 'file:" + folder.File("dsn") + "' } }",
+                   OpenPolicy(folder.path()));
   };
   EXPECT_TRUE(Eventually([&] { return look("hunter2").status == v1::CHECK_STATUS_CRITICAL; }));
   const ProbeResult wrong = look("hunter2");
-  EXPECT_THAT(wrong.detail.summary(), HasSubstr("password authentication failed for user \"guest\""));
+  EXPECT_THAT(wrong.detail.summary(),
+              HasSubstr("password authentication failed for user \"guest\""));
   EXPECT_THAT(wrong.detail.DebugString(), Not(HasSubstr("hunter2")));
   EXPECT_EQ(look("right").status, v1::CHECK_STATUS_OK);
 }
@@ -176,16 +193,26 @@ TEST_F(PostgresTest, GoesOnlyWhereThePolicyLets) {
 class RedisServer {
  public:
   explicit RedisServer(const std::vector<std::string>& settings = {}) : port_(FreePort()) {
-    std::vector<std::string> argv = {"/usr/bin/redis-server", "--port", std::to_string(port_), "--bind", "127.0.0.1",
-                                     "--save", "", "--dir", folder_.path(), "--unixsocket", folder_.File("socket"),
-                                     "--repl-diskless-sync-delay", "0"};
+    std::vector<std::string> argv = {"/usr/bin/redis-server",
+                                     "--port",
+                                     std::to_string(port_),
+                                     "--bind",
+                                     "127.0.0.1",
+                                     "--save",
+                                     "",
+                                     "--dir",
+                                     folder_.path(),
+                                     "--unixsocket",
+                                     folder_.File("socket"),
+                                     "--repl-diskless-sync-delay",
+                                     "0"};
     argv.insert(argv.end(), settings.begin(), settings.end());
     process_ = std::make_unique<ServerProcess>(argv, folder_.File("log"));
     EXPECT_TRUE(WaitForPort(port_)) << process_->Log();
   }
   ProbeResult Look(const std::string& rest, absl::Duration within = absl::Seconds(10)) const {
-    return RunSpec(fmt::format("redis {{ address: '127.0.0.1:{}' {} }}", port_, rest), OpenPolicy(folder_.path()),
-                   within);
+    return RunSpec(fmt::format("redis {{ address: '127.0.0.1:{}' {} }}", port_, rest),
+                   OpenPolicy(folder_.path()), within);
   }
   const TempFolder& folder() const { return folder_; }
   uint16_t port() const { return port_; }
@@ -203,16 +230,20 @@ TEST(RedisProbe, LooksAtAMaster) {
   EXPECT_EQ(good.status, v1::CHECK_STATUS_OK) << good.detail.DebugString();
   EXPECT_EQ(good.detail.summary(), "redis master answers");
   for (const char* phase : {"connect", "ping", "info"}) EXPECT_TRUE(HasPhase(good, phase)) << phase;
-  EXPECT_EQ(redis.Look("role: 'replica'").detail.summary(), "redis is a master, expected a replica");
-  EXPECT_EQ(redis.Look("replicas_at_least: 1").detail.summary(), "0 replicas are connected, expected at least 1");
-  const ProbeResult by_path = RunSpec("redis { address: 'unix:" + redis.folder().File("socket") + "' }",
-                                      OpenPolicy(redis.folder().path()));
+  EXPECT_EQ(redis.Look("role: 'replica'").detail.summary(),
+            "redis is a master, expected a replica");
+  EXPECT_EQ(redis.Look("replicas_at_least: 1").detail.summary(),
+            "0 replicas are connected, expected at least 1");
+  const ProbeResult by_path =
+      RunSpec("redis { address: 'unix:" + redis.folder().File("socket") + "' }",
+              OpenPolicy(redis.folder().path()));
   EXPECT_EQ(by_path.status, v1::CHECK_STATUS_OK) << by_path.detail.DebugString();
 }
 
 TEST(RedisProbe, GradesMemory) {
   const RedisServer redis({"--maxmemory", "1200kb"});
-  EXPECT_EQ(redis.Look("memory_warning_percent: 1 memory_critical_percent: 2").status, v1::CHECK_STATUS_CRITICAL);
+  EXPECT_EQ(redis.Look("memory_warning_percent: 1 memory_critical_percent: 2").status,
+            v1::CHECK_STATUS_CRITICAL);
   const ProbeResult warning = redis.Look("memory_warning_percent: 1");
   EXPECT_EQ(warning.status, v1::CHECK_STATUS_WARNING);
   EXPECT_THAT(warning.detail.summary(), HasSubstr("% of maxmemory is in use"));
@@ -222,12 +253,15 @@ TEST(RedisProbe, WatchesTheLinkOfAReplica) {
   RedisServer master;
   const RedisServer replica({"--replicaof", fmt::format("127.0.0.1 {}", master.port())});
   EXPECT_TRUE(Eventually([&] {
-    return replica.Look("role: 'replica' master_silence_at_most { seconds: 60 }").status == v1::CHECK_STATUS_OK;
+    return replica.Look("role: 'replica' master_silence_at_most { seconds: 60 }").status ==
+           v1::CHECK_STATUS_OK;
   })) << replica.Look("").detail.DebugString();
-  EXPECT_TRUE(Eventually([&] { return master.Look("replicas_at_least: 1").status == v1::CHECK_STATUS_OK; }));
+  EXPECT_TRUE(Eventually(
+      [&] { return master.Look("replicas_at_least: 1").status == v1::CHECK_STATUS_OK; }));
   master.process().Stop();
   EXPECT_TRUE(Eventually([&] { return replica.Look("").status == v1::CHECK_STATUS_CRITICAL; }));
-  EXPECT_EQ(replica.Look("").detail.summary(), fmt::format("the link to the master 127.0.0.1:{} is down", master.port()));
+  EXPECT_EQ(replica.Look("").detail.summary(),
+            fmt::format("the link to the master 127.0.0.1:{} is down", master.port()));
 }
 
 TEST(RedisProbe, Authenticates) {
@@ -247,12 +281,15 @@ TEST(RedisProbe, Authenticates) {
 
 TEST(RedisProbe, SaysWhatStandsInItsWay) {
   const uint16_t port = FreePort();
-  EXPECT_EQ(RunSpec(fmt::format("redis {{ address: '127.0.0.1:{}' }}", port), OpenPolicy()).detail.summary(),
+  EXPECT_EQ(RunSpec(fmt::format("redis {{ address: '127.0.0.1:{}' }}", port), OpenPolicy())
+                .detail.summary(),
             fmt::format("connection refused by 127.0.0.1:{}", port));
   const SilentServer silent;
   const std::string spec = fmt::format("redis {{ address: '127.0.0.1:{}' }}", silent.port());
-  EXPECT_THAT(RunSpec(spec, OpenPolicy(), kShort).detail.summary(), HasSubstr("while waiting for PONG"));
-  EXPECT_EQ(RunSpec("redis { address: '192.0.2.1:6379' }", OpenPolicy()).status, v1::CHECK_STATUS_UNKNOWN);
+  EXPECT_THAT(RunSpec(spec, OpenPolicy(), kShort).detail.summary(),
+              HasSubstr("while waiting for PONG"));
+  EXPECT_EQ(RunSpec("redis { address: '192.0.2.1:6379' }", OpenPolicy()).status,
+            v1::CHECK_STATUS_UNKNOWN);
   EXPECT_EQ(Refusal("redis { address: 'unix:/run/redis' }", OpenPolicy()).code(),
             absl::StatusCode::kPermissionDenied);
 }
@@ -263,8 +300,9 @@ class HealthService final : public grpc::health::v1::Health::Service {
                      grpc::health::v1::HealthCheckResponse* response) override {
     if (request->service() == "stuck") release_.WaitForNotificationWithTimeout(absl::Seconds(20));
     if (request->service() == "nobody") return {grpc::StatusCode::NOT_FOUND, "unknown service"};
-    response->set_status(request->service() == "ill" ? grpc::health::v1::HealthCheckResponse::NOT_SERVING
-                                                     : grpc::health::v1::HealthCheckResponse::SERVING);
+    response->set_status(request->service() == "ill"
+                             ? grpc::health::v1::HealthCheckResponse::NOT_SERVING
+                             : grpc::health::v1::HealthCheckResponse::SERVING);
     return grpc::Status::OK;
   }
   void Release() { release_.Notify(); }
@@ -276,9 +314,11 @@ class HealthService final : public grpc::health::v1::Health::Service {
 class GrpcTest : public ::testing::Test {
  protected:
   GrpcTest() {
-    MakeCertificate(folder_.File("cert.pem"), folder_.File("key.pem"), -absl::Hours(1), absl::Hours(24));
+    MakeCertificate(folder_.File("cert.pem"), folder_.File("key.pem"), -absl::Hours(1),
+                    absl::Hours(24));
     grpc::SslServerCredentialsOptions options;
-    options.pem_key_cert_pairs.push_back({*ReadFile(folder_.File("key.pem")), *ReadFile(folder_.File("cert.pem"))});
+    options.pem_key_cert_pairs.push_back(
+        {*ReadFile(folder_.File("key.pem")), *ReadFile(folder_.File("cert.pem"))});
     grpc::ServerBuilder builder;
     builder.AddListeningPort("127.0.0.1:0", grpc::InsecureServerCredentials(), &plain_);
     builder.AddListeningPort("127.0.0.1:0", grpc::SslServerCredentials(options), &tls_);
@@ -291,7 +331,8 @@ class GrpcTest : public ::testing::Test {
     server_->Shutdown();
   }
   ProbeResult Look(const std::string& rest, absl::Duration within = absl::Seconds(10)) {
-    return RunSpec(fmt::format("grpc {{ address: '127.0.0.1:{}' {} }}", plain_, rest), OpenPolicy(), within);
+    return RunSpec(fmt::format("grpc {{ address: '127.0.0.1:{}' {} }}", plain_, rest), OpenPolicy(),
+                   within);
   }
   const TempFolder folder_;
   HealthService service_;
@@ -312,17 +353,19 @@ TEST_F(GrpcTest, TakesTheServersWord) {
 }
 
 TEST_F(GrpcTest, TimesOut) {
-  EXPECT_THAT(Look("service: 'stuck'", kShort).detail.summary(), HasSubstr("while waiting for the health of"));
+  EXPECT_THAT(Look("service: 'stuck'", kShort).detail.summary(),
+              HasSubstr("while waiting for the health of"));
   const SilentServer silent;
-  EXPECT_THAT(RunSpec(fmt::format("grpc {{ address: '127.0.0.1:{}' }}", silent.port()), OpenPolicy(), kShort)
+  EXPECT_THAT(RunSpec(fmt::format("grpc {{ address: '127.0.0.1:{}' }}", silent.port()),
+                      OpenPolicy(), kShort)
                   .detail.summary(),
               HasSubstr("while connecting to"));
 }
 
 TEST_F(GrpcTest, VerifiesTls) {
   const auto look = [&](const std::string& rest) {
-    return RunSpec(fmt::format("grpc {{ address: '127.0.0.1:{}' tls: true ca_file: '{}' {} }}", tls_,
-                               folder_.File("cert.pem"), rest),
+    return RunSpec(fmt::format("grpc {{ address: '127.0.0.1:{}' tls: true ca_file: '{}' {} }}",
+                               tls_, folder_.File("cert.pem"), rest),
                    OpenPolicy(folder_.path()));
   };
   EXPECT_EQ(look("server_name: 'localhost'").detail.summary(), "SERVING");
@@ -331,12 +374,16 @@ TEST_F(GrpcTest, VerifiesTls) {
 
 TEST_F(GrpcTest, SaysWhatStandsInItsWay) {
   const uint16_t port = FreePort();
-  const ProbeResult refused = RunSpec(fmt::format("grpc {{ address: '127.0.0.1:{}' }}", port), OpenPolicy());
+  const ProbeResult refused =
+      RunSpec(fmt::format("grpc {{ address: '127.0.0.1:{}' }}", port), OpenPolicy());
   EXPECT_EQ(refused.status, v1::CHECK_STATUS_CRITICAL);
   EXPECT_EQ(refused.detail.summary(), fmt::format("connection refused by 127.0.0.1:{}", port));
-  EXPECT_EQ(RunSpec("grpc { address: '192.0.2.1:1' }", OpenPolicy()).status, v1::CHECK_STATUS_UNKNOWN);
-  EXPECT_EQ(Refusal("grpc { address: '127.0.0.1:1' tls: true ca_file: '/etc/shadow' }", OpenPolicy()).code(),
-            absl::StatusCode::kPermissionDenied);
+  EXPECT_EQ(RunSpec("grpc { address: '192.0.2.1:1' }", OpenPolicy()).status,
+            v1::CHECK_STATUS_UNKNOWN);
+  EXPECT_EQ(
+      Refusal("grpc { address: '127.0.0.1:1' tls: true ca_file: '/etc/shadow' }", OpenPolicy())
+          .code(),
+      absl::StatusCode::kPermissionDenied);
 }
 
 }  // namespace

@@ -69,12 +69,14 @@ StatusOr<std::unique_ptr<Stream>> Stream::Connect(const Address& address,
 StatusOr<std::unique_ptr<Stream>> Stream::ConnectUnix(const std::string& path,
                                                       const ProbeContext& context) {
   sockaddr_un address{};
-  if (path.size() >= sizeof address.sun_path) return InvalidArgument("the path {} is too long", path);
+  if (path.size() >= sizeof address.sun_path)
+    return InvalidArgument("the path {} is too long", path);
   address.sun_family = AF_UNIX;
   std::memcpy(address.sun_path, path.data(), path.size());
   const int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
   std::unique_ptr<Stream> stream(new Stream(fd, path));
-  return Finish(std::move(stream), reinterpret_cast<const sockaddr&>(address), sizeof address, context);
+  return Finish(std::move(stream), reinterpret_cast<const sockaddr&>(address), sizeof address,
+                context);
 }
 
 Status Stream::Wait(short events, const ProbeContext& context) const {
@@ -116,7 +118,8 @@ Status Stream::StartTls(const TlsOptions& options, const ProbeContext& context) 
   // Old versions are looked at and judged, rather than failing as a riddle of a handshake.
   SSL_CTX_set_min_proto_version(ssl_context_, TLS1_VERSION);
   ssl_ = SSL_new(ssl_context_);
-  if (ssl_ == nullptr || SSL_set_fd(ssl_, fd_) != 1) return Internal("OpenSSL: {}", OpenSslReason());
+  if (ssl_ == nullptr || SSL_set_fd(ssl_, fd_) != 1)
+    return Internal("OpenSSL: {}", OpenSslReason());
   if (IsIp(options.server_name)) {
     X509_VERIFY_PARAM_set1_ip_asc(SSL_get0_param(ssl_), options.server_name.c_str());
   } else {
@@ -143,7 +146,8 @@ Status Stream::Write(std::string_view bytes, const ProbeContext& context) {
     short events = POLLOUT;
     errno = 0;
     const ssize_t written =
-        ssl_ != nullptr ? SSL_write(ssl_, bytes.data(), static_cast<int>(std::min<size_t>(bytes.size(), 1 << 20)))
+        ssl_ != nullptr ? SSL_write(ssl_, bytes.data(),
+                                    static_cast<int>(std::min<size_t>(bytes.size(), 1 << 20)))
                         : send(fd_, bytes.data(), bytes.size(), MSG_NOSIGNAL);
     if (written > 0) {
       bytes.remove_prefix(static_cast<size_t>(written));

@@ -31,10 +31,11 @@ class TcpProbe final : public Probe {
 
  private:
   Status Look(const ProbeContext& context, Report& report) {
-    MUSTER_ASSIGN_OR_RETURN(const Address address, ResolveAllowed(target_.host, target_.port, policy_,
-                                                                  context, report));
+    MUSTER_ASSIGN_OR_RETURN(const Address address,
+                            ResolveAllowed(target_.host, target_.port, policy_, context, report));
     report.Begin("connect", "connecting to " + address.Text());
-    MUSTER_ASSIGN_OR_RETURN(const std::unique_ptr<Stream> stream, Stream::Connect(address, context));
+    MUSTER_ASSIGN_OR_RETURN(const std::unique_ptr<Stream> stream,
+                            Stream::Connect(address, context));
     if (!send_.empty()) {
       report.Begin("send", "sending to " + address.Text());
       report.Sent(send_);
@@ -51,16 +52,19 @@ class TcpProbe final : public Probe {
       MUSTER_ASSIGN_OR_RETURN(const std::string bytes,
                               stream.Read(kAnswerBytes - answer.size(), context));
       if (answer.empty()) {
-        report.Begin("answer", fmt::format("waiting for '{}' from {}", spec_.expect(), address.Text()));
+        report.Begin("answer",
+                     fmt::format("waiting for '{}' from {}", spec_.expect(), address.Text()));
       }
       report.Received(bytes);
       answer += bytes;
       if (RE2::PartialMatch(answer, expect_)) return OkStatus();
       if (bytes.empty()) {
-        return Unavailable("{} closed without an answer that matches '{}'", address.Text(), spec_.expect());
+        return Unavailable("{} closed without an answer that matches '{}'", address.Text(),
+                           spec_.expect());
       }
       if (answer.size() >= kAnswerBytes) {
-        return Unavailable("the first 4 KiB from {} do not match '{}'", address.Text(), spec_.expect());
+        return Unavailable("the first 4 KiB from {} do not match '{}'", address.Text(),
+                           spec_.expect());
       }
     }
   }

@@ -25,8 +25,8 @@ class TlsProbe final : public Probe {
 
  private:
   StatusOr<std::unique_ptr<Stream>> Shake(const ProbeContext& context, Report& report) {
-    MUSTER_ASSIGN_OR_RETURN(const Address address, ResolveAllowed(target_.host, target_.port, policy_,
-                                                                  context, report));
+    MUSTER_ASSIGN_OR_RETURN(const Address address,
+                            ResolveAllowed(target_.host, target_.port, policy_, context, report));
     report.Begin("connect", "connecting to " + address.Text());
     MUSTER_ASSIGN_OR_RETURN(std::unique_ptr<Stream> stream, Stream::Connect(address, context));
     report.Begin("tls", fmt::format("shaking hands with {} (TLS)", address.Text()));
@@ -51,7 +51,8 @@ class TlsProbe final : public Probe {
   ProbeResult Judge(const SSL& tls, const ProbeContext& context, Report& report) {
     const int least = spec_.minimum_version() == "1.3" ? TLS1_3_VERSION : TLS1_2_VERSION;
     if (SSL_version(&tls) < least) {
-      return report.Critical(fmt::format("the server chose {}, older than TLS {}", SSL_get_version(&tls),
+      return report.Critical(fmt::format("the server chose {}, older than TLS {}",
+                                         SSL_get_version(&tls),
                                          least == TLS1_3_VERSION ? "1.3" : "1.2"));
     }
     const std::optional<ChainEnd> end = PeerChainEnd(tls);
@@ -62,8 +63,8 @@ class TlsProbe final : public Probe {
     }
     const uint32_t days = spec_.days_left() == 0 ? 14 : spec_.days_left();
     if (left < absl::Hours(24) * days) {
-      return report.Warning(fmt::format("the certificate {} ends in {}, less than {} days", end->subject,
-                                        ShortDuration(left), days));
+      return report.Warning(fmt::format("the certificate {} ends in {}, less than {} days",
+                                        end->subject, ShortDuration(left), days));
     }
     return report.Ok(fmt::format("{}, certificate good", SSL_get_version(&tls)));
   }
