@@ -1,0 +1,419 @@
+#include "control-plane/app.h"
+
+#include <fcntl.h>
+#include <signal.h>
+#include <sys/file.h>
+#include <sys/statvfs.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <functional>
+#include <memory>
+#include <optional>
+
+#include "control-plane/decide/absence.h"
+#include "control-plane/http/metrics.h"
+#include "control-plane/http/server.h"
+#include "control-plane/loops/absence_loop.h"
+#include "control-plane/loops/alert_loop.h"
+#include "control-plane/loops/retention_loop.h"
+#include "control-plane/loops/runner.h"
+#include "control-plane/notify/notifier.h"
+#include "control-plane/pki/authority.h"
+#include "control-plane/pki/cluster_key.h"
+#include "control-plane/rpc/agent_hub.h"
+#include "control-plane/rpc/agent_link_service.h"
+#include "control-plane/rpc/alert_service.h"
+#include "control-plane/rpc/enrollment_service.h"
+#include "control-plane/rpc/gate.h"
+#include "control-plane/rpc/identity_service.h"
+#include "control-plane/rpc/spec_service.h"
+#include "control-plane/rpc/state_service.h"
+#include "control-plane/rpc/system_service.h"
+#include "lib/base/file.h"
+#include "lib/base/hash.h"
+#include "lib/base/log.h"
+#include "lib/base/random.h"
+#include "lib/base/text.h"
+#include "lib/net/context.h"
+#include "lib/net/listener.h"
+
+namespace muster::control {
+namespace {
+
+constexpr char kOff[] = "off";
+constexpr uint16_t kDefaultPort = 7443;
+constexpr absl::Duration kDrainWithin = absl::Seconds(2);
+
+std::string KeyPath(const Config& config) { return config.data + "/cluster.key"; }
+std::string ContextPath(const Config& config) { return config.data + "/admin.context"; }
+
+// Held while the object lives; the kernel lets go of it with the process.
+class DataLock {
+ public:
+  static StatusOr<DataLock> Take(const std::string& folder) {
+    const std::string path = folder + "/lock";
+    DataLock lock(open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600));
+    if (lock.fd_ < 0) return FailedPrecondition("{} cannot be written; is it a data folder of init?", folder);
+    if (flock(lock.fd_, LOCK_EX | LOCK_NB) == 0) return lock;
+    return FailedPrecondition("another muster-control serves {}; stop it, or use another folder", folder);
+  }
+  DataLock(DataLock&& other) noexcept : fd_(std::exchange(other.fd_, -1)) {}
+  DataLock& operator=(DataLock&&) = delete;
+  ~DataLock() {
+    if (fd_ >= 0) close(fd_);
+  }
+
+ private:
+  explicit DataLock(int fd) : fd_(fd) {}
+  int fd_;
+};
+
+// Made at the first start, so that a restart finds the sessions that this replica left open.
+StatusOr<std::string> ReplicaId(const std::string& folder) {
+  const std::string path = folder + "/replica.id";
+  if (FileExists(path)) {
+    MUSTER_ASSIGN_OR_RETURN(const std::string text, ReadFile(path));
+    return std::string(Trim(text));
+  }
+  const std::string id = "r-" + RandomUuid().substr(0, 8);
+  MUSTER_RETURN_IF_ERROR(WriteFileAtomically(path, id + "\n"));
+  return id;
+}
+
+Status RefuseRedis(const Config& config) {
+  if (config.redis.empty()) return OkStatus();
+  return InvalidArgument("--redis is for replicated control planes, which this version does not run yet");
+}
+
+// The addresses in admin.context: what is advertised, and this host itself.
+std::vector<std::string> ContextServers(const Config& config) {
+  std::vector<std::string> servers =
+      config.advertise.empty() ? std::vector<std::string>() : Advertised(config.advertise, kDefaultPort);
+  const std::string local = fmt::format("127.0.0.1:{}", kDefaultPort);
+  if (std::find(servers.begin(), servers.end(), local) == servers.end()) servers.push_back(local);
+  return servers;
+}
+
+StatusOr<net::Context> AdminContext(Store& store, const Authority& authority, const Config& config) {
+  MUSTER_ASSIGN_OR_RETURN(const Secret key, net::NewPrivateKey());
+  MUSTER_ASSIGN_OR_RETURN(const std::string csr, net::NewCertificateRequest(key));
+  MUSTER_ASSIGN_OR_RETURN(const Issued issued, authority.Issue(v1::ROLE_ADMIN, "root", csr));
+  MUSTER_RETURN_IF_ERROR(store.identity().SaveCertificate(
+      issued.row, {"control", "operator.create", "root", "admin", SystemClock().Now()}));
+  net::Context context;
+  context.name = "admin";
+  context.servers = ContextServers(config);
+  context.identity = {authority.RootsPem(), net::DerToPem(issued.chain_der), std::string(key.Reveal())};
+  return context;
+}
+
+std::string SettingsYaml(const Config& config) {
+  std::string yaml = "# Written by muster-control init. docs/reference/control-config.md lists every setting.\n";
+  if (!config.store.empty()) yaml += fmt::format("store: \"{}\"\n", config.store);
+  if (!config.advertise.empty()) {
+    yaml += "advertise:\n";
+    for (const std::string& address : config.advertise) yaml += fmt::format("  - \"{}\"\n", address);
+  }
+  return yaml;
+}
+
+// Blocks the two signals for every thread that starts later; one waits for them.
+sigset_t BlockSignals() {
+  sigset_t signals;
+  sigemptyset(&signals);
+  sigaddset(&signals, SIGTERM);
+  sigaddset(&signals, SIGINT);
+  pthread_sigmask(SIG_BLOCK, &signals, nullptr);
+  signal(SIGPIPE, SIG_IGN);
+  return signals;
+}
+
+// A gRPC server behind a guarded listener.
+class Port {
+ public:
+  static StatusOr<std::unique_ptr<Port>> Open(const std::string& address) {
+    auto port = std::make_unique<Port>();
+    MUSTER_ASSIGN_OR_RETURN(port->listener_, net::GuardedListener::Bind({.address = address}));
+    return port;
+  }
+  Status Serve(std::shared_ptr<grpc::ServerCredentials> credentials, const std::vector<grpc::Service*>& services) {
+    grpc::ServerBuilder builder;
+    net::SetServerArguments(builder);
+    listener_->AttachTo(builder, std::move(credentials));
+    for (grpc::Service* service : services) builder.RegisterService(service);
+    server_ = builder.BuildAndStart();
+    if (server_ == nullptr) return Internal("could not start the gRPC server");
+    listener_->Start();
+    return net::ProveTls13Only(listener_->port());
+  }
+  void StopAccepting() { listener_->Stop(); }
+  void Shutdown(const Clock& clock) {
+    listener_->Stop();
+    if (server_ != nullptr) server_->Shutdown(absl::ToChronoTime(clock.Now() + kDrainWithin));
+    server_.reset();
+  }
+  uint16_t number() const { return listener_->port(); }
+  net::ListenerCounts counts() const { return listener_->counts(); }
+
+ private:
+  std::unique_ptr<net::GuardedListener> listener_;
+  std::unique_ptr<grpc::Server> server_;
+};
+
+// Counters that grow elsewhere, as Prometheus counters: adds what came since the last look.
+class Growth {
+ public:
+  double Since(uint64_t now) {
+    const double grown = now > last_ ? static_cast<double>(now - last_) : 0;
+    last_ = now;
+    return grown;
+  }
+
+ private:
+  uint64_t last_ = 0;
+};
+
+// Everything that serves, in the order in which it starts; members end in the opposite order.
+class Plane {
+ public:
+  Plane(const Config& config, std::unique_ptr<Store> store, std::unique_ptr<Authority> authority, std::string replica)
+      : config_(config),
+        clock_(SystemClock()),
+        random_(SystemRandom()),
+        serving_since_(clock_.Now()),
+        replica_(std::move(replica)),
+        store_(std::move(store)),
+        authority_(std::move(authority)),
+        metrics_(MUSTER_VERSION) {}
+
+  Status Start() {
+    MUSTER_RETURN_IF_ERROR(store_->sessions().CloseAllOf(replica_, clock_.Now()));
+    MUSTER_ASSIGN_OR_RETURN(main_, Port::Open(config_.listen));
+    if (config_.enroll_listen != kOff) {
+      MUSTER_ASSIGN_OR_RETURN(enroll_, Port::Open(config_.enroll_listen));
+    }
+    metrics_.AuthorityExpires(authority_->not_after());
+    gate_.emplace(store_->identity(), GateOptions{});
+    StartTelling();
+    StartHub();
+    StartServices();
+    MUSTER_RETURN_IF_ERROR(Serve());
+    StartLoops();
+    return StartHttp();
+  }
+
+  void Stop() {
+    LogInfo("stopping");
+    http_.reset();
+    main_->StopAccepting();
+    hub_->DrainAll();
+    if (enroll_ != nullptr) enroll_->Shutdown(clock_);
+    main_->Shutdown(clock_);
+    for (auto* runner : {&retention_runner_, &absence_runner_, &alert_runner_}) runner->reset();
+    metrics_loop_.reset();
+    notifier_->Stop();
+    const Status closed = store_->sessions().CloseAllOf(replica_, clock_.Now());
+    if (!closed.ok()) LogWarning("could not close the sessions in the store", {{"error", closed}});
+  }
+
+ private:
+  std::vector<std::string> Servers() const { return Advertised(config_.advertise, main_->number()); }
+
+  void StartTelling() {
+    NotifierOptions options;
+    options.on_attempt = [this](std::string_view kind, std::string_view outcome) {
+      metrics_.Notifications(kind, outcome).Increment();
+    };
+    notifier_.emplace(*store_, clock_, *random_, std::move(options));
+  }
+
+  void WakeAlerts() {
+    if (alert_runner_.has_value()) alert_runner_->Wake();
+    if (states_.has_value()) states_->StatesChanged();
+  }
+
+  void StartHub() {
+    HubOptions options;
+    options.replica = replica_;
+    options.session.flush = config_.flush;
+    options.on_transitions = [this] { WakeAlerts(); };
+    hub_.emplace(*store_, clock_, std::move(options));
+  }
+
+  void StartServices() {
+    const auto servers = [this] { return Servers(); };
+    link_.emplace(*hub_, *gate_);
+    identity_.emplace(*store_, *authority_, *gate_, clock_, servers);
+    enrollment_.emplace(store_->identity(), *authority_, *gate_, clock_, servers);
+    specs_.emplace(*store_, *gate_, clock_, [this] {
+      hub_->SpecsChanged();
+      WakeAlerts();
+    });
+    states_.emplace(*store_, *hub_, *gate_, clock_);
+    alerts_.emplace(*store_, *gate_, clock_);
+    system_.emplace(*store_, *gate_, clock_, [this] { return LocalFacts(); });
+  }
+
+  DoctorFacts LocalFacts() const {
+    DoctorFacts facts;
+    facts.authority_expires_at = authority_->not_after();
+    facts.serving_since = serving_since_;
+    struct statvfs disk {};
+    if (statvfs(config_.data.c_str(), &disk) == 0) {
+      facts.disk_free_bytes = uint64_t{disk.f_bavail} * disk.f_frsize;
+      facts.disk_size_bytes = uint64_t{disk.f_blocks} * disk.f_frsize;
+    }
+    return facts;
+  }
+
+  Status Serve() {
+    MUSTER_ASSIGN_OR_RETURN(const Authority::ServerCertificate certificate, authority_->IssueServer(replica_));
+    const net::ServerIdentity own = {authority_->RootsPem(), certificate.chain_pem, certificate.key_pem};
+    if (enroll_ != nullptr) MUSTER_RETURN_IF_ERROR(enroll_->Serve(net::ServerTls(own), {&*enrollment_}));
+    return main_->Serve(net::MutualTls(own), {&*link_, &*identity_, &*specs_, &*states_, &*alerts_, &*system_});
+  }
+
+  void StartLoops() {
+    AlertLoopOptions alerts;
+    alerts.serving_since = serving_since_;
+    alerts.on_told = [this] { notifier_->Wake(); };
+    alerts.on_counts = [this](const auto& counts) {
+      metrics_.alerts_firing.Set(static_cast<double>(counts.alerts_firing));
+      metrics_.outbox_waiting.Set(static_cast<double>(counts.outbox.waiting));
+      metrics_.outbox_failed.Set(static_cast<double>(counts.outbox.failed));
+    };
+    alert_loop_.emplace(*store_, std::move(alerts));
+    alert_runner_.emplace("alerts", absl::Milliseconds(500), clock_,
+                          [this](absl::Time now) { return alert_loop_->Tick(now); });
+    AbsenceLoopOptions absence;
+    absence.serving_since = serving_since_;
+    absence.on_no_data = [this](const NoDataMarks& marks) {
+      for (const std::string& agent : marks.agents) hub_->StatesChanged(agent);
+      metrics_.transitions_no_data.Increment(marks.states);
+      WakeAlerts();
+    };
+    absence.observed = [this](const std::string& agent) {
+      std::map<uint32_t, absl::Time> observed;
+      for (const auto& [id, last] : hub_->Observed(agent)) observed[id] = last.at;
+      return observed;
+    };
+    absence_loop_.emplace(*store_, std::move(absence));
+    absence_runner_.emplace("absence", absl::Seconds(1), clock_,
+                            [this](absl::Time now) { return absence_loop_->Tick(now); });
+    retention_loop_.emplace(*store_, RetentionOptions{.history = config_.keep_history,
+                                                      .resolved_alerts = config_.keep_resolved_alerts});
+    retention_runner_.emplace("retention", absl::Hours(1), clock_,
+                              [this](absl::Time now) { return retention_loop_->Tick(now); });
+    metrics_loop_.emplace("metrics", absl::Seconds(1), [this] { CountAll(); });
+  }
+
+  void CountAll() {
+    const CommitterCounts commits = hub_->committer().counts();
+    metrics_.agents_connected.Set(static_cast<double>(hub_->connected()));
+    metrics_.sessions_opened.Increment(sessions_grown_.Since(hub_->opened()));
+    metrics_.results_stored.Increment(results_grown_.Since(commits.results));
+    metrics_.batches_stored.Increment(batches_grown_.Since(commits.batches));
+    metrics_.batches_refused.With("fenced").Increment(aborted_grown_.Since(commits.aborted));
+    metrics_.batches_refused.With("queue_full").Increment(refused_grown_.Since(commits.refused));
+    metrics_.ingest_queue_batches.Set(static_cast<double>(commits.waiting));
+    if (commits_grown_.Since(commits.commits) > 0) {
+      metrics_.commit_seconds.Observe(absl::ToDoubleSeconds(commits.last_commit));
+    }
+    metrics_.connections_refused.With("denied").Increment(denied_grown_.Since(gate_->refused()));
+    metrics_.connections_refused.With("limit").Increment(
+        full_grown_.Since(main_->counts().refused_full + main_->counts().refused_no_descriptors));
+  }
+
+  Status StartHttp() {
+    if (config_.http_listen == kOff) return OkStatus();
+    MUSTER_ASSIGN_OR_RETURN(http_, HttpServer::Start({.listen = config_.http_listen}, metrics_, [this] {
+      MUSTER_RETURN_IF_ERROR(store_->database().StoreEpoch().status());
+      return hub_->committer().health();
+    }));
+    LogInfo("serving", {{"version", MUSTER_VERSION}, {"replica", replica_}, {"agents_and_operators", main_->number()},
+                        {"enrolment", enroll_ == nullptr ? 0 : enroll_->number()}, {"http", http_->port()}});
+    return OkStatus();
+  }
+
+  const Config& config_;
+  const Clock& clock_;
+  const std::unique_ptr<Random> random_;
+  const absl::Time serving_since_;
+  const std::string replica_;
+  const std::unique_ptr<Store> store_;
+  const std::unique_ptr<Authority> authority_;
+  Metrics metrics_;
+  Growth sessions_grown_, results_grown_, batches_grown_, aborted_grown_, refused_grown_, commits_grown_,
+      denied_grown_, full_grown_;
+  std::optional<Gate> gate_;
+  std::optional<Notifier> notifier_;
+  std::optional<AlertLoop> alert_loop_;
+  std::optional<AbsenceLoop> absence_loop_;
+  std::optional<RetentionLoop> retention_loop_;
+  std::optional<AgentHub> hub_;
+  std::optional<StateService> states_;
+  std::optional<Runner> alert_runner_, absence_runner_, retention_runner_;
+  std::optional<exec::PeriodicLoop> metrics_loop_;
+  std::optional<AgentLinkService> link_;
+  std::optional<IdentityService> identity_;
+  std::optional<EnrollmentService> enrollment_;
+  std::optional<SpecService> specs_;
+  std::optional<AlertService> alerts_;
+  std::optional<SystemService> system_;
+  std::unique_ptr<Port> main_;
+  std::unique_ptr<Port> enroll_;
+  std::unique_ptr<HttpServer> http_;
+};
+
+}  // namespace
+
+StatusOr<std::string> Init(const Config& config) {
+  MUSTER_RETURN_IF_ERROR(RefuseRedis(config));
+  MUSTER_RETURN_IF_ERROR(MakeFolder(config.data));
+  for (const std::string& path : {KeyPath(config), ContextPath(config)}) {
+    if (FileExists(path)) {
+      return FailedPrecondition("{} exists: there is a control plane in {} already, and nothing was changed", path,
+                                config.data);
+    }
+  }
+  MUSTER_ASSIGN_OR_RETURN(const std::unique_ptr<Store> store, Store::Open(config.StoreUrl()));
+  if (store->identity().LoadAuthority().ok()) {
+    return FailedPrecondition("{} holds an authority already; copy its cluster.key to {} instead", config.StoreUrl(),
+                              config.data);
+  }
+  MUSTER_RETURN_IF_ERROR(MakeClusterKey(KeyPath(config)));
+  MUSTER_ASSIGN_OR_RETURN(const Secret key, LoadClusterKey(KeyPath(config)));
+  MUSTER_ASSIGN_OR_RETURN(const std::unique_ptr<Authority> authority,
+                          Authority::Create(store->identity(), key, SystemClock()));
+  MUSTER_ASSIGN_OR_RETURN(const net::Context context, AdminContext(*store, *authority, config));
+  MUSTER_RETURN_IF_ERROR(WriteFileAtomically(config.data + "/control.yaml", SettingsYaml(config)));
+  MUSTER_RETURN_IF_ERROR(WriteFileAtomically(ContextPath(config), net::FormatContext(context)));
+  return fmt::format(
+      "made a control plane in {0}\n\n"
+      "next:\n"
+      "  muster-control run --data {0}\n"
+      "  musterctl --context {0}/admin.context token create --agent NAME\n\n"
+      "keep {0}/cluster.key apart from backups of the store: together they are the authority\n",
+      config.data);
+}
+
+Status Run(const Config& config) {
+  const sigset_t signals = BlockSignals();
+  MUSTER_RETURN_IF_ERROR(RefuseRedis(config));
+  MUSTER_ASSIGN_OR_RETURN(const Secret key, LoadClusterKey(KeyPath(config)));
+  MUSTER_ASSIGN_OR_RETURN(const DataLock lock, DataLock::Take(config.data));
+  MUSTER_ASSIGN_OR_RETURN(std::unique_ptr<Store> store, Store::Open(config.StoreUrl()));
+  MUSTER_ASSIGN_OR_RETURN(std::unique_ptr<Authority> authority,
+                          Authority::Load(store->identity(), key, SystemClock()));
+  MUSTER_ASSIGN_OR_RETURN(std::string replica, ReplicaId(config.data));
+  Plane plane(config, std::move(store), std::move(authority), std::move(replica));
+  MUSTER_RETURN_IF_ERROR(plane.Start());
+  int signal = 0;
+  sigwait(&signals, &signal);
+  plane.Stop();
+  LogInfo("stopped", {{"signal", strsignal(signal)}});
+  return OkStatus();
+}
+
+}  // namespace muster::control

@@ -1,0 +1,258 @@
+#include "lib/spec/rules.h"
+
+#include <google/protobuf/duration.pb.h>
+#include <re2/re2.h>
+
+#include <algorithm>
+
+#include "lib/base/text.h"
+#include "lib/spec/fields.h"
+
+namespace muster::spec {
+namespace {
+
+using google::protobuf::FieldDescriptor;
+using google::protobuf::Message;
+using google::protobuf::Reflection;
+
+constexpr size_t kLongestLabel = 63;
+constexpr size_t kLongestText = 64 * 1024;
+
+absl::Duration ToAbsl(const google::protobuf::Duration& duration) {
+  return absl::Seconds(duration.seconds()) + absl::Nanoseconds(duration.nanos());
+}
+google::protobuf::Duration ToProto(absl::Duration duration) {
+  google::protobuf::Duration proto;
+  proto.set_seconds(absl::IDivDuration(duration, absl::Seconds(1), &duration));
+  proto.set_nanos(static_cast<int32_t>(absl::ToInt64Nanoseconds(duration)));
+  return proto;
+}
+
+bool IsSet(const Message& message, const FieldDescriptor& field) {
+  const Reflection& reflection = *message.GetReflection();
+  return field.is_repeated() ? reflection.FieldSize(message, &field) > 0 : reflection.HasField(message, &field);
+}
+
+bool IsSubMessage(const FieldDescriptor& field) {
+  return field.cpp_type() == FieldDescriptor::CPPTYPE_MESSAGE && !field.is_map() && !IsDuration(field);
+}
+
+void FillMessage(Message& message) {
+  const auto& descriptor = *message.GetDescriptor();
+  for (int i = 0; i < descriptor.field_count(); ++i) {
+    const FieldDescriptor& field = *descriptor.field(i);
+    if (IsSubMessage(field)) {
+      if (!field.is_repeated() && IsSet(message, field)) {
+        FillMessage(*message.GetReflection()->MutableMessage(&message, &field));
+      }
+    } else if (const std::string& fallback = RuleOf(field).fallback(); !fallback.empty() && !IsSet(message, field)) {
+      (void)SetFromText(message, field, fallback);
+    }
+  }
+}
+
+// The checks of one message and those within it.
+class Checker {
+ public:
+  explicit Checker(const Complain& complain) : complain_(complain) {}
+
+  void Check(const Message& message, const std::string& path) {
+    const auto& descriptor = *message.GetDescriptor();
+    for (int i = 0; i < descriptor.oneof_decl_count(); ++i) CheckOneof(message, *descriptor.oneof_decl(i), path);
+    for (int i = 0; i < descriptor.field_count(); ++i) {
+      const FieldDescriptor& field = *descriptor.field(i);
+      const std::string here = path.empty() ? field.json_name() : path + "." + field.json_name();
+      const bool set = IsSet(message, field);
+      if (!set && RuleOf(field).required()) complain_(here, "is required");
+      if (set) CheckField(message, field, here);
+    }
+  }
+
+ private:
+  void CheckOneof(const Message& message, const google::protobuf::OneofDescriptor& oneof, const std::string& path) {
+    if (oneof.is_synthetic() || !oneof.options().GetExtension(v1::exactly_one)) return;
+    if (message.GetReflection()->HasOneof(message, &oneof)) return;
+    std::string names;
+    for (int i = 0; i < oneof.field_count(); ++i) names += (names.empty() ? "" : ", ") + oneof.field(i)->json_name();
+    complain_(path, "needs one of: " + names);
+  }
+
+  void CheckField(const Message& message, const FieldDescriptor& field, const std::string& path) {
+    const Reflection& reflection = *message.GetReflection();
+    const v1::FieldRule& rule = RuleOf(field);
+    if (field.is_map()) return CheckMap(message, field, path);
+    if (field.is_repeated()) {
+      const int size = reflection.FieldSize(message, &field);
+      if (rule.max_size() > 0 && static_cast<uint32_t>(size) > rule.max_size()) {
+        complain_(path, fmt::format("has {} entries; at most {} are taken", size, rule.max_size()));
+      }
+      for (int i = 0; i < size; ++i) CheckValue(message, field, i, fmt::format("{}[{}]", path, i));
+      return;
+    }
+    if (IsSubMessage(field)) return Check(reflection.GetMessage(message, &field), path);
+    if (IsDuration(field)) return CheckDuration(message, field, path);
+    CheckValue(message, field, -1, path);
+    if (field.cpp_type() == FieldDescriptor::CPPTYPE_STRING) {
+      const size_t most = rule.max_size() > 0 ? rule.max_size() : kLongestText;
+      if (reflection.GetString(message, &field).size() > most) {
+        complain_(path, fmt::format("is longer than {} bytes", most));
+      }
+    }
+  }
+
+  void CheckValue(const Message& message, const FieldDescriptor& field, int index, const std::string& path) {
+    const std::string text = ToText(message, field, index);
+    const v1::FieldRule& rule = RuleOf(field);
+    if (!rule.pattern().empty() && !RE2::FullMatch(text, rule.pattern())) {
+      complain_(path, fmt::format("\"{}\" is not {}", text,
+                                  rule.meaning().empty() ? "of the form " + rule.pattern() : rule.meaning()));
+    }
+    if (!rule.bounded()) return;
+    double value = 0;
+    if (field.cpp_type() == FieldDescriptor::CPPTYPE_DOUBLE) {
+      value = message.GetReflection()->GetDouble(message, &field);
+    } else {
+      value = std::strtod(text.c_str(), nullptr);
+    }
+    if (value < rule.at_least() || value > rule.at_most()) {
+      complain_(path, fmt::format("{} is out of bounds: {} to {}", text, rule.at_least(), rule.at_most()));
+    }
+  }
+
+  void CheckDuration(const Message& message, const FieldDescriptor& field, const std::string& path) {
+    const v1::FieldRule& rule = RuleOf(field);
+    const absl::Duration value = ToAbsl(
+        static_cast<const google::protobuf::Duration&>(message.GetReflection()->GetMessage(message, &field)));
+    if (value < absl::ZeroDuration() || (rule.has_shortest() && value < ToAbsl(rule.shortest()))) {
+      complain_(path, fmt::format("{} is too short; the least is {}", DurationText(value),
+                                  DurationText(ToAbsl(rule.shortest()))));
+    }
+    if (rule.has_longest() && value > ToAbsl(rule.longest())) {
+      complain_(path, fmt::format("{} is too long; the most is {}", DurationText(value),
+                                  DurationText(ToAbsl(rule.longest()))));
+    }
+  }
+
+  void CheckMap(const Message& message, const FieldDescriptor& field, const std::string& path) {
+    const int size = message.GetReflection()->FieldSize(message, &field);
+    const uint32_t most = RuleOf(field).max_size() > 0 ? RuleOf(field).max_size() : 64;
+    if (static_cast<uint32_t>(size) > most) {
+      complain_(path, fmt::format("has {} entries; at most {} are taken", size, most));
+    }
+  }
+
+  const Complain& complain_;
+};
+
+void CheckPattern(const std::string& pattern, const std::string& path, const Complain& complain) {
+  if (pattern.empty()) return;
+  RE2::Options options;
+  options.set_log_errors(false);
+  const RE2 compiled(pattern, options);
+  if (!compiled.ok()) complain(path, fmt::format("is not a regular expression: {}", compiled.error()));
+}
+
+void CheckLabels(const google::protobuf::Map<std::string, std::string>& labels, const std::string& path,
+                 const Complain& complain) {
+  for (const auto& [key, value] : labels) {
+    if (key.empty() || key.size() > kLongestLabel || value.size() > kLongestLabel) {
+      complain(path + "." + key, fmt::format("keys and values have 1 to {} bytes", kLongestLabel));
+    }
+  }
+}
+
+void CheckHttp(const v1::HttpProbe& http, const Complain& complain) {
+  const std::string path = "spec.probe.http";
+  CheckPattern(http.expect().body(), path + ".expect.body", complain);
+  CheckPattern(http.expect().body_not(), path + ".expect.bodyNot", complain);
+  for (const auto& [name, pattern] : http.expect().headers()) {
+    CheckPattern(pattern, path + ".expect.headers." + name, complain);
+  }
+  for (const auto& [name, value] : http.headers()) {
+    if ((name + value).find_first_of("\r\n") != std::string::npos || name.find(':') != std::string::npos) {
+      complain(path + ".headers." + name, "holds a line break or a colon in its name");
+    }
+  }
+  for (const auto& [pointer, value] : http.expect().json()) {
+    if (!pointer.empty() && pointer[0] != '/') {
+      complain(path + ".expect.json." + pointer, "is not a JSON pointer; it begins with /");
+    }
+  }
+}
+
+void CheckPostgres(const v1::PostgresProbe& postgres, const Complain& complain) {
+  const std::string path = "spec.probe.postgres";
+  if (postgres.dsn().empty() == !postgres.has_connection()) {
+    complain(path, "needs exactly one of dsn and connection");
+  }
+  if (postgres.dsn().find("password") != std::string::npos) {
+    complain(path + ".dsn", "must not hold a password; put the whole string in a file of the host and write "
+                            "connection: {secret: \"file:/etc/muster/secrets/NAME\"}");
+  }
+}
+
+void CheckCheck(const v1::CheckSpec& check, const Complain& complain) {
+  CheckLabels(check.agents(), "spec.agents", complain);
+  if (ToAbsl(check.timeout()) > ToAbsl(check.every())) {
+    complain("spec.timeout", fmt::format("{} is longer than every ({})", DurationText(ToAbsl(check.timeout())),
+                                         DurationText(ToAbsl(check.every()))));
+  }
+  const v1::Probe& probe = check.probe();
+  if (probe.has_http()) CheckHttp(probe.http(), complain);
+  if (probe.has_tcp()) CheckPattern(probe.tcp().expect(), "spec.probe.tcp.expect", complain);
+  if (probe.has_postgres()) CheckPostgres(probe.postgres(), complain);
+  if (probe.has_plugin() && probe.plugin().command_size() > 0 && !probe.plugin().command(0).starts_with("/")) {
+    complain("spec.probe.plugin.command[0]", "is not an absolute path");
+  }
+}
+
+template <typename Receiver>
+void CheckUrl(const Receiver& receiver, const std::string& path, const Complain& complain) {
+  if (receiver.url().empty() == !receiver.has_url_from()) complain(path, "needs exactly one of url and urlFrom");
+}
+
+void CheckReceiver(const v1::ReceiverSpec& receiver, const Complain& complain) {
+  if (receiver.has_webhook()) CheckUrl(receiver.webhook(), "spec.webhook", complain);
+  if (receiver.has_slack()) CheckUrl(receiver.slack(), "spec.slack", complain);
+  if (receiver.has_email() && receiver.email().has_password() && receiver.email().username().empty()) {
+    complain("spec.email.username", "is required where there is a password");
+  }
+}
+
+}  // namespace
+
+void FillDefaults(v1::Document& document) {
+  if (document.has_check()) {
+    v1::CheckSpec& check = *document.mutable_check();
+    check.mutable_confirm();
+    if (check.probe().has_postgres() && check.probe().postgres().look_case() == v1::PostgresProbe::LOOK_NOT_SET) {
+      check.mutable_probe()->mutable_postgres()->mutable_ping();
+    }
+    FillMessage(check);
+    if (!check.has_timeout()) {
+      *check.mutable_timeout() = ToProto(std::min(absl::Seconds(10), ToAbsl(check.every())));
+    }
+  }
+  if (document.has_receiver()) FillMessage(*document.mutable_receiver());
+}
+
+void CheckRules(const v1::Document& document, const Complain& complain) {
+  Checker checker(complain);
+  if (document.has_metadata()) {
+    checker.Check(document.metadata(), "metadata");
+  } else {
+    complain("metadata", "is required");
+  }
+  CheckLabels(document.metadata().labels(), "metadata.labels", complain);
+  if (document.has_check()) {
+    checker.Check(document.check(), "spec");
+    CheckCheck(document.check(), complain);
+  } else if (document.has_receiver()) {
+    checker.Check(document.receiver(), "spec");
+    CheckReceiver(document.receiver(), complain);
+  } else {
+    complain("spec", "is required");
+  }
+}
+
+}  // namespace muster::spec
