@@ -1,5 +1,5 @@
-// A thin port to a SQL database: transactions, parameters, rows. One SQL text runs on every driver; what
-// differs between them is a method here.
+// A thin port to a SQL database: transactions, parameters, rows. One SQL text runs on every driver;
+// what differs between them is a method here.
 //
 // Placeholders are $1, $2 …, in any order. Times are stored as BIGINT microseconds since the
 // epoch. Types in a schema: BIGINT, TEXT, DOUBLE PRECISION, and BYTES, which the driver replaces.
@@ -30,7 +30,8 @@ using Parameter = std::variant<Null, int64_t, double, std::string_view, Bytes>;
 inline int64_t ToMicros(absl::Time time) { return absl::ToUnixMicros(time); }
 inline absl::Time FromMicros(int64_t micros) { return absl::FromUnixMicros(micros); }
 
-// One row of an answer, owned. Reading a column as the wrong type is a bug of ours and ends the program.
+// One row of an answer, owned. Reading a column as the wrong type is a bug of ours and ends the
+// program.
 class Row {
  public:
   using Cell = std::variant<Null, int64_t, double, std::string>;
@@ -54,17 +55,20 @@ class Transaction {
   virtual ~Transaction() = default;
   virtual StatusOr<Rows> Query(std::string_view sql, std::span<const Parameter> parameters) = 0;
   // Rows changed. AlreadyExists when a unique or primary key is in the way.
-  virtual StatusOr<int64_t> Execute(std::string_view sql, std::span<const Parameter> parameters) = 0;
+  virtual StatusOr<int64_t> Execute(std::string_view sql,
+                                    std::span<const Parameter> parameters) = 0;
 
   StatusOr<Rows> Query(std::string_view sql, std::initializer_list<Parameter> parameters = {}) {
     return Query(sql, std::span(parameters.begin(), parameters.size()));
   }
-  StatusOr<int64_t> Execute(std::string_view sql, std::initializer_list<Parameter> parameters = {}) {
+  StatusOr<int64_t> Execute(std::string_view sql,
+                            std::initializer_list<Parameter> parameters = {}) {
     return Execute(sql, std::span(parameters.begin(), parameters.size()));
   }
 };
 
-// Any thread may call. A function given to it must be safe to run again, and must not call the Database.
+// Any thread may call. A function given to it must be safe to run again, and must not call the
+// Database.
 class Database {
  public:
   virtual ~Database() = default;
@@ -80,8 +84,8 @@ class Database {
   virtual StatusOr<absl::Time> Now() = 0;
   // Changes when acknowledged commits may have been lost: a failover, a restored file.
   virtual StatusOr<std::string> StoreEpoch() = 0;
-  // Applies those migrations that are not there yet, in order, under a lock. `migrations[i]` is version
-  // i + 1. FailedPrecondition when the database is newer than the program.
+  // Applies those migrations that are not there yet, in order, under a lock. `migrations[i]` is
+  // version i + 1. FailedPrecondition when the database is newer than the program.
   virtual Status Migrate(std::span<const std::string_view> migrations) = 0;
 };
 

@@ -1,184 +1,70 @@
-#include <sqlite3.h>
+#include <fcntl.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
+#include <cctype>
+#include <cerrno>
 #include <cstring>
-#include <map>
-#include <mutex>
-#include <vector>
 
 #include <absl/base/thread_annotations.h>
 #include <absl/synchronization/mutex.h>
 
 #include "lib/base/clock.h"
-#include "lib/base/file.h"
 #include "lib/base/hash.h"
-#include "lib/sql/database.h"
+#include "lib/sql/sqlite_connection.h"
 
 namespace muster::sql {
 namespace {
 
-Status Failure(sqlite3* db, std::string_view doing, const std::string& path) {
-  const int code = sqlite3_errcode(db);
-  const int extended = sqlite3_extended_errcode(db);
-  const std::string said = sqlite3_errmsg(db);
-  switch (code) {
-    case SQLITE_FULL:
-      return ResourceExhausted("{}: the disk under {} is full; make room, no restart is needed", doing, path);
-    case SQLITE_CORRUPT:
-    case SQLITE_NOTADB:
-      return DataLoss("{}: {} is damaged ({}); move it away and restore the newest backup of it", doing,
-                      path, said);
-    case SQLITE_BUSY:
-    case SQLITE_LOCKED: return Unavailable("{}: {} is in use by another program", doing, path);
-    case SQLITE_CONSTRAINT:
-      if (extended == SQLITE_CONSTRAINT_UNIQUE || extended == SQLITE_CONSTRAINT_PRIMARYKEY) {
-        return AlreadyExists("{}", said);
-      }
-      return Internal("{}: {}", doing, said);
-    case SQLITE_READONLY: return FailedPrecondition("{}: {} cannot be written: {}", doing, path, said);
-    case SQLITE_CANTOPEN: return NotFound("{}: {}: {}", doing, path, said);
-    case SQLITE_IOERR: return Unavailable("{}: {}: {}", doing, path, said);
-    default: return Internal("{}: {} ({})", doing, said, extended);
-  }
+using Access = SqliteConnection::Access;
+
+// Readers beyond these wait for one another.
+constexpr size_t kMostReaders = 8;
+// A larger file is not read through at every start; its header, size and schema are looked at.
+constexpr int64_t kCheckedWhole = int64_t{256} << 20;
+
+struct File {
+  int64_t inode = 0;
+  int64_t bytes = 0;
+};
+
+StatusOr<File> LookAt(const std::string& path) {
+  struct stat found {};
+  if (stat(path.c_str(), &found) != 0)
+    return Unavailable("look at {}: {}", path, std::strerror(errno));
+  return File{static_cast<int64_t>(found.st_ino), int64_t{found.st_size}};
 }
 
-// One connection with its prepared statements. Used by one thread at a time.
-class Connection {
- public:
-  ~Connection() { Close(); }
-
-  Status Open(const std::string& path, bool read_only) {
-    path_ = path;
-    const int flags = read_only ? SQLITE_OPEN_READONLY : SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE;
-    if (sqlite3_open_v2(path.c_str(), &db_, flags | SQLITE_OPEN_NOMUTEX, nullptr) != SQLITE_OK) {
-      const Status failed = Failure(db_, "open the database", path_);
-      Close();
-      return failed;
-    }
-    sqlite3_extended_result_codes(db_, 0);
-    sqlite3_busy_timeout(db_, 5000);
-    MUSTER_RETURN_IF_ERROR(Run("PRAGMA synchronous=FULL"));
-    MUSTER_RETURN_IF_ERROR(Run("PRAGMA cache_size=-16000"));
+// The file, made if it is not there, for nobody else to read. An existing one is never opened here:
+// closing it would drop the locks that SQLite holds on it elsewhere in this process.
+Status OwnFile(const std::string& path) {
+  const int fd = open(path.c_str(), O_CREAT | O_EXCL | O_RDWR | O_CLOEXEC, 0600);
+  if (fd >= 0) {
+    close(fd);
     return OkStatus();
   }
-
-  void Close() {
-    for (auto& [text, statement] : statements_) sqlite3_finalize(statement);
-    statements_.clear();
-    if (db_ != nullptr) sqlite3_close_v2(db_);
-    db_ = nullptr;
+  const int error = errno;
+  if (error == EEXIST) {
+    if (chmod(path.c_str(), 0600) == 0) return OkStatus();
+    return PermissionDenied("{} belongs to somebody else: {}", path, std::strerror(errno));
   }
-
-  Status Run(const char* sql) {
-    if (sqlite3_exec(db_, sql, nullptr, nullptr, nullptr) == SQLITE_OK) return OkStatus();
-    return Failure(db_, "the database refused", path_);
-  }
-
-  bool in_transaction() const { return sqlite3_get_autocommit(db_) == 0; }
-  sqlite3* db() { return db_; }
-  const std::string& path() const { return path_; }
-
-  StatusOr<sqlite3_stmt*> Prepare(std::string_view sql) {
-    const auto found = statements_.find(sql);
-    if (found != statements_.end()) return found->second;
-    sqlite3_stmt* statement = nullptr;
-    if (sqlite3_prepare_v3(db_, sql.data(), static_cast<int>(sql.size()), SQLITE_PREPARE_PERSISTENT,
-                           &statement, nullptr) != SQLITE_OK) {
-      return Failure(db_, sql, path_);
-    }
-    statements_.emplace(std::string(sql), statement);
-    return statement;
-  }
-
- private:
-  std::string path_;
-  sqlite3* db_ = nullptr;
-  std::map<std::string, sqlite3_stmt*, std::less<>> statements_;
-};
-
-void Bind(sqlite3_stmt* statement, int index, const Parameter& parameter) {
-  struct Binder {
-    sqlite3_stmt* statement;
-    int index;
-    void operator()(Null) { sqlite3_bind_null(statement, index); }
-    void operator()(int64_t value) { sqlite3_bind_int64(statement, index, value); }
-    void operator()(double value) { sqlite3_bind_double(statement, index, value); }
-    void operator()(std::string_view value) {
-      sqlite3_bind_text64(statement, index, value.data() == nullptr ? "" : value.data(), value.size(),
-                          SQLITE_STATIC, SQLITE_UTF8);
-    }
-    void operator()(Bytes value) {
-      sqlite3_bind_blob64(statement, index, value.view.data() == nullptr ? "" : value.view.data(),
-                          value.view.size(), SQLITE_STATIC);
-    }
-  };
-  std::visit(Binder{statement, index}, parameter);
+  if (error == ENOENT) return NotFound("the folder of {} is not there; make it", path);
+  if (error == ENOSPC || error == EDQUOT)
+    return ResourceExhausted("the disk under {} is full; make room", path);
+  return FailedPrecondition("{} cannot be made: {}", path, std::strerror(error));
 }
 
-Row ReadRow(sqlite3_stmt* statement) {
-  std::vector<Row::Cell> cells;
-  const int columns = sqlite3_column_count(statement);
-  cells.reserve(static_cast<size_t>(columns));
-  for (int i = 0; i < columns; ++i) {
-    switch (sqlite3_column_type(statement, i)) {
-      case SQLITE_NULL: cells.emplace_back(Null{}); break;
-      case SQLITE_INTEGER: cells.emplace_back(int64_t{sqlite3_column_int64(statement, i)}); break;
-      case SQLITE_FLOAT: cells.emplace_back(sqlite3_column_double(statement, i)); break;
-      default:
-        cells.emplace_back(std::string(static_cast<const char*>(sqlite3_column_blob(statement, i)),
-                                       static_cast<size_t>(sqlite3_column_bytes(statement, i))));
-    }
-  }
-  return Row(std::move(cells));
-}
-
-class SqliteTransaction final : public Transaction {
- public:
-  explicit SqliteTransaction(Connection& connection) : connection_(connection) {}
-
-  StatusOr<Rows> Query(std::string_view sql, std::span<const Parameter> parameters) override {
-    MUSTER_ASSIGN_OR_RETURN(sqlite3_stmt * statement, Prepared(sql, parameters));
-    Rows rows;
-    int step = SQLITE_ROW;
-    while ((step = sqlite3_step(statement)) == SQLITE_ROW) rows.push_back(ReadRow(statement));
-    return Finish(statement, step, sql, std::move(rows));
-  }
-
-  StatusOr<int64_t> Execute(std::string_view sql, std::span<const Parameter> parameters) override {
-    MUSTER_ASSIGN_OR_RETURN(sqlite3_stmt * statement, Prepared(sql, parameters));
-    int step = SQLITE_ROW;
-    while ((step = sqlite3_step(statement)) == SQLITE_ROW) continue;
-    return Finish(statement, step, sql, int64_t{sqlite3_changes(connection_.db())});
-  }
-
- private:
-  StatusOr<sqlite3_stmt*> Prepared(std::string_view sql, std::span<const Parameter> parameters) {
-    MUSTER_ASSIGN_OR_RETURN(sqlite3_stmt * statement, connection_.Prepare(sql));
-    // SQLite numbers $N by first use; parameters are meant by their N.
-    for (size_t i = 0; i < parameters.size(); ++i) {
-      const std::string name = fmt::format("${}", i + 1);
-      const int index = sqlite3_bind_parameter_index(statement, name.c_str());
-      if (index > 0) Bind(statement, index, parameters[i]);
-    }
-    return statement;
-  }
-
-  template <typename Result>
-  StatusOr<Result> Finish(sqlite3_stmt* statement, int step, std::string_view sql, Result result) {
-    const Status status =
-        step == SQLITE_DONE ? OkStatus() : Failure(connection_.db(), sql.substr(0, 80), connection_.path());
-    sqlite3_reset(statement);
-    sqlite3_clear_bindings(statement);
-    if (!status.ok()) return status;
-    return result;
-  }
-
-  Connection& connection_;
-};
-
+// The word BYTES becomes BLOB.
 std::string WithTypes(std::string_view sql) {
+  const auto in_word = [](char c) {
+    return std::isalnum(static_cast<unsigned char>(c)) != 0 || c == '_';
+  };
   std::string text(sql);
-  for (size_t at = 0; (at = text.find("BYTES", at)) != std::string::npos;) text.replace(at, 5, "BLOB");
+  for (size_t at = 0; (at = text.find("BYTES", at)) != std::string::npos; ++at) {
+    const bool begins = at == 0 || !in_word(text[at - 1]);
+    const bool ends = at + 5 == text.size() || !in_word(text[at + 5]);
+    if (begins && ends) text.replace(at, 5, "BLOB");
+  }
   return text;
 }
 
@@ -186,34 +72,25 @@ class SqliteDatabase final : public Database {
  public:
   static StatusOr<std::unique_ptr<Database>> Open(const std::string& path) {
     auto database = std::unique_ptr<SqliteDatabase>(new SqliteDatabase(path));
-    MUSTER_RETURN_IF_ERROR(database->OpenWriter());
-    MUSTER_RETURN_IF_ERROR(database->CheckAndMeta());
+    if (!database->memory_) MUSTER_RETURN_IF_ERROR(OwnFile(path));
+    MUSTER_RETURN_IF_ERROR(database->Check());
+    MUSTER_RETURN_IF_ERROR(database->MarkEpoch());
     return std::unique_ptr<Database>(std::move(database));
   }
 
   Status Write(Body body) override {
     absl::MutexLock lock(&writer_mutex_);
-    if (writer_broken_) MUSTER_RETURN_IF_ERROR(ReopenWriter());
-    MUSTER_RETURN_IF_ERROR(writer_.Run("BEGIN IMMEDIATE"));
-    SqliteTransaction transaction(writer_);
-    Status status = body(transaction);
-    if (status.ok()) status = writer_.Run("COMMIT");
-    if (!status.ok() && writer_.in_transaction()) (void)writer_.Run("ROLLBACK");
-    // After a failed write nothing that the connection believes is trusted.
-    if (status.code() == absl::StatusCode::kUnavailable || status.code() == absl::StatusCode::kDataLoss) {
-      writer_broken_ = !memory_;
-    }
+    MUSTER_RETURN_IF_ERROR(NeedWriter());
+    const Status status = writer_->WriteWith(body);
+    DropBrokenWriter();
     return status;
   }
 
   Status Read(Body body) override {
-    if (memory_) {
-      absl::MutexLock lock(&writer_mutex_);
-      return ReadWith(writer_, body);
-    }
-    MUSTER_ASSIGN_OR_RETURN(std::unique_ptr<Connection> connection, TakeReader());
-    const Status status = ReadWith(*connection, body);
-    GiveReader(std::move(connection));
+    if (memory_) return ReadMemory(body);
+    MUSTER_ASSIGN_OR_RETURN(std::unique_ptr<SqliteConnection> reader, TakeReader());
+    const Status status = reader->ReadWith(body);
+    GiveReader(std::move(reader));
     return status;
   }
 
@@ -223,7 +100,8 @@ class SqliteDatabase final : public Database {
     std::string epoch;
     MUSTER_RETURN_IF_ERROR(Read([&](Transaction& t) -> Status {
       MUSTER_ASSIGN_OR_RETURN(const Rows rows, t.Query("SELECT epoch FROM store_meta"));
-      if (rows.empty()) return DataLoss("{} has lost its store epoch", path_);
+      if (rows.empty())
+        return DataLoss("{} has lost its store epoch; restore the newest backup of it", path_);
       epoch = rows[0].Text(0);
       return OkStatus();
     }));
@@ -231,106 +109,145 @@ class SqliteDatabase final : public Database {
   }
 
   Status Migrate(std::span<const std::string_view> migrations) override {
-    return Write([&](Transaction& t) -> Status {
-      MUSTER_RETURN_IF_ERROR(t.Execute("CREATE TABLE IF NOT EXISTS schema_migrations "
-                                       "(version BIGINT PRIMARY KEY, applied_at BIGINT NOT NULL)").status());
-      MUSTER_ASSIGN_OR_RETURN(const Rows rows, t.Query("SELECT coalesce(max(version), 0) FROM schema_migrations"));
-      const auto applied = static_cast<size_t>(rows[0].Int(0));
-      if (applied > migrations.size()) {
-        return FailedPrecondition("{} has schema {}, this program knows {}: install the newer muster", path_,
-                                  applied, migrations.size());
-      }
-      for (size_t i = applied; i < migrations.size(); ++i) {
-        MUSTER_RETURN_IF_ERROR(writer_script(WithTypes(migrations[i])));
-        MUSTER_RETURN_IF_ERROR(
-            t.Execute("INSERT INTO schema_migrations VALUES ($1, $2)",
-                      {static_cast<int64_t>(i + 1), ToMicros(SystemClock().Now())}).status());
-      }
-      return OkStatus();
-    });
-  }
-
- private:
-  explicit SqliteDatabase(std::string path) : path_(std::move(path)), memory_(path_ == ":memory:") {}
-
-  Status writer_script(const std::string& sql) ABSL_NO_THREAD_SAFETY_ANALYSIS { return writer_.Run(sql.c_str()); }
-
-  static Status ReadWith(Connection& connection, Body body) {
-    MUSTER_RETURN_IF_ERROR(connection.Run("PRAGMA query_only=1"));
-    MUSTER_RETURN_IF_ERROR(connection.Run("BEGIN"));
-    SqliteTransaction transaction(connection);
-    const Status status = body(transaction);
-    (void)connection.Run("COMMIT");
-    (void)connection.Run("PRAGMA query_only=0");
-    return status;
-  }
-
-  Status OpenWriter() {
-    absl::MutexLock lock(&writer_mutex_);
-    return OpenWriterLocked();
-  }
-  Status OpenWriterLocked() ABSL_EXCLUSIVE_LOCKS_REQUIRED(writer_mutex_) {
-    MUSTER_RETURN_IF_ERROR(writer_.Open(path_, false));
-    if (!memory_) chmod(path_.c_str(), 0600);
-    return memory_ ? OkStatus() : writer_.Run("PRAGMA journal_mode=WAL");
-  }
-  Status ReopenWriter() ABSL_EXCLUSIVE_LOCKS_REQUIRED(writer_mutex_) {
-    writer_.Close();
-    MUSTER_RETURN_IF_ERROR(OpenWriterLocked());
-    writer_broken_ = false;
+    bool done = false;
+    while (!done) MUSTER_RETURN_IF_ERROR(MigrateOne(migrations, done));
     return OkStatus();
   }
 
-  Status CheckAndMeta() {
-    return Write([&](Transaction& t) -> Status {
-      if (!memory_) {
-        MUSTER_ASSIGN_OR_RETURN(const Rows check, t.Query("PRAGMA quick_check(1)"));
-        if (check.empty() || check[0].Text(0) != "ok") {
-          return DataLoss("{} is damaged ({}); move it away and restore the newest backup of it", path_,
-                          check.empty() ? "no answer" : check[0].Text(0));
-        }
+ private:
+  explicit SqliteDatabase(std::string path)
+      : path_(std::move(path)), memory_(path_ == ":memory:") {}
+
+  // After a failed write or fsync nothing is tried again on the same connection: a new one starts
+  // from what the disk holds.
+  Status NeedWriter() ABSL_EXCLUSIVE_LOCKS_REQUIRED(writer_mutex_) {
+    if (writer_ != nullptr) return OkStatus();
+    MUSTER_ASSIGN_OR_RETURN(writer_, SqliteConnection::Open(path_, Access::kWrite));
+    return OkStatus();
+  }
+  void DropBrokenWriter() ABSL_EXCLUSIVE_LOCKS_REQUIRED(writer_mutex_) {
+    if (writer_->broken() && !memory_) writer_.reset();
+  }
+
+  Status ReadMemory(Body body) {
+    absl::MutexLock lock(&writer_mutex_);
+    MUSTER_RETURN_IF_ERROR(NeedWriter());
+    return writer_->ReadOnlyWith(body);
+  }
+
+  // At most kMostReaders at once; the others wait.
+  StatusOr<std::unique_ptr<SqliteConnection>> TakeReader() {
+    {
+      absl::MutexLock lock(&readers_mutex_, absl::Condition(this, &SqliteDatabase::ReaderIsFree));
+      ++reading_;
+      if (!idle_.empty()) {
+        std::unique_ptr<SqliteConnection> reader = std::move(idle_.back());
+        idle_.pop_back();
+        return reader;
       }
-      MUSTER_RETURN_IF_ERROR(t.Execute("CREATE TABLE IF NOT EXISTS store_meta (epoch TEXT NOT NULL)").status());
-      return t.Execute("INSERT INTO store_meta SELECT $1 WHERE NOT EXISTS (SELECT 1 FROM store_meta)",
-                       {std::string_view(first_epoch_)}).status();
+    }
+    auto reader = SqliteConnection::Open(path_, Access::kRead);
+    if (!reader.ok()) GiveReader(nullptr);
+    return reader;
+  }
+  bool ReaderIsFree() const ABSL_SHARED_LOCKS_REQUIRED(readers_mutex_) {
+    return reading_ < kMostReaders;
+  }
+
+  void GiveReader(std::unique_ptr<SqliteConnection> reader) {
+    absl::MutexLock lock(&readers_mutex_);
+    --reading_;
+    if (reader != nullptr && !reader->broken()) idle_.push_back(std::move(reader));
+  }
+
+  Status Check() {
+    if (memory_) return OkStatus();
+    MUSTER_ASSIGN_OR_RETURN(const File file, LookAt(path_));
+    return Write([&](Transaction& t) -> Status {
+      if (file.bytes >= kCheckedWhole)
+        return t.Query("SELECT count(*) FROM sqlite_master").status();
+      MUSTER_ASSIGN_OR_RETURN(const Rows found, t.Query("PRAGMA quick_check(1)"));
+      if (found.size() == 1 && found[0].Text(0) == "ok") return OkStatus();
+      return DataLoss(
+          "{} is damaged ({}); move it away together with its -wal and -shm files, and restore the "
+          "newest backup of it",
+          path_, found.empty() ? "no answer" : found[0].Text(0));
     });
   }
 
-  StatusOr<std::unique_ptr<Connection>> TakeReader() {
-    {
-      absl::MutexLock lock(&readers_mutex_);
-      if (!readers_.empty()) {
-        std::unique_ptr<Connection> connection = std::move(readers_.back());
-        readers_.pop_back();
-        return connection;
-      }
+  // The file remembers its inode: a copy that was put in its place begins an epoch of its own.
+  Status MarkEpoch() {
+    File file;
+    if (!memory_) {
+      MUSTER_ASSIGN_OR_RETURN(file, LookAt(path_));
     }
-    auto connection = std::make_unique<Connection>();
-    MUSTER_RETURN_IF_ERROR(connection->Open(path_, false));
-    return connection;
+    const std::string fresh = RandomUuid();
+    return Write([&](Transaction& t) -> Status {
+      MUSTER_RETURN_IF_ERROR(
+          t.Execute("CREATE TABLE IF NOT EXISTS store_meta (epoch TEXT NOT NULL)").status());
+      MUSTER_RETURN_IF_ERROR(
+          t.Execute("CREATE TABLE IF NOT EXISTS store_file (inode BIGINT NOT NULL)").status());
+      MUSTER_ASSIGN_OR_RETURN(
+          const Rows same,
+          t.Query("SELECT 1 FROM store_meta, store_file WHERE inode = $1", {file.inode}));
+      if (!same.empty()) return OkStatus();
+      MUSTER_RETURN_IF_ERROR(t.Execute("DELETE FROM store_meta").status());
+      MUSTER_RETURN_IF_ERROR(t.Execute("DELETE FROM store_file").status());
+      MUSTER_RETURN_IF_ERROR(
+          t.Execute("INSERT INTO store_file (inode) VALUES ($1)", {file.inode}).status());
+      return t.Execute("INSERT INTO store_meta (epoch) VALUES ($1)", {std::string_view(fresh)})
+          .status();
+    });
   }
-  void GiveReader(std::unique_ptr<Connection> connection) {
-    absl::MutexLock lock(&readers_mutex_);
-    if (readers_.size() < 8 && !connection->in_transaction()) readers_.push_back(std::move(connection));
+
+  // The next migration that is not there yet, in a transaction of its own.
+  Status MigrateOne(std::span<const std::string_view> migrations, bool& done) {
+    absl::MutexLock lock(&writer_mutex_);
+    MUSTER_RETURN_IF_ERROR(NeedWriter());
+    SqliteConnection& t = *writer_;
+    const Status status = t.WriteWith([&](Transaction&) -> Status {
+      MUSTER_RETURN_IF_ERROR(
+          t.Script("CREATE TABLE IF NOT EXISTS schema_migrations "
+                   "(version BIGINT PRIMARY KEY, applied_at BIGINT NOT NULL)"));
+      MUSTER_ASSIGN_OR_RETURN(const Rows rows,
+                              t.Query("SELECT coalesce(max(version), 0) FROM schema_migrations"));
+      const auto applied = static_cast<size_t>(rows[0].Int(0));
+      if (applied > migrations.size()) {
+        return FailedPrecondition(
+            "{} has schema {}, this program knows {}: install the newer muster", path_, applied,
+            migrations.size());
+      }
+      done = applied == migrations.size();
+      if (done) return OkStatus();
+      MUSTER_RETURN_IF_ERROR(t.Script(WithTypes(migrations[applied])));
+      return t
+          .Execute("INSERT INTO schema_migrations (version, applied_at) VALUES ($1, $2)",
+                   {rows[0].Int(0) + 1, ToMicros(SystemClock().Now())})
+          .status();
+    });
+    DropBrokenWriter();
+    return status;
   }
 
   const std::string path_;
   const bool memory_;
-  const std::string first_epoch_ = RandomUuid();
   absl::Mutex writer_mutex_;
-  Connection writer_ ABSL_GUARDED_BY(writer_mutex_);
-  bool writer_broken_ ABSL_GUARDED_BY(writer_mutex_) = false;
+  std::unique_ptr<SqliteConnection> writer_ ABSL_GUARDED_BY(writer_mutex_);
   absl::Mutex readers_mutex_;
-  std::vector<std::unique_ptr<Connection>> readers_ ABSL_GUARDED_BY(readers_mutex_);
+  std::vector<std::unique_ptr<SqliteConnection>> idle_ ABSL_GUARDED_BY(readers_mutex_);
+  size_t reading_ ABSL_GUARDED_BY(readers_mutex_) = 0;
 };
 
 }  // namespace
 
 double Row::Real(size_t column) const {
-  if (const auto* whole = std::get_if<int64_t>(&cells_.at(column))) return static_cast<double>(*whole);
+  if (const auto* whole = std::get_if<int64_t>(&cells_.at(column)))
+    return static_cast<double>(*whole);
   return std::get<double>(cells_.at(column));
 }
 
-StatusOr<std::unique_ptr<Database>> OpenSqlite(const std::string& path) { return SqliteDatabase::Open(path); }
+StatusOr<std::unique_ptr<Database>> OpenSqlite(const std::string& path) {
+  return SqliteDatabase::Open(path);
+}
 
 }  // namespace muster::sql
