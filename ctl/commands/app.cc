@@ -10,17 +10,23 @@
 namespace muster::ctl {
 namespace {
 
-void AddGlobals(CLI::App& app, Globals& globals) {
+bool ReadOutput(const std::string& form, Output& output) {
   static const std::map<std::string, Output> outputs = {{"table", Output::kTable}, {"wide", Output::kWide},
       {"json", Output::kJson}, {"yaml", Output::kYaml}, {"name", Output::kName}};
+  const auto found = outputs.find(form);
+  if (found != outputs.end()) output = found->second;
+  return found != outputs.end();
+}
+
+void AddGlobals(CLI::App& app, Globals& globals) {
   app.add_option("--context", globals.context, "The context file (MUSTER_CONTEXT)");
   app.add_option("--server", globals.server, "HOST:PORT instead of the context's servers (MUSTER_SERVER)");
   app.add_option("--timeout", globals.timeout, "How long to wait for the control plane")->default_str("10s");
-  app.add_option("-o,--output", globals.output, "table, wide, json, yaml or name")
-      ->transform(CLI::Transformer(outputs).description(""))
-      ->check(CLI::IsMember(std::vector<Output>{Output::kTable, Output::kWide, Output::kJson, Output::kYaml,
-                                                Output::kName}).description(""))
-      ->type_name("FORM");
+  const auto take = [&globals](const std::string& form) {
+    if (!ReadOutput(form, globals.output))
+      throw CLI::ValidationError("-o " + form, "one of table, wide, json, yaml, name");
+  };
+  app.add_option_function<std::string>("-o,--output", take, "table, wide, json, yaml or name");
   app.add_flag("--no-input", globals.no_input, "Never ask");
 }
 
@@ -69,8 +75,16 @@ std::unique_ptr<CLI::App> MakeApp(Session& session) {
   AddGlobals(*app, session.globals);
   AddToken(*app, session);
   AddGet(*app, session);
+  AddDescribe(*app, session);
   AddDelete(*app, session);
   AddSpecs(*app, session);
+  AddHistory(*app, session);
+  AddAlert(*app, session);
+  AddAgent(*app, session);
+  AddOperator(*app, session);
+  AddWatch(*app, session);
+  AddSystem(*app, session);
+  AddCompletion(*app, session);
   FallThrough(*app);
   return app;
 }

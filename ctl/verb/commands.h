@@ -1,0 +1,51 @@
+// One function a verb. Each adds its command to the tree; the command's callback leaves its exit code.
+#pragma once
+
+#include <CLI/CLI.hpp>
+
+#include <functional>
+#include <memory>
+
+#include "ctl/verb/session.h"
+#include "muster/v1/alert_service.pb.h"
+#include "muster/v1/identity.pb.h"
+#include "muster/v1/spec_service.pb.h"
+#include "muster/v1/state_service.pb.h"
+
+namespace muster::ctl {
+
+struct Cli {
+  CLI::App app{"musterctl: drive muster's control plane"};
+  Flags flags;
+  int exit_code = 0;
+
+  // Runs `body` with an open session, and turns its status into the exit code and a message.
+  void Run(const std::function<Status(Session&)>& body);
+};
+
+void AddApply(Cli& cli);
+void AddDiff(Cli& cli);
+void AddGet(Cli& cli);
+void AddDescribe(Cli& cli);
+void AddDelete(Cli& cli);
+void AddHistory(Cli& cli);
+void AddToken(Cli& cli);
+void AddAgent(Cli& cli);
+void AddOperator(Cli& cli);
+void AddAlert(Cli& cli);
+void AddWatch(Cli& cli);
+void AddDoctor(Cli& cli);
+void AddVersion(Cli& cli);
+void AddCompletion(Cli& cli);
+
+// A completion script for the command tree; `shell` is bash, zsh or fish.
+std::string CompletionScript(const CLI::App& app, const std::string& shell);
+
+// Everything of a kind, all pages.
+StatusOr<std::vector<v1::State>> AllStates(Session& session, const std::string& check, const std::string& agent);
+StatusOr<std::vector<v1::Agent>> AllAgents(Session& session, const std::string& name);
+StatusOr<std::vector<v1::Alert>> AllAlerts(Session& session);
+// Kind is "Check", "Receiver", or empty for all.
+StatusOr<std::vector<v1::StoredSpec>> AllSpecs(Session& session, const std::string& kind, const std::string& name);
+
+}  // namespace muster::ctl
