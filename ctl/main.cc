@@ -1,5 +1,5 @@
 // musterctl: what operators type.
-#include "ctl/verb/cli.h"
+#include "ctl/commands/cli.h"
 #include "lib/net/tls.h"
 
 int main(int argc, char** argv) {

@@ -11,8 +11,9 @@
 namespace muster::control {
 
 struct AlertRow {
-  std::string id;   // UUID, stable for one stretch from raise to resolve; the dedup key
-  std::string key;  // what the alert is about: "check/AGENT/ID", "absent/AGENT"; at most one open a key
+  std::string id;  // UUID, stable for one stretch from raise to resolve; the dedup key
+  std::string
+      key;  // what the alert is about: "check/AGENT/ID", "absent/AGENT"; at most one open a key
   std::string name;
   v1::Severity severity = v1::SEVERITY_UNSPECIFIED;
   v1::AlertState state = v1::ALERT_STATE_UNSPECIFIED;
@@ -31,7 +32,7 @@ struct AlertRow {
 struct AlertEventRow {
   std::string alert_id;
   absl::Time at;
-  std::string what;    // "pending", "firing", "severity", "inhibited", "resolved" …
+  std::string what;  // "pending", "firing", "severity", "inhibited", "resolved" …
   std::string reason;
 };
 
@@ -80,11 +81,13 @@ class AlertStore {
   StatusOr<std::vector<AlertEventRow>> Events(std::string_view id);
   StatusOr<std::vector<OutboxRow>> Deliveries(std::string_view id);
 
-  // Rows that are waiting and due, each the first undelivered of its (alert, receiver), oldest first.
+  // Rows that are waiting and due, each the first undelivered of its (alert, receiver), oldest
+  // first.
   StatusOr<std::vector<OutboxRow>> Due(absl::Time now, uint32_t limit);
   // InfiniteFuture if nothing waits.
   StatusOr<absl::Time> NextDue();
-  // The outcome of one attempt, by row.id: state, attempts, next_attempt_at, delivered_at, last_error.
+  // The outcome of one attempt, by row.id: state, attempts, next_attempt_at, delivered_at,
+  // last_error.
   Status RecordAttempt(const OutboxRow& row);
   struct OutboxCounts {
     uint64_t waiting = 0;

@@ -11,7 +11,9 @@ constexpr uint32_t kVerifyPage = 1000;
 // Each field with its length, so that no two entries have the same text.
 std::string HashOf(const std::string& before, uint64_t sequence, const AuditNote& note) {
   std::string text = before;
-  const auto add = [&](std::string_view field) { text += fmt::format("{}:{}", field.size(), field); };
+  const auto add = [&](std::string_view field) {
+    text += fmt::format("{}:{}", field.size(), field);
+  };
   add(fmt::format("{}", sequence));
   add(fmt::format("{}", sql::ToMicros(note.at)));
   add(note.actor);
@@ -36,19 +38,21 @@ AuditRow ReadAudit(const sql::Row& row) {
 }  // namespace
 
 Status AppendAudit(sql::Transaction& transaction, const AuditNote& note) {
-  MUSTER_ASSIGN_OR_RETURN(const sql::Rows last,
-                          transaction.Query("SELECT sequence, hash FROM audit ORDER BY sequence DESC LIMIT 1"));
+  MUSTER_ASSIGN_OR_RETURN(
+      const sql::Rows last,
+      transaction.Query("SELECT sequence, hash FROM audit ORDER BY sequence DESC LIMIT 1"));
   const uint64_t sequence = last.empty() ? 1 : Unsigned(last[0].Int(0)) + 1;
   const std::string before = last.empty() ? std::string(32, '\0') : last[0].Text(1);
   AuditNote stored = note;
   stored.at = sql::FromMicros(sql::ToMicros(note.at));
   const std::string hash = HashOf(before, sequence, stored);
   return transaction
-      .Execute("INSERT INTO audit (sequence, at, actor, action, subject, detail, hash) "
-               "VALUES ($1, $2, $3, $4, $5, $6, $7)",
-               {Signed(sequence), sql::ToMicros(note.at), std::string_view(note.actor),
-                std::string_view(note.action), std::string_view(note.subject),
-                std::string_view(note.detail), sql::Bytes{hash}})
+      .Execute(
+          "INSERT INTO audit (sequence, at, actor, action, subject, detail, hash) "
+          "VALUES ($1, $2, $3, $4, $5, $6, $7)",
+          {Signed(sequence), sql::ToMicros(note.at), std::string_view(note.actor),
+           std::string_view(note.action), std::string_view(note.subject),
+           std::string_view(note.detail), sql::Bytes{hash}})
       .status();
 }
 
@@ -74,7 +78,8 @@ Status AuditStore::Verify() {
     MUSTER_ASSIGN_OR_RETURN(const std::vector<AuditRow> entries, List(sequence, kVerifyPage));
     if (entries.empty()) return OkStatus();
     for (const AuditRow& entry : entries) {
-      if (entry.sequence != sequence + 1) return DataLoss("audit entry {} is missing", sequence + 1);
+      if (entry.sequence != sequence + 1)
+        return DataLoss("audit entry {} is missing", sequence + 1);
       if (entry.hash != HashOf(before, entry.sequence, entry.note)) {
         return DataLoss("audit entry {} does not follow from the one before it", entry.sequence);
       }

@@ -18,7 +18,8 @@ std::map<std::string, std::string> UnpackMap(const std::string& text) {
   return map;
 }
 
-StatusOr<int64_t> NextValue(sql::Transaction& transaction, std::string_view counter, int64_t count) {
+StatusOr<int64_t> NextValue(sql::Transaction& transaction, std::string_view counter,
+                            int64_t count) {
   MUSTER_ASSIGN_OR_RETURN(
       const sql::Rows rows,
       transaction.Query("INSERT INTO counters (name, value) VALUES ($1, $2) "
@@ -28,9 +29,29 @@ StatusOr<int64_t> NextValue(sql::Transaction& transaction, std::string_view coun
   return rows[0].Int(0) - count + 1;
 }
 
+Status RemoveState(sql::Transaction& transaction, std::string_view agent, int64_t check_id,
+                   absl::Time now) {
+  constexpr absl::Duration kKeptFor = absl::Hours(7 * 24);
+  MUSTER_ASSIGN_OR_RETURN(const int64_t revision, NextValue(transaction, kStateRevision));
+  MUSTER_RETURN_IF_ERROR(
+      transaction
+          .Execute(
+              "INSERT INTO removed_states (revision, agent, check_id, at) VALUES ($1, $2, $3, $4)",
+              {revision, agent, check_id, sql::ToMicros(now)})
+          .status());
+  MUSTER_RETURN_IF_ERROR(
+      transaction
+          .Execute("DELETE FROM removed_states WHERE at < $1", {sql::ToMicros(now - kKeptFor)})
+          .status());
+  return transaction
+      .Execute("DELETE FROM states WHERE agent = $1 AND check_id = $2", {agent, check_id})
+      .status();
+}
+
 StatusOr<int64_t> LastValue(sql::Transaction& transaction, std::string_view counter) {
-  MUSTER_ASSIGN_OR_RETURN(const sql::Rows rows,
-                          transaction.Query("SELECT value FROM counters WHERE name = $1", {counter}));
+  MUSTER_ASSIGN_OR_RETURN(
+      const sql::Rows rows,
+      transaction.Query("SELECT value FROM counters WHERE name = $1", {counter}));
   return rows.empty() ? 0 : rows[0].Int(0);
 }
 

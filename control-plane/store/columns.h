@@ -19,6 +19,9 @@ inline absl::Time TimeOr(const sql::Row& row, size_t column, absl::Time infinite
   return row.IsNull(column) ? infinite : row.Time(column);
 }
 
+// The counter behind every change of a check state, removals too.
+inline constexpr std::string_view kStateRevision = "state_revision";
+
 inline int64_t Signed(uint64_t value) { return static_cast<int64_t>(value); }
 inline uint64_t Unsigned(int64_t value) { return static_cast<uint64_t>(value); }
 
@@ -26,9 +29,13 @@ inline uint64_t Unsigned(int64_t value) { return static_cast<uint64_t>(value); }
 std::string PackMap(const std::map<std::string, std::string>& map);
 std::map<std::string, std::string> UnpackMap(const std::string& text);
 
-// The next value of a counter, from 1, within the transaction; `count` values are taken at once and the
-// first of them is returned.
-StatusOr<int64_t> NextValue(sql::Transaction& transaction, std::string_view counter, int64_t count = 1);
+// The next value of a counter, from 1, within the transaction; `count` values are taken at once and
+// the first of them is returned.
+StatusOr<int64_t> NextValue(sql::Transaction& transaction, std::string_view counter,
+                            int64_t count = 1);
+// Takes a check's state away from an agent, and leaves a row that says so for a week.
+Status RemoveState(sql::Transaction& transaction, std::string_view agent, int64_t check_id,
+                   absl::Time now);
 // The last value given out; 0 if none.
 StatusOr<int64_t> LastValue(sql::Transaction& transaction, std::string_view counter);
 

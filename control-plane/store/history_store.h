@@ -20,11 +20,11 @@ struct CheckStateRow {
   uint32_t check_id = 0;
   v1::CheckStatus status = v1::CHECK_STATUS_UNSPECIFIED;  // as shown
   bool hard = true;
-  uint32_t seen = 0;    // results in a row that say so, while soft
+  uint32_t seen = 0;  // results in a row that say so, while soft
   uint32_t needed = 0;
   v1::CheckStatus hard_status = v1::CHECK_STATUS_UNSPECIFIED;  // the last hard one
-  absl::Time since;        // of `status`
-  absl::Time observed_at;  // of the newest result
+  absl::Time since;                                            // of `status`
+  absl::Time observed_at;                                      // of the newest result
   absl::Duration latency;
   std::string summary;
   absl::Time last_failure_at;  // InfinitePast: never
@@ -56,7 +56,7 @@ struct BatchCommit {
   absl::Time first_observed_at;  // of its results; InfiniteFuture if it holds none
   absl::Time last_observed_at;
   uint32_t results = 0;
-  std::string payload;  // zstd frame of a RecordBatch, as it came
+  std::string payload;                // zstd frame of a RecordBatch, as it came
   std::vector<CheckStateRow> states;  // new values, one a check
   std::vector<TransitionRow> transitions;
   std::vector<v1::Gap> gaps;
@@ -80,15 +80,17 @@ class HistoryStore {
  public:
   explicit HistoryStore(sql::Database& database) : database_(database) {}
 
-  // Stores all batches in one transaction. The answer has one status a batch, in order: OK, or Aborted
-  // where the cursor or the session epoch was not the expected one (such a batch leaves nothing; the others
-  // stand). The outer status is the transaction's. Several batches of one agent must be in sequence order.
+  // Stores all batches in one transaction. The answer has one status a batch, in order: OK, or
+  // Aborted where the cursor or the session epoch was not the expected one (such a batch leaves
+  // nothing; the others stand). The outer status is the transaction's. Several batches of one agent
+  // must be in sequence order.
   StatusOr<std::vector<Status>> Commit(const std::vector<BatchCommit>& batches, absl::Time now);
 
   // The current states of an agent's checks: what evaluation starts from.
   StatusOr<std::vector<CheckStateRow>> StatesOf(std::string_view agent);
   // By (agent, check_id), after the position.
-  StatusOr<std::vector<CheckStateRow>> ListStates(const StateFilter& filter, std::string_view after_agent,
+  StatusOr<std::vector<CheckStateRow>> ListStates(const StateFilter& filter,
+                                                  std::string_view after_agent,
                                                   uint32_t after_check, uint32_t limit);
   // States with revision > after, ascending by revision: how watchers follow.
   StatusOr<std::vector<CheckStateRow>> ChangedStates(uint64_t after, uint32_t limit);
@@ -104,7 +106,8 @@ class HistoryStore {
   // What the plan no longer holds for the agent goes: states, with removal rows. Returns how many.
   StatusOr<uint32_t> KeepOnly(std::string_view agent, const std::vector<uint32_t>& check_ids,
                               absl::Time now);
-  // The leader's own transitions (NO_DATA). Aborted for a state whose revision is not `row.revision`.
+  // The leader's own transitions (NO_DATA). Aborted for a state whose revision is not
+  // `row.revision`.
   Status ApplyTransition(const CheckStateRow& row, const TransitionRow& transition);
 
   // Transitions with id > after, ascending. hard_only: alerts read these.

@@ -60,18 +60,20 @@ class IdentityStore {
 
   Status SaveToken(const TokenRow& token, const AuditNote& note);
   StatusOr<TokenRow> FindToken(std::string_view hash);
-  // Trades the token for the certificate: exactly one of any number of callers wins. The same public
-  // key may come again before the token expires and gets the certificate it was given (returned).
-  // PermissionDenied: unknown, expired, or used by another key. Makes or updates the agent's row; an agent
-  // that was revoked is allowed again by a new token.
-  StatusOr<CertificateRow> RedeemToken(std::string_view token_hash, const CertificateRow& certificate,
-                                       absl::Time now, const AuditNote& note);
+  // Trades the token for the certificate: exactly one of any number of callers wins. The same
+  // public key may come again before the token expires and gets the certificate it was given
+  // (returned). PermissionDenied: unknown, expired, or used by another key. Makes or updates the
+  // agent's row; an agent that was revoked is allowed again by a new token.
+  StatusOr<CertificateRow> RedeemToken(std::string_view token_hash,
+                                       const CertificateRow& certificate, absl::Time now,
+                                       const AuditNote& note);
   // Renewal, operators. For a role other than agent, makes the operator's row.
   // PermissionDenied if the name is revoked.
   Status SaveCertificate(const CertificateRow& certificate, const AuditNote& note);
 
   // Puts every unexpired certificate of the name into the deny set; returns how many. NotFound.
-  StatusOr<uint32_t> Revoke(v1::Role role, std::string_view name, absl::Time now, const AuditNote& note);
+  StatusOr<uint32_t> Revoke(v1::Role role, std::string_view name, absl::Time now,
+                            const AuditNote& note);
   // For operators, whose role the caller need not know.
   StatusOr<uint32_t> RevokeOperator(std::string_view name, absl::Time now, const AuditNote& note);
   // Entries with id > after.

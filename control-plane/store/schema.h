@@ -1,4 +1,5 @@
-// The schema's migrations, in order: entry i is version i + 1. Released ones never change.
+// The schema's migrations, embedded from schema/NNNN_*.sql in the order of their names: entry i is
+// version i + 1. Released ones never change.
 #pragma once
 
 #include <span>

@@ -6,7 +6,8 @@ namespace muster::control {
 namespace {
 
 constexpr std::string_view kAgentQuery =
-    "SELECT a.name, a.labels, a.session_epoch, a.replica, a.connected, a.last_seen_at, a.disconnected_at, "
+    "SELECT a.name, a.labels, a.session_epoch, a.replica, a.connected, a.last_seen_at, "
+    "a.disconnected_at, "
     "a.version, a.boot_id, a.log_epoch, coalesce(l.committed, 0), a.clock_skew_us, a.facts, "
     "a.certificate_expires_at, a.revoked FROM agents a "
     "LEFT JOIN logs l ON l.agent_id = a.id AND l.log_epoch = a.log_epoch ";
@@ -33,13 +34,16 @@ AgentRow ReadAgent(const sql::Row& row) {
 
 // The log's cursor, made at 0 when the log is new.
 StatusOr<uint64_t> CursorOf(sql::Transaction& t, int64_t agent_id, std::string_view log_epoch) {
-  MUSTER_ASSIGN_OR_RETURN(const sql::Rows rows,
-                          t.Query("SELECT committed FROM logs WHERE agent_id = $1 AND log_epoch = $2", {agent_id, log_epoch}));
+  MUSTER_ASSIGN_OR_RETURN(
+      const sql::Rows rows,
+      t.Query("SELECT committed FROM logs WHERE agent_id = $1 AND log_epoch = $2",
+              {agent_id, log_epoch}));
   if (!rows.empty()) return Unsigned(rows[0].Int(0));
   MUSTER_ASSIGN_OR_RETURN(const int64_t id, NextValue(t, "log"));
-  MUSTER_RETURN_IF_ERROR(t.Execute("INSERT INTO logs (agent_id, log_epoch, id, committed) VALUES ($1, $2, $3, 0)",
-                                   {agent_id, log_epoch, id})
-                             .status());
+  MUSTER_RETURN_IF_ERROR(
+      t.Execute("INSERT INTO logs (agent_id, log_epoch, id, committed) VALUES ($1, $2, $3, 0)",
+                {agent_id, log_epoch, id})
+          .status());
   return uint64_t{0};
 }
 
@@ -48,23 +52,27 @@ StatusOr<uint64_t> CursorOf(sql::Transaction& t, int64_t agent_id, std::string_v
 StatusOr<OpenedSession> SessionStore::Open(const SessionOpening& opening) {
   OpenedSession opened;
   MUSTER_RETURN_IF_ERROR(database_.Write([&](sql::Transaction& t) -> Status {
-    MUSTER_ASSIGN_OR_RETURN(const sql::Rows rows,
-                            t.Query("SELECT id, labels, session_epoch, revoked FROM agents WHERE name = $1",
-                                    {std::string_view(opening.agent)}));
+    MUSTER_ASSIGN_OR_RETURN(
+        const sql::Rows rows,
+        t.Query("SELECT id, labels, session_epoch, revoked FROM agents WHERE name = $1",
+                {std::string_view(opening.agent)}));
     if (rows.empty()) return NotFound("agent {} is not known to this control plane", opening.agent);
     if (rows[0].Int(3) != 0) return PermissionDenied("agent {} was revoked", opening.agent);
-    MUSTER_ASSIGN_OR_RETURN(opened.committed_sequence, CursorOf(t, rows[0].Int(0), opening.log_epoch));
+    MUSTER_ASSIGN_OR_RETURN(opened.committed_sequence,
+                            CursorOf(t, rows[0].Int(0), opening.log_epoch));
     opened.labels = UnpackMap(rows[0].Text(1));
     opened.epoch = Unsigned(rows[0].Int(2)) + 1;
     const std::string facts = PackMap(opening.facts);
     return t
-        .Execute("UPDATE agents SET session_epoch = $1, replica = $2, connected = 1, last_seen_at = $3, "
-                 "disconnected_at = NULL, version = $4, boot_id = $5, log_epoch = $6, clock_skew_us = $7, "
-                 "facts = $8 WHERE id = $9",
-                 {Signed(opened.epoch), std::string_view(opening.replica), sql::ToMicros(opening.now),
-                  std::string_view(opening.version), std::string_view(opening.boot_id),
-                  std::string_view(opening.log_epoch), absl::ToInt64Microseconds(opening.clock_skew),
-                  std::string_view(facts), rows[0].Int(0)})
+        .Execute(
+            "UPDATE agents SET session_epoch = $1, replica = $2, connected = 1, last_seen_at = $3, "
+            "disconnected_at = NULL, version = $4, boot_id = $5, log_epoch = $6, clock_skew_us = "
+            "$7, "
+            "facts = $8 WHERE id = $9",
+            {Signed(opened.epoch), std::string_view(opening.replica), sql::ToMicros(opening.now),
+             std::string_view(opening.version), std::string_view(opening.boot_id),
+             std::string_view(opening.log_epoch), absl::ToInt64Microseconds(opening.clock_skew),
+             std::string_view(facts), rows[0].Int(0)})
         .status();
   }));
   return opened;
@@ -73,9 +81,11 @@ StatusOr<OpenedSession> SessionStore::Open(const SessionOpening& opening) {
 Status SessionStore::Close(std::string_view agent, uint64_t epoch, absl::Time now) {
   return database_.Write([&](sql::Transaction& t) -> Status {
     return t
-        .Execute("UPDATE agents SET connected = 0, replica = '', last_seen_at = $1, disconnected_at = $2 "
-                 "WHERE name = $3 AND session_epoch = $4 AND connected = 1",
-                 {sql::ToMicros(now), sql::ToMicros(now), agent, Signed(epoch)})
+        .Execute(
+            "UPDATE agents SET connected = 0, replica = '', last_seen_at = $1, disconnected_at = "
+            "$2 "
+            "WHERE name = $3 AND session_epoch = $4 AND connected = 1",
+            {sql::ToMicros(now), sql::ToMicros(now), agent, Signed(epoch)})
         .status();
   });
 }
@@ -83,9 +93,10 @@ Status SessionStore::Close(std::string_view agent, uint64_t epoch, absl::Time no
 Status SessionStore::CloseAllOf(std::string_view replica, absl::Time now) {
   return database_.Write([&](sql::Transaction& t) -> Status {
     return t
-        .Execute("UPDATE agents SET connected = 0, replica = '', "
-                 "disconnected_at = coalesce(last_seen_at, $1) WHERE replica = $2 AND connected = 1",
-                 {sql::ToMicros(now), replica})
+        .Execute(
+            "UPDATE agents SET connected = 0, replica = '', "
+            "disconnected_at = coalesce(last_seen_at, $1) WHERE replica = $2 AND connected = 1",
+            {sql::ToMicros(now), replica})
         .status();
   });
 }
@@ -93,9 +104,10 @@ Status SessionStore::CloseAllOf(std::string_view replica, absl::Time now) {
 Status SessionStore::Touch(const std::vector<std::string>& agents, absl::Time now) {
   return database_.Write([&](sql::Transaction& t) -> Status {
     for (const std::string& agent : agents) {
-      MUSTER_RETURN_IF_ERROR(t.Execute("UPDATE agents SET last_seen_at = $1 WHERE name = $2 AND connected = 1",
-                                       {sql::ToMicros(now), std::string_view(agent)})
-                                 .status());
+      MUSTER_RETURN_IF_ERROR(
+          t.Execute("UPDATE agents SET last_seen_at = $1 WHERE name = $2 AND connected = 1",
+                    {sql::ToMicros(now), std::string_view(agent)})
+              .status());
     }
     return OkStatus();
   });
@@ -115,9 +127,10 @@ StatusOr<std::optional<AgentRow>> SessionStore::Find(std::string_view agent) {
 StatusOr<std::vector<AgentRow>> SessionStore::List(std::string_view after, uint32_t limit) {
   std::vector<AgentRow> agents;
   MUSTER_RETURN_IF_ERROR(database_.Read([&](sql::Transaction& t) -> Status {
-    MUSTER_ASSIGN_OR_RETURN(const sql::Rows rows,
-                            t.Query(fmt::format("{}WHERE a.name > $1 ORDER BY a.name LIMIT $2", kAgentQuery),
-                                    {after, int64_t{limit}}));
+    MUSTER_ASSIGN_OR_RETURN(
+        const sql::Rows rows,
+        t.Query(fmt::format("{}WHERE a.name > $1 ORDER BY a.name LIMIT $2", kAgentQuery),
+                {after, int64_t{limit}}));
     agents.clear();
     for (const sql::Row& row : rows) agents.push_back(ReadAgent(row));
     return OkStatus();
@@ -128,15 +141,16 @@ StatusOr<std::vector<AgentRow>> SessionStore::List(std::string_view after, uint3
 StatusOr<std::vector<GapRow>> SessionStore::Gaps(std::string_view agent, uint32_t limit) {
   std::vector<GapRow> gaps;
   MUSTER_RETURN_IF_ERROR(database_.Read([&](sql::Transaction& t) -> Status {
-    MUSTER_ASSIGN_OR_RETURN(
-        const sql::Rows rows,
-        t.Query("SELECT g.log_epoch, g.gap, g.recorded_at FROM gaps g JOIN agents a ON a.id = g.agent_id "
-                "WHERE a.name = $1 ORDER BY g.id DESC LIMIT $2",
-                {agent, int64_t{limit}}));
+    MUSTER_ASSIGN_OR_RETURN(const sql::Rows rows,
+                            t.Query("SELECT g.log_epoch, g.gap, g.recorded_at FROM gaps g JOIN "
+                                    "agents a ON a.id = g.agent_id "
+                                    "WHERE a.name = $1 ORDER BY g.id DESC LIMIT $2",
+                                    {agent, int64_t{limit}}));
     gaps.clear();
     for (const sql::Row& row : rows) {
       GapRow gap{std::string(agent), row.Text(0), {}, row.Time(2)};
-      if (!gap.gap.ParseFromString(row.Text(1))) return DataLoss("a gap of agent {} is damaged", agent);
+      if (!gap.gap.ParseFromString(row.Text(1)))
+        return DataLoss("a gap of agent {} is damaged", agent);
       gaps.push_back(std::move(gap));
     }
     return OkStatus();

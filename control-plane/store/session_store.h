@@ -18,8 +18,8 @@ struct AgentRow {
   uint64_t session_epoch = 0;
   std::string replica;  // that holds the session; empty when none does
   bool connected = false;
-  absl::Time last_seen_at;      // InfinitePast before the first session
-  absl::Time disconnected_at;   // InfiniteFuture while connected
+  absl::Time last_seen_at;     // InfinitePast before the first session
+  absl::Time disconnected_at;  // InfiniteFuture while connected
   std::string version;
   std::string boot_id;
   std::string log_epoch;
@@ -64,7 +64,8 @@ class SessionStore {
   StatusOr<OpenedSession> Open(const SessionOpening& opening);
   // No effect if a newer session has taken over.
   Status Close(std::string_view agent, uint64_t epoch, absl::Time now);
-  // At start: what an earlier life of this replica left open is closed, as of when it was last seen.
+  // At start: what an earlier life of this replica left open is closed, as of when it was last
+  // seen.
   Status CloseAllOf(std::string_view replica, absl::Time now);
   // Called by the replica now and then: last_seen_at of every agent it holds.
   Status Touch(const std::vector<std::string>& agents, absl::Time now);

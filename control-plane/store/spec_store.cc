@@ -48,23 +48,28 @@ StatusOr<std::vector<SpecRow>> ReadSpecs(const sql::Rows& rows) {
   return specs;
 }
 
-StatusOr<std::vector<SpecRow>> FindSpec(sql::Transaction& t, std::string_view kind, std::string_view name) {
-  MUSTER_ASSIGN_OR_RETURN(const sql::Rows rows,
-                          t.Query(fmt::format("SELECT {} FROM specs WHERE kind = $1 AND name = $2", kSpecColumns), {kind, name}));
+StatusOr<std::vector<SpecRow>> FindSpec(sql::Transaction& t, std::string_view kind,
+                                        std::string_view name) {
+  MUSTER_ASSIGN_OR_RETURN(
+      const sql::Rows rows,
+      t.Query(fmt::format("SELECT {} FROM specs WHERE kind = $1 AND name = $2", kSpecColumns),
+              {kind, name}));
   return ReadSpecs(rows);
 }
 
 // The number of a check's name, given out at its first sight and kept for ever.
 StatusOr<int64_t> NumberOf(sql::Transaction& t, std::string_view name) {
-  MUSTER_ASSIGN_OR_RETURN(const sql::Rows rows, t.Query("SELECT id FROM check_names WHERE name = $1", {name}));
+  MUSTER_ASSIGN_OR_RETURN(const sql::Rows rows,
+                          t.Query("SELECT id FROM check_names WHERE name = $1", {name}));
   if (!rows.empty()) return rows[0].Int(0);
   MUSTER_ASSIGN_OR_RETURN(const int64_t id, NextValue(t, "check"));
   MUSTER_RETURN_IF_ERROR(
-      t.Execute("INSERT INTO check_names (name, id, generation) VALUES ($1, $2, 0)", {name, id}).status());
+      t.Execute("INSERT INTO check_names (name, id) VALUES ($1, $2)", {name, id}).status());
   return id;
 }
 
-v1::SpecChange Change(const v1::Document& document, v1::SpecChange::Action action, uint64_t generation) {
+v1::SpecChange Change(const v1::Document& document, v1::SpecChange::Action action,
+                      uint64_t generation) {
   v1::SpecChange change;
   change.set_kind(document.kind());
   change.set_name(document.metadata().name());
@@ -74,7 +79,8 @@ v1::SpecChange Change(const v1::Document& document, v1::SpecChange::Action actio
 }
 
 StatusOr<v1::SpecDiff> DiffOne(sql::Transaction& t, const v1::Document& document) {
-  MUSTER_ASSIGN_OR_RETURN(std::vector<SpecRow> found, FindSpec(t, document.kind(), document.metadata().name()));
+  MUSTER_ASSIGN_OR_RETURN(std::vector<SpecRow> found,
+                          FindSpec(t, document.kind(), document.metadata().name()));
   v1::SpecDiff diff;
   *diff.mutable_after() = document;
   if (found.empty()) {
@@ -89,7 +95,8 @@ StatusOr<v1::SpecDiff> DiffOne(sql::Transaction& t, const v1::Document& document
   return diff;
 }
 
-Status StoreOne(sql::Transaction& t, const v1::Document& document, uint64_t generation, const AuditNote& note) {
+Status StoreOne(sql::Transaction& t, const v1::Document& document, uint64_t generation,
+                const AuditNote& note) {
   const std::string bytes = Serialise(document);
   const std::string hash = HexEncode(Sha256(bytes));
   int64_t number = 0;
@@ -97,18 +104,20 @@ Status StoreOne(sql::Transaction& t, const v1::Document& document, uint64_t gene
     MUSTER_ASSIGN_OR_RETURN(number, NumberOf(t, document.metadata().name()));
   }
   return t
-      .Execute("INSERT INTO specs (kind, name, document, generation, hash, changed_at, changed_by, check_id) "
-               "VALUES ($1, $2, $3, $4, $5, $6, $7, $8) ON CONFLICT (kind, name) DO UPDATE SET "
-               "document = excluded.document, generation = excluded.generation, hash = excluded.hash, "
-               "changed_at = excluded.changed_at, changed_by = excluded.changed_by",
-               {std::string_view(document.kind()), std::string_view(document.metadata().name()),
-                sql::Bytes{bytes}, Signed(generation), std::string_view(hash), sql::ToMicros(note.at),
-                std::string_view(note.actor), number})
+      .Execute(
+          "INSERT INTO specs (kind, name, document, generation, hash, changed_at, changed_by, "
+          "check_id) "
+          "VALUES ($1, $2, $3, $4, $5, $6, $7, $8) ON CONFLICT (kind, name) DO UPDATE SET "
+          "document = excluded.document, generation = excluded.generation, hash = excluded.hash, "
+          "changed_at = excluded.changed_at, changed_by = excluded.changed_by",
+          {std::string_view(document.kind()), std::string_view(document.metadata().name()),
+           sql::Bytes{bytes}, Signed(generation), std::string_view(hash), sql::ToMicros(note.at),
+           std::string_view(note.actor), number})
       .status();
 }
 
-Status AuditChange(sql::Transaction& t, const AuditNote& note, std::string_view kind, std::string_view name,
-                   std::string detail) {
+Status AuditChange(sql::Transaction& t, const AuditNote& note, std::string_view kind,
+                   std::string_view name, std::string detail) {
   AuditNote one = note;
   one.subject = fmt::format("{}/{}", kind, name);
   one.detail = std::move(detail);
@@ -116,14 +125,12 @@ Status AuditChange(sql::Transaction& t, const AuditNote& note, std::string_view 
 }
 
 Status RemoveStates(sql::Transaction& t, int64_t check_id, absl::Time now) {
-  MUSTER_ASSIGN_OR_RETURN(const sql::Rows rows, t.Query("SELECT agent FROM states WHERE check_id = $1", {check_id}));
+  MUSTER_ASSIGN_OR_RETURN(const sql::Rows rows,
+                          t.Query("SELECT agent FROM states WHERE check_id = $1", {check_id}));
   for (const sql::Row& row : rows) {
-    MUSTER_ASSIGN_OR_RETURN(const int64_t revision, NextValue(t, "state_revision"));
-    MUSTER_RETURN_IF_ERROR(t.Execute("INSERT INTO removed_states (revision, agent, check_id, at) VALUES ($1, $2, $3, $4)",
-                                     {revision, std::string_view(row.Text(0)), check_id, sql::ToMicros(now)})
-                               .status());
+    MUSTER_RETURN_IF_ERROR(RemoveState(t, row.Text(0), check_id, now));
   }
-  return t.Execute("DELETE FROM states WHERE check_id = $1", {check_id}).status();
+  return OkStatus();
 }
 
 }  // namespace
@@ -161,36 +168,41 @@ StatusOr<std::vector<v1::SpecDiff>> SpecStore::Diff(const std::vector<v1::Docume
   return diffs;
 }
 
-StatusOr<std::vector<v1::SpecChange>> SpecStore::Delete(const std::vector<SpecKey>& keys, const AuditNote& note) {
+StatusOr<std::vector<v1::SpecChange>> SpecStore::Delete(const std::vector<SpecKey>& keys,
+                                                        const AuditNote& note) {
   std::vector<v1::SpecChange> changes;
   MUSTER_RETURN_IF_ERROR(database_.Write([&](sql::Transaction& t) -> Status {
     changes.clear();
     for (const SpecKey& key : keys) {
       MUSTER_ASSIGN_OR_RETURN(const std::vector<SpecRow> found, FindSpec(t, key.kind, key.name));
-      if (found.empty()) return NotFound("there is no {}/{}; nothing was deleted", key.kind, key.name);
-      if (found[0].check_id != 0) MUSTER_RETURN_IF_ERROR(RemoveStates(t, found[0].check_id, note.at));
+      if (found.empty())
+        return NotFound("there is no {}/{}; nothing was deleted", key.kind, key.name);
+      if (found[0].check_id != 0)
+        MUSTER_RETURN_IF_ERROR(RemoveStates(t, found[0].check_id, note.at));
       MUSTER_RETURN_IF_ERROR(t.Execute("DELETE FROM specs WHERE kind = $1 AND name = $2",
                                        {std::string_view(key.kind), std::string_view(key.name)})
                                  .status());
       MUSTER_RETURN_IF_ERROR(AuditChange(t, note, key.kind, key.name, "deleted"));
-      changes.push_back(Change(found[0].document, v1::SpecChange::ACTION_DELETED, found[0].generation));
+      changes.push_back(
+          Change(found[0].document, v1::SpecChange::ACTION_DELETED, found[0].generation));
     }
     return NextValue(t, kRevision).status();
   }));
   return changes;
 }
 
-StatusOr<SpecPage> SpecStore::List(std::string_view kind, std::string_view name, const SpecKey& after,
-                                   uint32_t limit) {
+StatusOr<SpecPage> SpecStore::List(std::string_view kind, std::string_view name,
+                                   const SpecKey& after, uint32_t limit) {
   SpecPage page;
   MUSTER_RETURN_IF_ERROR(database_.Read([&](sql::Transaction& t) -> Status {
     MUSTER_ASSIGN_OR_RETURN(
         const sql::Rows rows,
         t.Query(fmt::format("SELECT {} FROM specs WHERE (kind > $1 OR (kind = $2 AND name > $3)) "
                             "AND ($4 = '' OR kind = $5) AND ($6 = '' OR name = $7) "
-                            "ORDER BY kind, name LIMIT $8", kSpecColumns),
-                {std::string_view(after.kind), std::string_view(after.kind), std::string_view(after.name), kind,
-                 kind, name, name, int64_t{limit} + 1}));
+                            "ORDER BY kind, name LIMIT $8",
+                            kSpecColumns),
+                {std::string_view(after.kind), std::string_view(after.kind),
+                 std::string_view(after.name), kind, kind, name, name, int64_t{limit} + 1}));
     MUSTER_ASSIGN_OR_RETURN(page.rows, ReadSpecs(rows));
     return OkStatus();
   }));
@@ -202,8 +214,10 @@ StatusOr<SpecPage> SpecStore::List(std::string_view kind, std::string_view name,
 StatusOr<std::vector<SpecRow>> SpecStore::Checks() {
   std::vector<SpecRow> checks;
   MUSTER_RETURN_IF_ERROR(database_.Read([&](sql::Transaction& t) -> Status {
-    MUSTER_ASSIGN_OR_RETURN(const sql::Rows rows,
-                            t.Query(fmt::format("SELECT {} FROM specs WHERE kind = $1 ORDER BY check_id", kSpecColumns), {kCheck}));
+    MUSTER_ASSIGN_OR_RETURN(
+        const sql::Rows rows,
+        t.Query(fmt::format("SELECT {} FROM specs WHERE kind = $1 ORDER BY check_id", kSpecColumns),
+                {kCheck}));
     MUSTER_ASSIGN_OR_RETURN(checks, ReadSpecs(rows));
     return OkStatus();
   }));
@@ -213,8 +227,10 @@ StatusOr<std::vector<SpecRow>> SpecStore::Checks() {
 StatusOr<std::vector<SpecRow>> SpecStore::Receivers() {
   std::vector<SpecRow> receivers;
   MUSTER_RETURN_IF_ERROR(database_.Read([&](sql::Transaction& t) -> Status {
-    MUSTER_ASSIGN_OR_RETURN(const sql::Rows rows,
-                            t.Query(fmt::format("SELECT {} FROM specs WHERE kind = $1 ORDER BY name", kSpecColumns), {kReceiver}));
+    MUSTER_ASSIGN_OR_RETURN(
+        const sql::Rows rows,
+        t.Query(fmt::format("SELECT {} FROM specs WHERE kind = $1 ORDER BY name", kSpecColumns),
+                {kReceiver}));
     MUSTER_ASSIGN_OR_RETURN(receivers, ReadSpecs(rows));
     return OkStatus();
   }));
@@ -233,7 +249,8 @@ StatusOr<uint64_t> SpecStore::Revision() {
 StatusOr<uint32_t> SpecStore::CheckId(std::string_view name) {
   uint32_t id = 0;
   MUSTER_RETURN_IF_ERROR(database_.Read([&](sql::Transaction& t) -> Status {
-    MUSTER_ASSIGN_OR_RETURN(const sql::Rows rows, t.Query("SELECT id FROM check_names WHERE name = $1", {name}));
+    MUSTER_ASSIGN_OR_RETURN(const sql::Rows rows,
+                            t.Query("SELECT id FROM check_names WHERE name = $1", {name}));
     if (!rows.empty()) id = static_cast<uint32_t>(rows[0].Int(0));
     return OkStatus();
   }));

@@ -42,7 +42,8 @@ class SpecStore {
   StatusOr<std::vector<v1::SpecDiff>> Diff(const std::vector<v1::Document>& documents);
   // All or none; NotFound names the first that is not there. Check states of a deleted check are
   // removed and their firing alerts marked for resolution by the alert loop.
-  StatusOr<std::vector<v1::SpecChange>> Delete(const std::vector<SpecKey>& keys, const AuditNote& note);
+  StatusOr<std::vector<v1::SpecChange>> Delete(const std::vector<SpecKey>& keys,
+                                               const AuditNote& note);
   // In order of (kind, name), after the key. Empty kind or name: all.
   StatusOr<SpecPage> List(std::string_view kind, std::string_view name, const SpecKey& after,
                           uint32_t limit);

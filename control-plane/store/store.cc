@@ -18,7 +18,8 @@ StatusOr<std::unique_ptr<Store>> Store::Open(const std::string& url) {
   if (!url.starts_with(kSqlite) || url.size() == kSqlite.size()) {
     return InvalidArgument("\"{}\" is not a store; write sqlite:PATH", url);
   }
-  MUSTER_ASSIGN_OR_RETURN(std::unique_ptr<sql::Database> database, sql::OpenSqlite(url.substr(kSqlite.size())));
+  MUSTER_ASSIGN_OR_RETURN(std::unique_ptr<sql::Database> database,
+                          sql::OpenSqlite(url.substr(kSqlite.size())));
   MUSTER_RETURN_IF_ERROR(database->Migrate(Migrations()));
   return std::unique_ptr<Store>(new Store(std::move(database)));
 }

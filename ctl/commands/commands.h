@@ -7,6 +7,10 @@
 #include <memory>
 
 #include "ctl/commands/session.h"
+#include "muster/v1/alert_service.pb.h"
+#include "muster/v1/identity.pb.h"
+#include "muster/v1/spec_service.pb.h"
+#include "muster/v1/state_service.pb.h"
 
 namespace muster::ctl {
 

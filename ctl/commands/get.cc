@@ -1,6 +1,7 @@
 #include <iostream>
 #include <map>
 
+#include "ctl/render/history.h"
 #include "ctl/commands/commands.h"
 #include "lib/base/text.h"
 #include "lib/wire/time.h"
@@ -11,14 +12,25 @@
 namespace muster::ctl {
 namespace {
 
-template <typename Item>
-std::vector<Json> Jsons(const std::vector<Item>& items) {
-  std::vector<Json> jsons;
-  for (const Item& item : items) jsons.push_back(ToJson(item));
+template <typename Items>
+Json Jsons(const Items& items) {
+  Json jsons = Json::array();
+  for (const auto& item : items) jsons.push_back(ToJson(item));
   return jsons;
 }
 
-std::string NameField(const Json& item) { return item["name"]; }
+// The document as an operator wrote it, and what the store knows of it.
+Json SpecJson(const v1::StoredSpec& stored) {
+  const v1::Document& document = stored.document();
+  Json json = {{"apiVersion", document.api_version()}, {"kind", document.kind()}, {"name", document.metadata().name()}};
+  json["metadata"] = ToJson(document.metadata());
+  json["spec"] = document.has_check() ? ToJson(document.check()) : ToJson(document.receiver());
+  json["generation"] = stored.generation();
+  json["hash"] = stored.hash();
+  json["changedAt"] = TimeText(wire::FromProto(stored.changed_at()));
+  json["changedBy"] = stored.changed_by();
+  return json;
+}
 
 template <typename Item, typename Key>
 Status Keep(std::vector<Item>& items, const std::string& name, const char* kind, Key key) {
@@ -29,35 +41,29 @@ Status Keep(std::vector<Item>& items, const std::string& name, const char* kind,
 
 Status GetAgents(Session& session, const std::string& name) {
   MUSTER_ASSIGN_OR_RETURN(const auto agents, AllAgents(session, name));
-  session.PrintList(Jsons(agents), [&] { return AgentTable(agents, session.now(), session.wide()); },
-                    [](const Json& item) { return "agent/" + NameField(item); });
+  session.PrintList(Jsons(agents), "agents");
   return OkStatus();
 }
 
 Status GetStates(Session& session, const std::string& name) {
   MUSTER_ASSIGN_OR_RETURN(const auto states, AllStates(session, name, ""));
-  session.PrintList(Jsons(states), [&] { return StateTable(states, session.now(), session.wide()); },
-                    [](const Json& item) { return fmt::format("state/{}/{}", item["agent"].get<std::string>(), item["check"].get<std::string>()); });
+  session.PrintList(Jsons(states), "states");
   return OkStatus();
 }
 
 Status GetAlerts(Session& session, const std::string& name) {
   MUSTER_ASSIGN_OR_RETURN(auto alerts, AllAlerts(session));
   MUSTER_RETURN_IF_ERROR(Keep(alerts, name, "alert", [](const v1::Alert& alert) { return alert.id(); }));
-  session.PrintList(Jsons(alerts), [&] { return AlertTable(alerts, session.now(), session.wide()); },
-                    [](const Json& item) { return "alert/" + item["id"].get<std::string>(); });
+  session.PrintList(Jsons(alerts), "alerts");
   return OkStatus();
 }
 
 Status GetSpecs(Session& session, const std::string& kind, const std::string& name) {
   MUSTER_ASSIGN_OR_RETURN(const auto specs, AllSpecs(session, kind, name));
   if (specs.empty() && !name.empty()) return NotFound("there is no {} named {}", kind.empty() ? "spec" : kind, name);
-  session.PrintList(Jsons(specs), [&] { return SpecTable(specs, session.now(), session.wide()); },
-                    [](const Json& item) {
-                      std::string kind_name = item["kind"];
-                      kind_name[0] = static_cast<char>(std::tolower(kind_name[0]));
-                      return fmt::format("{}/{}", kind_name, item["metadata"]["name"].get<std::string>());
-                    });
+  Json items = Json::array();
+  for (const v1::StoredSpec& spec : specs) items.push_back(SpecJson(spec));
+  session.PrintList(items, kind.empty() ? "specs" : kind);
   return OkStatus();
 }
 
@@ -68,8 +74,7 @@ Status GetOperators(Session& session, const std::string& name) {
   }));
   std::vector<v1::Operator> operators(response.items().begin(), response.items().end());
   MUSTER_RETURN_IF_ERROR(Keep(operators, name, "operator", [](const v1::Operator& one) { return one.name(); }));
-  session.PrintList(Jsons(operators), [&] { return OperatorTable(operators, session.now()); },
-                    [](const Json& item) { return "operator/" + NameField(item); });
+  session.PrintList(Jsons(operators), "operators");
   return OkStatus();
 }
 
@@ -81,8 +86,7 @@ Status GetTransitions(Session& session, const std::string& check) {
     return v1::StateService::NewStub(channel)->ListTransitions(&context, request, &response);
   }));
   const std::vector<v1::Transition> transitions(response.items().begin(), response.items().end());
-  session.PrintList(Jsons(transitions), [&] { return TransitionTable(transitions); },
-                    [](const Json& item) { return fmt::format("transition/{}", item["id"].get<uint64_t>()); });
+  session.PrintList(Jsons(transitions), "transitions");
   return OkStatus();
 }
 
@@ -99,8 +103,7 @@ Status GetAudit(Session& session, const std::string&) {
     if (response.items_size() < 1000) break;
     request.set_after(entries.back().sequence());
   }
-  session.PrintList(Jsons(entries), [&] { return AuditTable(entries); },
-                    [](const Json& item) { return fmt::format("audit/{}", item["sequence"].get<uint64_t>()); });
+  session.PrintList(Jsons(entries), "audit");
   return OkStatus();
 }
 
@@ -135,7 +138,7 @@ Status DescribeState(Session& session, const std::string& check) {
   MUSTER_ASSIGN_OR_RETURN(const auto specs, AllSpecs(session, "Check", check));
   if (specs.empty()) return NotFound("there is no check named {}", check);
   MUSTER_ASSIGN_OR_RETURN(const auto states, AllStates(session, check, ""));
-  Json json = ToJson(specs.front());
+  Json json = SpecJson(specs.front());
   json["states"] = Jsons(states);
   session.PrintOne(json);
   return OkStatus();
@@ -173,7 +176,7 @@ Status Describe(Session& session, const std::string& kind, const std::string& na
   if (kind == "receiver" || kind == "receivers") {
     MUSTER_ASSIGN_OR_RETURN(const auto specs, AllSpecs(session, "Receiver", name));
     if (specs.empty()) return NotFound("there is no receiver named {}", name);
-    session.PrintOne(ToJson(specs.front()));
+    session.PrintOne(SpecJson(specs.front()));
     return OkStatus();
   }
   return InvalidArgument("there is no kind \"{}\" to describe; there are check, agent, receiver, alert", kind);
@@ -187,20 +190,15 @@ Status History(Session& session, const std::string& check, const std::string& ag
   request.set_agent(agent);
   *request.mutable_since() = wire::ToProto(session.now() - back);
   request.set_limit(limit);
-  std::vector<v1::HistoryEntry> entries;
+  if (!session.json()) std::cout << HistoryHeader();
   MUSTER_RETURN_IF_ERROR(session.TryStream([&](const auto& channel, grpc::ClientContext& context) {
     const auto reader = v1::StateService::NewStub(channel)->History(&context, request);
     v1::HistoryEntry entry;
     while (reader->Read(&entry)) {
-      if (session.json()) {
-        std::cout << Dump(ToJson(entry)) << "\n";
-      } else {
-        entries.push_back(entry);
-      }
+      std::cout << (session.json() ? LineText(HistoryJson(entry)) : HistoryLine(entry, StdoutHasColour()));
     }
     return reader->Finish();
   }));
-  if (!session.json()) std::cout << Render(HistoryTable(entries), StdoutColour());
   return OkStatus();
 }
 

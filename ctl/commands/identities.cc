@@ -3,6 +3,7 @@
 #include "ctl/commands/commands.h"
 #include "lib/base/file.h"
 #include "lib/base/text.h"
+#include "lib/net/identity.h"
 #include "lib/net/tls.h"
 #include "lib/wire/time.h"
 #include "muster/v1/identity.grpc.pb.h"
@@ -48,7 +49,7 @@ Status RevokeAgent(Session& session, const std::string& name, const std::string&
 
 StatusOr<v1::Role> RoleOf(const std::string& text) {
   for (const v1::Role role : {v1::ROLE_VIEWER, v1::ROLE_OPERATOR, v1::ROLE_ADMIN}) {
-    if (RoleText(role) == text) return role;
+    if (net::RoleName(role) == text) return role;
   }
   return InvalidArgument("\"{}\" is no role; there are viewer, operator, admin", text);
 }

@@ -21,9 +21,7 @@ bool Unreached(const Status& status) { return status.code() == absl::StatusCode:
 
 bool StdoutIsTerminal() { return isatty(STDOUT_FILENO) == 1; }
 
-Colour StdoutColour() {
-  return StdoutIsTerminal() && std::getenv("NO_COLOR") == nullptr ? Colour::kYes : Colour::kNo;
-}
+bool StdoutHasColour() { return StdoutIsTerminal() && std::getenv("NO_COLOR") == nullptr; }
 
 Status Session::Open() {
   MUSTER_ASSIGN_OR_RETURN(timeout_, ParseDuration(flags_.timeout));
@@ -72,25 +70,25 @@ Status Session::TryStream(const Call& call, grpc::ClientContext**) {
   return status;
 }
 
-void Session::PrintList(const std::vector<Json>& items, const std::function<Table()>& table,
-                        const std::function<std::string(const Json&)>& name) const {
+void Session::PrintList(const Json& items, std::string_view kind_name) const {
   if (flags_.output == "json" || flags_.output == "yaml") return PrintOne({{"items", items}});
+  const Kind* kind = FindKind(kind_name);
   if (flags_.output == "name") {
-    for (const Json& item : items) std::cout << name(item) << "\n";
+    for (const Json& item : items) std::cout << NameText(*kind, item);
     return;
   }
   if (items.empty()) {
     std::cerr << "nothing found\n";
     return;
   }
-  std::cout << Render(table(), StdoutColour());
+  std::cout << TableText(kind->columns, items, {.now = now(), .wide = wide(), .colour = StdoutHasColour()});
 }
 
 void Session::PrintOne(const Json& item) const {
   if (flags_.output == "json") {
-    std::cout << Dump(item, 2) << "\n";
+    std::cout << IndentedText(item);
   } else {
-    std::cout << DumpYaml(item);
+    std::cout << YamlText(item);
   }
 }
 

@@ -45,9 +45,8 @@ class Session {
   absl::Time now() const { return SystemClock().Now(); }
   absl::Duration timeout() const { return timeout_; }
 
-  // A list in the form that -o asks for: {"items": […]} for json and yaml, names alone, or the table.
-  void PrintList(const std::vector<Json>& items, const std::function<Table()>& table,
-                 const std::function<std::string(const Json&)>& name) const;
+  // A list in the form that -o asks for: {"items": […]} for json and yaml, names alone, or the kind's table.
+  void PrintList(const Json& items, std::string_view kind) const;
   void PrintOne(const Json& item) const;
   // Asks on a terminal; refuses off one without --yes.
   Status Confirm(const std::string& question, bool yes) const;
@@ -62,6 +61,6 @@ class Session {
 
 bool StdoutIsTerminal();
 // On a terminal and without NO_COLOR.
-Colour StdoutColour();
+bool StdoutHasColour();
 
 }  // namespace muster::ctl

@@ -1,6 +1,7 @@
 #include <iostream>
 #include <iterator>
 
+#include "ctl/render/diff.h"
 #include "ctl/commands/commands.h"
 #include "lib/base/file.h"
 #include "lib/spec/spec.h"
@@ -39,11 +40,11 @@ StatusOr<Documents> ReadDocuments(const std::vector<std::string>& files) {
 std::string ChangeLine(const v1::SpecChange& change) {
   std::string kind = change.kind();
   kind[0] = static_cast<char>(std::tolower(kind[0]));
-  return fmt::format("{}/{} {}\n", kind, change.name(), ActionText(change.action()));
+  return fmt::format("{}/{} {}\n", kind, change.name(), ToJson(change)["action"].get<std::string>());
 }
 
 void PrintChanges(const Session& session, const google::protobuf::RepeatedPtrField<v1::SpecChange>& changes) {
-  std::vector<Json> items;
+  Json items = Json::array();
   for (const v1::SpecChange& change : changes) items.push_back(ToJson(change));
   if (session.json() || session.flags().output == "yaml") return session.PrintOne({{"items", items}});
   for (const v1::SpecChange& change : changes) std::cout << ChangeLine(change);
@@ -80,7 +81,8 @@ Status Diff(Session& session, const std::vector<std::string>& files, int& exit_c
     if (diff.change().action() == v1::SpecChange::ACTION_UNCHANGED) continue;
     exit_code = 1;
     std::cout << ChangeLine(diff.change())
-              << LineDiff(diff.has_before() ? spec::FormatYaml(diff.before()) : "", spec::FormatYaml(diff.after()));
+              << DiffText(diff.change().name(), diff.has_before() ? spec::FormatYaml(diff.before()) : "",
+                          spec::FormatYaml(diff.after()));
   }
   return OkStatus();
 }

@@ -1,0 +1,18 @@
+# muster_embed(TARGET FOLDER EXTENSION HEADER CONSTANT)
+#   The folder's files with that extension, in the order of their names, as an array of
+#   std::string_view in muster::control, in a header that only the target sees.
+function(muster_embed target folder extension header constant)
+  set(entries "")
+  file(GLOB files CONFIGURE_DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/${folder}/*.${extension})
+  list(SORT files)
+  foreach(file ${files})
+    set_property(DIRECTORY APPEND PROPERTY CMAKE_CONFIGURE_DEPENDS ${file})
+    file(READ ${file} text)
+    string(APPEND entries "R\"embedded(${text})embedded\",\n")
+  endforeach()
+  set(text "#pragma once\n#include <string_view>\nnamespace muster::control {\n")
+  string(APPEND text "inline constexpr std::string_view ${constant}[] = {\n${entries}};\n}\n")
+  set(folder ${CMAKE_CURRENT_BINARY_DIR}/embedded)
+  file(CONFIGURE OUTPUT ${folder}/${header} CONTENT "${text}" @ONLY)
+  target_include_directories(${target} PRIVATE ${folder})
+endfunction()

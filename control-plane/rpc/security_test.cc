@@ -1,0 +1,364 @@
+// Who may call what, and what attackers get: over real mutual TLS.
+#include <google/protobuf/descriptor.h>
+#include <grpcpp/generic/generic_stub.h>
+#include <gtest/gtest.h>
+#include <zstd.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <atomic>
+#include <vector>
+
+#include "control-plane/rpc/test_plane.h"
+#include "lib/base/hash.h"
+#include "lib/exec/threads.h"
+#include "lib/net/join.h"
+#include "lib/net/openssl.h"
+#include "lib/net/socket.h"
+#include "lib/net/status.h"
+#include "lib/wire/columns.h"
+#include "muster/v1/agent_link.grpc.pb.h"
+
+namespace muster::control {
+namespace {
+
+using grpc::StatusCode;
+
+struct Method {
+  std::string path;  // "/muster.v1.SpecService/ListSpecs"
+  std::string name;
+  std::set<v1::Role> allowed;
+  bool streaming = false;
+};
+
+std::vector<Method> Methods() {
+  const google::protobuf::FileDescriptor* const files[] = {
+      v1::Hello::descriptor()->file(),          v1::RenewRequest::descriptor()->file(),
+      v1::ApplySpecsRequest::descriptor()->file(), v1::HistoryRequest::descriptor()->file(),
+      v1::ListAlertsRequest::descriptor()->file(), v1::VersionRequest::descriptor()->file()};
+  std::vector<Method> methods;
+  for (const auto* file : files) {
+    for (int m = 0; m < file->service(0)->method_count(); ++m) {
+      const auto* method = file->service(0)->method(m);
+      Method one{fmt::format("/{}/{}", file->service(0)->full_name(), method->name()), method->full_name(), {},
+                 method->client_streaming() || method->server_streaming()};
+      for (int i = 0; i < method->options().ExtensionSize(v1::allow); ++i) {
+        one.allowed.insert(method->options().GetExtension(v1::allow, i));
+      }
+      methods.push_back(std::move(one));
+    }
+  }
+  return methods;
+}
+
+// Calls any method with an empty message, and gives the status.
+grpc::Status CallEmpty(const std::shared_ptr<grpc::Channel>& channel, const Method& method) {
+  grpc::GenericStub stub(channel);
+  grpc::CompletionQueue queue;
+  grpc::ClientContext context;
+  context.set_deadline(absl::ToChronoTime(SystemClock().Now() + absl::Seconds(method.streaming ? 2 : 10)));
+  const auto call = stub.PrepareCall(&context, method.path, &queue);
+  grpc::Status status;
+  void* tag = nullptr;
+  bool ok = false;
+  call->StartCall(nullptr);
+  queue.Next(&tag, &ok);
+  grpc::Slice nothing;
+  call->WriteLast(grpc::ByteBuffer(&nothing, 1), grpc::WriteOptions(), nullptr);
+  queue.Next(&tag, &ok);
+  do {  // the status comes after the last message
+    grpc::ByteBuffer answer;
+    call->Read(&answer, nullptr);
+    queue.Next(&tag, &ok);
+  } while (ok);
+  call->Finish(&status, nullptr);
+  queue.Next(&tag, &ok);
+  queue.Shutdown();
+  while (queue.Next(&tag, &ok)) continue;
+  return status;
+}
+
+grpc::Status Version(const std::shared_ptr<grpc::Channel>& channel) {
+  grpc::ClientContext context;
+  context.set_deadline(absl::ToChronoTime(SystemClock().Now() + absl::Seconds(10)));
+  v1::VersionResponse response;
+  return v1::SystemService::NewStub(channel)->Version(&context, {}, &response);
+}
+
+TEST(Gate, EveryRpcForEveryRole) {
+  TestPlane plane;
+  for (const v1::Role role : {v1::ROLE_AGENT, v1::ROLE_VIEWER, v1::ROLE_OPERATOR, v1::ROLE_ADMIN}) {
+    const auto channel = plane.Channel(plane.Identity(role, fmt::format("one-{}", static_cast<int>(role))));
+    for (const Method& method : Methods()) {
+      const grpc::Status status = CallEmpty(channel, method);
+      if (method.allowed.contains(role)) {
+        EXPECT_NE(status.error_code(), StatusCode::PERMISSION_DENIED) << method.name << " " << role << status.error_message();
+        EXPECT_NE(status.error_code(), StatusCode::UNAUTHENTICATED) << method.name;
+      } else {
+        EXPECT_EQ(status.error_code(), StatusCode::PERMISSION_DENIED) << method.name << " " << role;
+      }
+    }
+  }
+}
+
+TEST(Gate, ACallerWithoutACertificateGetsNowhere) {
+  TestPlane plane;
+  net::ClientIdentity stranger;
+  stranger.roots_pem = plane.authority().RootsPem();
+  EXPECT_EQ(Version(plane.Channel(stranger)).error_code(), StatusCode::UNAVAILABLE);
+}
+
+TEST(Gate, ACertificateOfAnotherAuthorityGetsNowhere) {
+  TestPlane plane;
+  TestPlane other;
+  net::ClientIdentity foreign = other.Identity(v1::ROLE_ADMIN, "root");
+  foreign.roots_pem = plane.authority().RootsPem();
+  EXPECT_EQ(Version(plane.Channel(foreign)).error_code(), StatusCode::UNAVAILABLE);
+}
+
+TEST(Gate, ARevokedCertificateIsDeniedAtOnce) {
+  TestPlane plane;
+  const auto channel = plane.Channel(plane.Identity(v1::ROLE_VIEWER, "anna"));
+  EXPECT_TRUE(Version(channel).ok());
+  ASSERT_TRUE(plane.store().identity().RevokeOperator("anna", plane.clock().Now(),
+                                                      {"test", "operator.revoke", "anna", "", plane.clock().Now()}).ok());
+  EXPECT_TRUE(testing::Eventually([&] { return Version(channel).error_code() == StatusCode::PERMISSION_DENIED; },
+                                  absl::Seconds(5)));
+}
+
+// Reads the stream until it ends; the status.
+grpc::Status SessionStatus(TestPlane& plane, const net::ClientIdentity& identity, const v1::Records* records) {
+  grpc::ClientContext context;
+  context.set_deadline(absl::ToChronoTime(SystemClock().Now() + absl::Seconds(10)));
+  const auto stream = v1::AgentLink::NewStub(plane.Channel(identity))->Session(&context);
+  v1::FromAgent hello;
+  hello.mutable_hello()->set_log_epoch("epoch");
+  stream->Write(hello);
+  v1::ToAgent answer;
+  stream->Read(&answer);
+  if (records != nullptr) {
+    v1::FromAgent message;
+    *message.mutable_records() = *records;
+    stream->Write(message);
+  }
+  while (stream->Read(&answer)) continue;
+  return stream->Finish();
+}
+
+TEST(Session, RecordsAreTheCertificatesAgentsWhateverIsSaid) {
+  TestPlane plane;
+  const auto a = plane.Identity(v1::ROLE_AGENT, "host-a");
+  plane.Identity(v1::ROLE_AGENT, "host-b");
+  v1::Record record;
+  record.set_sequence(1);
+  record.mutable_plan_taken()->set_plan_hash("x");
+  const auto batch = wire::EncodeBatch({record});
+  v1::Records records;
+  records.set_first_sequence(1);
+  records.set_last_sequence(1);
+  records.set_batch(batch->payload);
+  const net::ClientIdentity identity = a;
+  exec::Thread session("session", [&] { SessionStatus(plane, identity, &records); });
+  EXPECT_TRUE(testing::Eventually([&] { return (*plane.store().sessions().Find("host-a"))->committed_sequence == 1; }));
+  EXPECT_EQ((*plane.store().sessions().Find("host-b"))->committed_sequence, 0u);
+}
+
+TEST(Session, ABombIsRefusedBeforeItIsInflated) {
+  TestPlane plane;
+  v1::Records records;
+  records.set_first_sequence(1);
+  records.set_last_sequence(1);
+  std::string frame(1 << 20, '\0');
+  const std::string zeros(100 << 20, '\0');
+  frame.resize(ZSTD_compress(frame.data(), frame.size(), zeros.data(), zeros.size(), 1));
+  records.set_batch(frame);
+  EXPECT_EQ(SessionStatus(plane, plane.Identity(v1::ROLE_AGENT, "host-a"), &records).error_code(),
+            StatusCode::RESOURCE_EXHAUSTED);
+}
+
+TEST(Session, AHoleEndsTheSession) {
+  TestPlane plane;
+  v1::Record record;
+  record.set_sequence(5);
+  record.mutable_plan_taken()->set_plan_hash("x");
+  v1::Records records;
+  records.set_first_sequence(5);
+  records.set_last_sequence(5);
+  records.set_batch(wire::EncodeBatch({record})->payload);
+  EXPECT_EQ(SessionStatus(plane, plane.Identity(v1::ROLE_AGENT, "host-a"), &records).error_code(),
+            StatusCode::FAILED_PRECONDITION);
+}
+
+TEST(Transport, GzipIsRefused) {
+  TestPlane plane;
+  grpc::ClientContext context;
+  context.set_compression_algorithm(GRPC_COMPRESS_GZIP);
+  v1::ApplySpecsRequest request;
+  request.add_documents()->mutable_metadata()->set_name(std::string(800'000, 'a'));
+  v1::ApplySpecsResponse response;
+  const auto stub = v1::SpecService::NewStub(plane.Channel(plane.Identity(v1::ROLE_ADMIN, "root")));
+  EXPECT_EQ(stub->ApplySpecs(&context, request, &response).error_code(), StatusCode::UNIMPLEMENTED);
+}
+
+TEST(Transport, SpeaksTls13Only) {
+  TestPlane plane;
+  EXPECT_TRUE(net::ProveTls13Only(plane.port()).ok());
+}
+
+TEST(Transport, JunkAndSilenceDoNotKeepOthersOut) {
+  TestPlane plane;
+  std::vector<net::Socket> silent;
+  for (int i = 0; i < 200; ++i) {
+    auto socket = net::ConnectTo(plane.address(), absl::Seconds(5));
+    ASSERT_TRUE(socket.ok());
+    if (i % 2 == 0) {
+      EXPECT_GT(write(socket->fd(), "GET / HTTP/1.1\r\n\r\n", 18), 0);
+    }
+    silent.push_back(std::move(*socket));
+  }
+  EXPECT_TRUE(Version(plane.Channel(plane.Identity(v1::ROLE_VIEWER, "anna"))).ok());
+  // Half-open handshakes are cut after five seconds.
+  EXPECT_TRUE(testing::Eventually([&] {
+    char byte = 0;
+    for (const net::Socket& socket : silent) {
+      if (recv(socket.fd(), &byte, 1, MSG_DONTWAIT | MSG_PEEK) < 0 && errno == EAGAIN) return false;
+    }
+    return true;
+  }));
+}
+
+TEST(Transport, AFloodBeyondTheDescriptorLimitIsSurvived) {
+  TestPlane plane;
+  const auto identity = plane.Identity(v1::ROLE_VIEWER, "anna");
+  rlimit before{};
+  getrlimit(RLIMIT_NOFILE, &before);
+  {
+    std::vector<net::Socket> flood;
+    for (int i = 0; i < 120; ++i) {
+      auto socket = net::ConnectTo(plane.address(), absl::Seconds(2));
+      if (socket.ok()) flood.push_back(std::move(*socket));
+    }
+    // From here on nobody in this process gets another descriptor, the accept loop included.
+    const rlimit none{static_cast<rlim_t>(3), before.rlim_max};
+    setrlimit(RLIMIT_NOFILE, &none);
+    flood.resize(flood.size() / 2);
+    testing::Pause(absl::Milliseconds(300));
+    setrlimit(RLIMIT_NOFILE, &before);
+  }
+  EXPECT_TRUE(testing::Eventually([&] { return Version(plane.Channel(identity)).ok(); }));
+}
+
+TEST(Enrollment, ATokenIsGoodForOneCertificateHoweverManyAsk) {
+  TestPlane plane;
+  grpc::ClientContext context;
+  v1::CreateTokenRequest request;
+  request.set_agent("host-1");
+  v1::CreateTokenResponse token;
+  const auto admin = v1::IdentityService::NewStub(plane.Channel(plane.Identity(v1::ROLE_ADMIN, "root")));
+  ASSERT_TRUE(admin->CreateToken(&context, request, &token).ok());
+  const auto join = net::ParseJoinString(token.join_string());
+  ASSERT_TRUE(join.ok());
+  std::atomic<int> given = 0;
+  std::atomic<int> refused = 0;
+  {
+    std::vector<exec::Thread> threads;
+    for (int i = 0; i < 64; ++i) {
+      threads.emplace_back("join", [&] {
+        const auto joined = net::Join(plane.enroll_address(), *join, SystemClock());
+        joined.ok() ? ++given : ++refused;
+        EXPECT_TRUE(joined.ok() || joined.status().code() == absl::StatusCode::kPermissionDenied) << joined.status();
+      });
+    }
+  }
+  EXPECT_EQ(given, 1);
+  EXPECT_EQ(refused, 63);
+}
+
+TEST(Enrollment, AnExpiredTokenIsRefused) {
+  TestPlane plane;
+  const std::string token(32, 't');
+  ASSERT_TRUE(plane.store().identity().SaveToken({Sha256(token), "host-1", {}, plane.clock().Now() - absl::Seconds(1)},
+                                                 {"test", "token.create", "host-1", "", plane.clock().Now()}).ok());
+  EXPECT_EQ(net::Join(plane.enroll_address(), {plane.authority().Pin(), token}, SystemClock()).status().code(),
+            absl::StatusCode::kPermissionDenied);
+}
+
+TEST(Enrollment, AWrongPinIsRefusedBeforeTheTokenIsSent) {
+  TestPlane plane;
+  const std::string token(32, 't');
+  ASSERT_TRUE(plane.store().identity().SaveToken({Sha256(token), "host-1", {}, plane.clock().Now() + absl::Hours(1)},
+                                                 {"test", "token.create", "host-1", "", plane.clock().Now()}).ok());
+  EXPECT_EQ(net::Join(plane.enroll_address(), {std::string(32, 'x'), token}, SystemClock()).status().code(),
+            absl::StatusCode::kUnauthenticated);
+  EXPECT_TRUE(net::Join(plane.enroll_address(), {plane.authority().Pin(), token}, SystemClock()).ok());
+}
+
+// A request that asks for an admin's name and an authority's rights.
+std::string GreedyRequest(EVP_PKEY* key) {
+  net::RequestPtr request(X509_REQ_new());
+  X509_REQ_set_pubkey(request.get(), key);
+  X509_NAME_add_entry_by_txt(X509_REQ_get_subject_name(request.get()), "CN", MBSTRING_UTF8,
+                             reinterpret_cast<const unsigned char*>("root"), -1, -1, 0);
+  STACK_OF(X509_EXTENSION)* wanted = sk_X509_EXTENSION_new_null();
+  for (const auto& [nid, value] : {std::pair<int, const char*>{NID_subject_alt_name, "URI:spiffe://muster/admin/root"},
+                                   {NID_basic_constraints, "CA:TRUE"}}) {
+    sk_X509_EXTENSION_push(wanted, X509V3_EXT_conf_nid(nullptr, nullptr, nid, value));
+  }
+  X509_REQ_add_extensions(request.get(), wanted);
+  sk_X509_EXTENSION_pop_free(wanted, X509_EXTENSION_free);
+  X509_REQ_sign(request.get(), key, EVP_sha256());
+  unsigned char* bytes = nullptr;
+  const int size = i2d_X509_REQ(request.get(), &bytes);
+  std::string der(reinterpret_cast<char*>(bytes), static_cast<size_t>(size));
+  OPENSSL_free(bytes);
+  return der;
+}
+
+TEST(Authority, WhatARequestAsksForIsIgnored) {
+  TestPlane plane;
+  const Secret key_pem = *net::NewPrivateKey();
+  const net::KeyPtr key = *net::ReadPrivateKey(key_pem.Reveal());
+  const auto issued = plane.authority().Issue(v1::ROLE_AGENT, "host-1", GreedyRequest(key.get()));
+  ASSERT_TRUE(issued.ok()) << issued.status();
+  const auto facts = *net::ReadCertificate(issued->chain_der.front());
+  EXPECT_EQ(facts.uris, std::vector<std::string>{"spiffe://muster/agent/host-1"});
+  EXPECT_FALSE(facts.is_authority);
+  EXPECT_LT(facts.not_after, SystemClock().Now() + absl::Hours(24 * 8));
+}
+
+TEST(Authority, ARequestMustBeSignedByItsOwnKey) {
+  TestPlane plane;
+  std::string request = *net::NewCertificateRequest(*net::NewPrivateKey());
+  request[request.size() - 3] = static_cast<char>(request[request.size() - 3] ^ 1);
+  EXPECT_EQ(plane.authority().Issue(v1::ROLE_AGENT, "host-1", request).status().code(),
+            absl::StatusCode::kInvalidArgument);
+}
+
+TEST(ClusterKey, AnotherKeyOpensNothing) {
+  testing::TempFolder folder;
+  ASSERT_TRUE(MakeClusterKey(folder.File("a")).ok());
+  ASSERT_TRUE(MakeClusterKey(folder.File("b")).ok());
+  EXPECT_EQ(MakeClusterKey(folder.File("a")).code(), absl::StatusCode::kAlreadyExists);
+  const std::string sealed = *Seal(*LoadClusterKey(folder.File("a")), "plain", "purpose");
+  EXPECT_EQ(Unseal(*LoadClusterKey(folder.File("a")), sealed, "purpose")->Reveal(), "plain");
+  EXPECT_EQ(Unseal(*LoadClusterKey(folder.File("b")), sealed, "purpose").status().code(), absl::StatusCode::kDataLoss);
+  EXPECT_EQ(Unseal(*LoadClusterKey(folder.File("a")), sealed, "other").status().code(), absl::StatusCode::kDataLoss);
+}
+
+TEST(Audit, EveryPrivilegedChangeIsInTheChain) {
+  TestPlane plane;
+  grpc::ClientContext context;
+  v1::CreateTokenRequest request;
+  request.set_agent("host-9");
+  v1::CreateTokenResponse token;
+  ASSERT_TRUE(v1::IdentityService::NewStub(plane.Channel(plane.Identity(v1::ROLE_ADMIN, "root")))
+                  ->CreateToken(&context, request, &token).ok());
+  const auto entries = *plane.store().audit().List(0, 100);
+  EXPECT_EQ(entries.back().note.action, "token.create");
+  EXPECT_EQ(entries.back().note.actor, "admin/root");
+  EXPECT_TRUE(plane.store().audit().Verify().ok());
+}
+
+}  // namespace
+}  // namespace muster::control

@@ -1,0 +1,129 @@
+// A control plane's services behind a real guarded listener with real mutual TLS, in the test's process.
+#pragma once
+
+#include <grpcpp/grpcpp.h>
+#include <gtest/gtest.h>
+
+#include <memory>
+#include <string>
+
+#include "control-plane/pki/authority.h"
+#include "control-plane/pki/cluster_key.h"
+#include "control-plane/rpc/agent_hub.h"
+#include "control-plane/rpc/agent_link_service.h"
+#include "control-plane/rpc/alert_service.h"
+#include "control-plane/rpc/enrollment_service.h"
+#include "control-plane/rpc/gate.h"
+#include "control-plane/rpc/identity_service.h"
+#include "control-plane/rpc/spec_service.h"
+#include "control-plane/rpc/state_service.h"
+#include "control-plane/rpc/system_service.h"
+#include "lib/net/listener.h"
+#include "lib/net/tls.h"
+#include "lib/testing/servers.h"
+
+namespace muster::control {
+
+class TestPlane {
+ public:
+  TestPlane() {
+    net::PrepareTls();
+    const std::string key_path = folder_.File("cluster.key");
+    EXPECT_TRUE(MakeClusterKey(key_path).ok());
+    key_ = *LoadClusterKey(key_path);
+    store_ = *Store::Open("sqlite:" + folder_.File("muster.db"));
+    authority_ = *Authority::Create(store_->identity(), key_, clock_);
+    gate_ = std::make_unique<Gate>(store_->identity(), GateOptions{});
+    HubOptions options;
+    options.replica = "r-test";
+    hub_ = std::make_unique<AgentHub>(*store_, clock_, std::move(options));
+    const auto servers = [this] { return std::vector<std::string>{address()}; };
+    link_ = std::make_unique<AgentLinkService>(*hub_, *gate_);
+    identity_ = std::make_unique<IdentityService>(*store_, *authority_, *gate_, clock_, servers);
+    enrollment_ = std::make_unique<EnrollmentService>(store_->identity(), *authority_, *gate_, clock_, servers);
+    specs_ = std::make_unique<SpecService>(*store_, *gate_, clock_, [] {});
+    states_ = std::make_unique<StateService>(*store_, *hub_, *gate_, clock_);
+    alerts_ = std::make_unique<AlertService>(*store_, *gate_, clock_);
+    system_ = std::make_unique<SystemService>(*store_, *gate_, clock_, [] { return DoctorFacts{}; });
+    const auto certificate = *authority_->IssueServer("r-test");
+    const net::ServerIdentity own = {authority_->RootsPem(), certificate.chain_pem, certificate.key_pem};
+    Serve(main_, net::MutualTls(own),
+          {link_.get(), identity_.get(), specs_.get(), states_.get(), alerts_.get(), system_.get()});
+    Serve(enroll_, net::ServerTls(own), {enrollment_.get()});
+  }
+
+  ~TestPlane() {
+    for (Port* port : {&main_, &enroll_}) {
+      port->listener->Stop();
+      port->server->Shutdown(absl::ToChronoTime(clock_.Now()));
+    }
+    main_.server.reset();
+    enroll_.server.reset();
+  }
+
+  // A certificate of the role, known to the store.
+  net::ClientIdentity Identity(v1::Role role, const std::string& name) { return Identity(*authority_, role, name, true); }
+  net::ClientIdentity Identity(const Authority& authority, v1::Role role, const std::string& name, bool stored) {
+    const Secret key = *net::NewPrivateKey();
+    const Issued issued = *authority.Issue(role, name, *net::NewCertificateRequest(key));
+    if (role == v1::ROLE_AGENT && stored) AddAgent(issued);
+    if (role != v1::ROLE_AGENT && stored) {
+      EXPECT_TRUE(store_->identity().SaveCertificate(issued.row, {"test", "operator.create", name, "", clock_.Now()}).ok());
+    }
+    return {authority_->RootsPem(), net::DerToPem(issued.chain_der), std::string(key.Reveal())};
+  }
+
+  std::shared_ptr<grpc::Channel> Channel(const net::ClientIdentity& identity) {
+    return net::OpenChannel(address(), identity);
+  }
+  std::string address() const { return fmt::format("127.0.0.1:{}", main_.listener->port()); }
+  std::string enroll_address() const { return fmt::format("127.0.0.1:{}", enroll_.listener->port()); }
+  uint16_t port() const { return main_.listener->port(); }
+  net::GuardedListener& listener() { return *main_.listener; }
+  Store& store() { return *store_; }
+  Authority& authority() { return *authority_; }
+  Gate& gate() { return *gate_; }
+  const Clock& clock() const { return clock_; }
+
+ private:
+  struct Port {
+    std::unique_ptr<net::GuardedListener> listener;
+    std::unique_ptr<grpc::Server> server;
+  };
+  static void Serve(Port& port, std::shared_ptr<grpc::ServerCredentials> credentials,
+                    const std::vector<grpc::Service*>& services) {
+    port.listener = *net::GuardedListener::Bind({.address = "127.0.0.1:0"});
+    grpc::ServerBuilder builder;
+    net::SetServerArguments(builder);
+    port.listener->AttachTo(builder, std::move(credentials));
+    for (grpc::Service* service : services) builder.RegisterService(service);
+    port.server = builder.BuildAndStart();
+    port.listener->Start();
+  }
+
+  void AddAgent(const Issued& issued) {
+    const TokenRow token{"hash of " + issued.row.fingerprint, issued.row.name, {}, clock_.Now() + absl::Hours(1)};
+    EXPECT_TRUE(store_->identity().SaveToken(token, {"test", "token.create", issued.row.name, "", clock_.Now()}).ok());
+    EXPECT_TRUE(store_->identity().RedeemToken(token.hash, issued.row, clock_.Now(),
+                                               {"test", "agent.join", issued.row.name, "", clock_.Now()}).ok());
+  }
+
+  const Clock& clock_ = SystemClock();
+  testing::TempFolder folder_;
+  Secret key_;
+  std::unique_ptr<Store> store_;
+  std::unique_ptr<Authority> authority_;
+  std::unique_ptr<Gate> gate_;
+  std::unique_ptr<AgentHub> hub_;
+  std::unique_ptr<AgentLinkService> link_;
+  std::unique_ptr<IdentityService> identity_;
+  std::unique_ptr<EnrollmentService> enrollment_;
+  std::unique_ptr<SpecService> specs_;
+  std::unique_ptr<StateService> states_;
+  std::unique_ptr<AlertService> alerts_;
+  std::unique_ptr<SystemService> system_;
+  Port main_;
+  Port enroll_;
+};
+
+}  // namespace muster::control

@@ -1,0 +1,54 @@
+#include <gtest/gtest.h>
+
+#include "ctl/commands/cli.h"
+#include "ctl/commands/commands.h"
+#include "lib/base/file.h"
+#include "lib/testing/servers.h"
+
+namespace muster::ctl {
+namespace {
+
+class Completion : public ::testing::TestWithParam<const char*> {};
+
+TEST_P(Completion, IsAScriptThatItsShellReads) {
+  Cli cli;
+  AddGet(cli);
+  AddToken(cli);
+  AddWatch(cli);
+  testing::TempFolder folder;
+  const std::string shell = GetParam();
+  ASSERT_TRUE(WriteFileAtomically(folder.File("script"), CompletionScript(cli.app, shell)).ok());
+  const auto ran = testing::RunProgram({shell, "-n", folder.File("script")});
+  EXPECT_EQ(ran.exit_code, 0) << ran.err;
+}
+
+INSTANTIATE_TEST_SUITE_P(Shells, Completion, ::testing::Values("bash", "zsh", "fish"),
+                         [](const auto& info) { return std::string(info.param); });
+
+TEST(Completion, BashOffersCommandsAndTheirSubcommands) {
+  Cli cli;
+  AddGet(cli);
+  AddToken(cli);
+  testing::TempFolder folder;
+  ASSERT_TRUE(WriteFileAtomically(folder.File("script"), CompletionScript(cli.app, "bash")).ok());
+  const auto offered = [&](const std::string& words, int index) {
+    return testing::RunProgram({"bash", "-c", fmt::format("source {}; COMP_WORDS=({}); COMP_CWORD={}; _musterctl; echo \"${{COMPREPLY[@]}}\"",
+                                                          folder.File("script"), words, index)}).out;
+  };
+  EXPECT_EQ(offered("musterctl to", 1), "token\n");
+  EXPECT_EQ(offered("musterctl token cr", 2), "create\n");
+  EXPECT_EQ(offered("musterctl get sta", 2), "states\n");
+}
+
+TEST(ExitCode, SaysWhatKindOfFailure) {
+  EXPECT_EQ(ExitCodeOf(OkStatus()), 0);
+  EXPECT_EQ(ExitCodeOf(Unknown("it may have happened")), 1);
+  EXPECT_EQ(ExitCodeOf(InvalidArgument("x")), 2);
+  EXPECT_EQ(ExitCodeOf(NotFound("x")), 3);
+  EXPECT_EQ(ExitCodeOf(PermissionDenied("x")), 4);
+  EXPECT_EQ(ExitCodeOf(FailedPrecondition("x")), 5);
+  EXPECT_EQ(ExitCodeOf(Unavailable("x")), 6);
+}
+
+}  // namespace
+}  // namespace muster::ctl
