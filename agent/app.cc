@@ -41,7 +41,8 @@ class FolderLock {
     FolderLock lock(::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600));
     if (lock.fd_ < 0) return FailedPrecondition("open {}: {}", path, std::strerror(errno));
     if (::flock(lock.fd_, LOCK_EX | LOCK_NB) == 0) return lock;
-    return FailedPrecondition("another muster-agent works in {}: stop it, or use another folder", folder);
+    return FailedPrecondition("another muster-agent works in {}: stop it, or use another folder",
+                              folder);
   }
   FolderLock(FolderLock&& other) noexcept : fd_(std::exchange(other.fd_, -1)) {}
   FolderLock& operator=(FolderLock&&) = delete;
@@ -96,8 +97,8 @@ v1::Record PlanTakenRecord(const std::string& hash, absl::Time at) {
 // Members in the order in which they depend on one another: the link goes first, the log last.
 class RunningApp final : public App {
  public:
-  RunningApp(const RunOptions& options, const Config& config, FolderLock lock, Membership membership,
-             Policy policy, std::unique_ptr<Spool> spool, v1::Plan plan)
+  RunningApp(const RunOptions& options, const Config& config, FolderLock lock,
+             Membership membership, Policy policy, std::unique_ptr<Spool> spool, v1::Plan plan)
       : data_(options.data),
         lock_(std::move(lock)),
         membership_(std::move(membership)),
@@ -108,9 +109,12 @@ class RunningApp final : public App {
         recorder_(std::make_unique<Recorder>(*spool_, clock_, RecorderOptions{},
                                              [this](Urgency urgency) { link_->Notify(urgency); })),
         checker_(
-            clock_, CheckerOptions{membership_.name, config.probe_threads, config.probe_threads + 48},
+            clock_,
+            CheckerOptions{membership_.name, config.probe_threads, config.probe_threads + 48},
             [this](const v1::Probe& spec) { return MakeProbe(spec, policy_); },
-            [this](v1::CheckResult result, Novelty novelty) { Record(std::move(result), novelty); }),
+            [this](v1::CheckResult result, Novelty novelty) {
+              Record(std::move(result), novelty);
+            }),
         renewal_("renewal", absl::Minutes(1), [this] { RenewWhenDue(); }) {
     checker_.Apply(plan);
     ready_.Set();
@@ -194,7 +198,8 @@ class RunningApp final : public App {
     const std::string server = link_->counts().server;
     StatusOr<Renewed> renewed =
         muster::agent::Renew(server, membership_.identity, clock_.Now(), kRenewWithin);
-    if (!renewed.ok()) return LogWarning("the certificate is not renewed", {{"error", renewed.status()}});
+    if (!renewed.ok())
+      return LogWarning("the certificate is not renewed", {{"error", renewed.status()}});
     Membership next = membership_;
     next.identity = std::move(renewed->identity);
     if (!renewed->servers.empty()) next.servers = renewed->servers;
@@ -240,18 +245,20 @@ StatusOr<std::unique_ptr<App>> App::Start(const RunOptions& options, const Confi
   MUSTER_ASSIGN_OR_RETURN(Membership membership, ReadMembership(options.data));
   if (!config.servers.empty()) membership.servers = config.servers;
   if (membership.servers.empty()) {
-    return FailedPrecondition("{}/agent.yaml names no servers: add servers: [HOST:7443]", options.data);
+    return FailedPrecondition("{}/agent.yaml names no servers: add servers: [HOST:7443]",
+                              options.data);
   }
   MUSTER_ASSIGN_OR_RETURN(FolderLock lock, FolderLock::Take(options.data));
   MUSTER_ASSIGN_OR_RETURN(Policy policy, FindPolicy(config.policy));
   MUSTER_ASSIGN_OR_RETURN(std::unique_ptr<Spool> spool,
                           Spool::Open(options.data + "/log.db", config.spool, SystemClock()));
-  LogInfo("the agent runs", {{"agent", membership.name}, {"version", MUSTER_VERSION},
+  LogInfo("the agent runs", {{"agent", membership.name},
+                             {"version", MUSTER_VERSION},
                              {"log_epoch", spool->position().epoch},
                              {"written", spool->position().written}});
-  return std::unique_ptr<App>(std::make_unique<RunningApp>(
-      options, config, std::move(lock), std::move(membership), std::move(policy), std::move(spool),
-      ReadPlan(options.data)));
+  return std::unique_ptr<App>(
+      std::make_unique<RunningApp>(options, config, std::move(lock), std::move(membership),
+                                   std::move(policy), std::move(spool), ReadPlan(options.data)));
 }
 
 int ExitCode(const Status& status) {

@@ -16,7 +16,8 @@ struct JoinOptions {
   std::string token_file;  // "-": stdin
   bool force = false;      // replace an identity that is there
 };
-// Trades the token for a certificate and keeps it in the data folder; returns what was done, for people.
+// Trades the token for a certificate and keeps it in the data folder; returns what was done, for
+// people.
 StatusOr<std::string> Join(const JoinOptions& options);
 
 struct RunOptions {

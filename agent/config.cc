@@ -85,7 +85,8 @@ std::string PemBlocks(std::string_view pem, std::string_view label) {
   while ((at = pem.find("-----BEGIN ", at)) != std::string_view::npos) {
     const size_t end = pem.find("-----END ", at);
     const size_t stop = end == std::string_view::npos ? end : pem.find('\n', end);
-    const std::string_view block = pem.substr(at, stop == std::string_view::npos ? stop : stop - at + 1);
+    const std::string_view block =
+        pem.substr(at, stop == std::string_view::npos ? stop : stop - at + 1);
     if (block.substr(0, block.find('\n')).find(label) != std::string_view::npos) {
       blocks += block;
       if (!blocks.ends_with('\n')) blocks += '\n';
@@ -138,8 +139,10 @@ bool HasIdentity(const std::string& folder) { return FileExists(folder + "/ident
 
 StatusOr<Membership> ReadMembership(const std::string& folder) {
   if (!HasIdentity(folder)) {
-    return NotFound("no agent has joined in {0}: run muster-agent join --data {0} --server HOST:7444 "
-                    "--token-file FILE", folder);
+    return NotFound(
+        "no agent has joined in {0}: run muster-agent join --data {0} --server HOST:7444 "
+        "--token-file FILE",
+        folder);
   }
   Membership membership;
   MUSTER_ASSIGN_OR_RETURN(const std::string pem, ReadFile(folder + "/identity.pem"));
@@ -172,7 +175,8 @@ v1::Plan ReadPlan(const std::string& folder) {
   const StatusOr<std::string> bytes = ReadFile(folder + "/plan.pb");
   if (!bytes.ok()) return plan;
   if (!plan.ParseFromString(*bytes)) {
-    LogWarning("the stored plan cannot be read; waiting for the control plane's", {{"folder", folder}});
+    LogWarning("the stored plan cannot be read; waiting for the control plane's",
+               {{"folder", folder}});
     return {};
   }
   return plan;

@@ -49,7 +49,8 @@ struct Membership {
 };
 // NotFound says how to join.
 StatusOr<Membership> ReadMembership(const std::string& folder);
-// Each file is replaced as a whole; the identity last, so that an agent either has joined or has not.
+// Each file is replaced as a whole; the identity last, so that an agent either has joined or has
+// not.
 Status WriteMembership(const std::string& folder, const Membership& membership);
 bool HasIdentity(const std::string& folder);
 

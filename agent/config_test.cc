@@ -19,7 +19,8 @@ policy: /etc/muster/other.yaml
 spool: {bound: 64MiB, keep: 12h}
 probe_threads: 4
 log_level: debug
-)", "agent.yaml");
+)",
+                                  "agent.yaml");
   ASSERT_TRUE(config.ok()) << config.status();
   EXPECT_THAT(config->servers, ElementsAre("10.0.0.5:7443", "[::1]:7443"));
   EXPECT_EQ(config->policy, "/etc/muster/other.yaml");

@@ -25,8 +25,8 @@ StatusOr<std::string> ReadToken(const std::string& file) {
 
 StatusOr<std::string> Join(const JoinOptions& options) {
   if (HasIdentity(options.data) && !options.force) {
-    return FailedPrecondition("{} holds an identity already; use another folder, or --force to replace it",
-                              options.data);
+    return FailedPrecondition(
+        "{} holds an identity already; use another folder, or --force to replace it", options.data);
   }
   MUSTER_ASSIGN_OR_RETURN(const std::string text, ReadToken(options.token_file));
   MUSTER_ASSIGN_OR_RETURN(const net::JoinString join, net::ParseJoinString(text));
@@ -35,9 +35,11 @@ StatusOr<std::string> Join(const JoinOptions& options) {
   MUSTER_RETURN_IF_ERROR(MakeFolder(options.data));
   MUSTER_RETURN_IF_ERROR(WriteFileAtomically(options.data + "/joining", "\n"));
   MUSTER_ASSIGN_OR_RETURN(const net::Joined joined, net::Join(options.server, join, SystemClock()));
-  MUSTER_RETURN_IF_ERROR(WriteMembership(options.data, {joined.agent_name, joined.servers, joined.identity}));
+  MUSTER_RETURN_IF_ERROR(
+      WriteMembership(options.data, {joined.agent_name, joined.servers, joined.identity}));
   std::string servers;
-  for (const std::string& server : joined.servers) servers += (servers.empty() ? "" : ", ") + server;
+  for (const std::string& server : joined.servers)
+    servers += (servers.empty() ? "" : ", ") + server;
   return fmt::format(
       "joined as {}; the control plane is at {}\n\n"
       "next:\n"

@@ -2,9 +2,9 @@
 
 #include <fcntl.h>
 #include <signal.h>
+#include <string.h>
 #include <sys/file.h>
 #include <sys/statvfs.h>
-#include <string.h>
 #include <unistd.h>
 
 #include <functional>
@@ -54,9 +54,11 @@ class DataLock {
   static StatusOr<DataLock> Take(const std::string& folder) {
     const std::string path = folder + "/lock";
     DataLock lock(open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600));
-    if (lock.fd_ < 0) return FailedPrecondition("{} cannot be written; is it a data folder of init?", folder);
+    if (lock.fd_ < 0)
+      return FailedPrecondition("{} cannot be written; is it a data folder of init?", folder);
     if (flock(lock.fd_, LOCK_EX | LOCK_NB) == 0) return lock;
-    return FailedPrecondition("another muster-control serves {}; stop it, or use another folder", folder);
+    return FailedPrecondition("another muster-control serves {}; stop it, or use another folder",
+                              folder);
   }
   DataLock(DataLock&& other) noexcept : fd_(std::exchange(other.fd_, -1)) {}
   DataLock& operator=(DataLock&&) = delete;
@@ -83,19 +85,22 @@ StatusOr<std::string> ReplicaId(const std::string& folder) {
 
 Status RefuseRedis(const Config& config) {
   if (config.redis.empty()) return OkStatus();
-  return InvalidArgument("--redis is for replicated control planes, which this version does not run yet");
+  return InvalidArgument(
+      "--redis is for replicated control planes, which this version does not run yet");
 }
 
 // The addresses in admin.context: what is advertised, and this host itself.
 std::vector<std::string> ContextServers(const Config& config) {
-  std::vector<std::string> servers =
-      config.advertise.empty() ? std::vector<std::string>() : Advertised(config.advertise, kDefaultPort);
+  std::vector<std::string> servers = config.advertise.empty()
+                                         ? std::vector<std::string>()
+                                         : Advertised(config.advertise, kDefaultPort);
   const std::string local = fmt::format("127.0.0.1:{}", kDefaultPort);
   if (std::find(servers.begin(), servers.end(), local) == servers.end()) servers.push_back(local);
   return servers;
 }
 
-StatusOr<net::Context> AdminContext(Store& store, const Authority& authority, const Config& config) {
+StatusOr<net::Context> AdminContext(Store& store, const Authority& authority,
+                                    const Config& config) {
   MUSTER_ASSIGN_OR_RETURN(const Secret key, net::NewPrivateKey());
   MUSTER_ASSIGN_OR_RETURN(const std::string csr, net::NewCertificateRequest(key));
   MUSTER_ASSIGN_OR_RETURN(const Issued issued, authority.Issue(v1::ROLE_ADMIN, "root", csr));
@@ -104,16 +109,19 @@ StatusOr<net::Context> AdminContext(Store& store, const Authority& authority, co
   net::Context context;
   context.name = "admin";
   context.servers = ContextServers(config);
-  context.identity = {authority.RootsPem(), net::DerToPem(issued.chain_der), std::string(key.Reveal())};
+  context.identity = {authority.RootsPem(), net::DerToPem(issued.chain_der),
+                      std::string(key.Reveal())};
   return context;
 }
 
 std::string SettingsYaml(const Config& config) {
-  std::string yaml = "# Written by muster-control init. docs/reference/control-config.md lists every setting.\n";
+  std::string yaml =
+      "# Written by muster-control init. docs/reference/control-config.md lists every setting.\n";
   if (!config.store.empty()) yaml += fmt::format("store: \"{}\"\n", config.store);
   if (!config.advertise.empty()) {
     yaml += "advertise:\n";
-    for (const std::string& address : config.advertise) yaml += fmt::format("  - \"{}\"\n", address);
+    for (const std::string& address : config.advertise)
+      yaml += fmt::format("  - \"{}\"\n", address);
   }
   return yaml;
 }
@@ -137,7 +145,8 @@ class Port {
     MUSTER_ASSIGN_OR_RETURN(port->listener_, net::GuardedListener::Bind({.address = address}));
     return port;
   }
-  Status Serve(std::shared_ptr<grpc::ServerCredentials> credentials, const std::vector<grpc::Service*>& services) {
+  Status Serve(std::shared_ptr<grpc::ServerCredentials> credentials,
+               const std::vector<grpc::Service*>& services) {
     grpc::ServerBuilder builder;
     net::SetServerArguments(builder);
     listener_->AttachTo(builder, std::move(credentials));
@@ -177,7 +186,8 @@ class Growth {
 // Everything that serves, in the order in which it starts; members end in the opposite order.
 class Plane {
  public:
-  Plane(const Config& config, std::unique_ptr<Store> store, std::unique_ptr<Authority> authority, std::string replica)
+  Plane(const Config& config, std::unique_ptr<Store> store, std::unique_ptr<Authority> authority,
+        std::string replica)
       : config_(config),
         clock_(SystemClock()),
         random_(SystemRandom()),
@@ -218,7 +228,9 @@ class Plane {
   }
 
  private:
-  std::vector<std::string> Servers() const { return Advertised(config_.advertise, main_->number()); }
+  std::vector<std::string> Servers() const {
+    return Advertised(config_.advertise, main_->number());
+  }
 
   void StartTelling() {
     NotifierOptions options;
@@ -268,10 +280,14 @@ class Plane {
   }
 
   Status Serve() {
-    MUSTER_ASSIGN_OR_RETURN(const Authority::ServerCertificate certificate, authority_->IssueServer(replica_));
-    const net::ServerIdentity own = {authority_->RootsPem(), certificate.chain_pem, certificate.key_pem};
-    if (enroll_ != nullptr) MUSTER_RETURN_IF_ERROR(enroll_->Serve(net::ServerTls(own), {&*enrollment_}));
-    return main_->Serve(net::MutualTls(own), {&*link_, &*identity_, &*specs_, &*states_, &*alerts_, &*system_});
+    MUSTER_ASSIGN_OR_RETURN(const Authority::ServerCertificate certificate,
+                            authority_->IssueServer(replica_));
+    const net::ServerIdentity own = {authority_->RootsPem(), certificate.chain_pem,
+                                     certificate.key_pem};
+    if (enroll_ != nullptr)
+      MUSTER_RETURN_IF_ERROR(enroll_->Serve(net::ServerTls(own), {&*enrollment_}));
+    return main_->Serve(net::MutualTls(own),
+                        {&*link_, &*identity_, &*specs_, &*states_, &*alerts_, &*system_});
   }
 
   void StartLoops() {
@@ -301,8 +317,9 @@ class Plane {
     absence_loop_.emplace(*store_, std::move(absence));
     absence_runner_.emplace("absence", absl::Seconds(1), clock_,
                             [this](absl::Time now) { return absence_loop_->Tick(now); });
-    retention_loop_.emplace(*store_, RetentionOptions{.history = config_.keep_history,
-                                                      .resolved_alerts = config_.keep_resolved_alerts});
+    retention_loop_.emplace(*store_,
+                            RetentionOptions{.history = config_.keep_history,
+                                             .resolved_alerts = config_.keep_resolved_alerts});
     retention_runner_.emplace("retention", absl::Hours(1), clock_,
                               [this](absl::Time now) { return retention_loop_->Tick(now); });
     metrics_loop_.emplace("metrics", absl::Seconds(1), [this] { CountAll(); });
@@ -327,12 +344,16 @@ class Plane {
 
   Status StartHttp() {
     if (config_.http_listen == kOff) return OkStatus();
-    MUSTER_ASSIGN_OR_RETURN(http_, HttpServer::Start({.listen = config_.http_listen}, metrics_, [this] {
-      MUSTER_RETURN_IF_ERROR(store_->database().StoreEpoch().status());
-      return hub_->committer().health();
-    }));
-    LogInfo("serving", {{"version", MUSTER_VERSION}, {"replica", replica_}, {"agents_and_operators", main_->number()},
-                        {"enrolment", enroll_ == nullptr ? 0 : enroll_->number()}, {"http", http_->port()}});
+    MUSTER_ASSIGN_OR_RETURN(http_,
+                            HttpServer::Start({.listen = config_.http_listen}, metrics_, [this] {
+                              MUSTER_RETURN_IF_ERROR(store_->database().StoreEpoch().status());
+                              return hub_->committer().health();
+                            }));
+    LogInfo("serving", {{"version", MUSTER_VERSION},
+                        {"replica", replica_},
+                        {"agents_and_operators", main_->number()},
+                        {"enrolment", enroll_ == nullptr ? 0 : enroll_->number()},
+                        {"http", http_->port()}});
     return OkStatus();
   }
 
@@ -344,8 +365,8 @@ class Plane {
   const std::unique_ptr<Store> store_;
   const std::unique_ptr<Authority> authority_;
   Metrics metrics_;
-  Growth sessions_grown_, results_grown_, batches_grown_, aborted_grown_, refused_grown_, commits_grown_,
-      denied_grown_, full_grown_;
+  Growth sessions_grown_, results_grown_, batches_grown_, aborted_grown_, refused_grown_,
+      commits_grown_, denied_grown_, full_grown_;
   std::optional<Gate> gate_;
   std::optional<Notifier> notifier_;
   std::optional<AlertLoop> alert_loop_;
@@ -373,14 +394,15 @@ StatusOr<std::string> Init(const Config& config) {
   MUSTER_RETURN_IF_ERROR(MakeFolder(config.data));
   for (const std::string& path : {KeyPath(config), ContextPath(config)}) {
     if (FileExists(path)) {
-      return FailedPrecondition("{} exists: there is a control plane in {} already, and nothing was changed", path,
-                                config.data);
+      return FailedPrecondition(
+          "{} exists: there is a control plane in {} already, and nothing was changed", path,
+          config.data);
     }
   }
   MUSTER_ASSIGN_OR_RETURN(const std::unique_ptr<Store> store, Store::Open(config.StoreUrl()));
   if (store->identity().LoadAuthority().ok()) {
-    return FailedPrecondition("{} holds an authority already; copy its cluster.key to {} instead", config.StoreUrl(),
-                              config.data);
+    return FailedPrecondition("{} holds an authority already; copy its cluster.key to {} instead",
+                              config.StoreUrl(), config.data);
   }
   MUSTER_RETURN_IF_ERROR(MakeClusterKey(KeyPath(config)));
   MUSTER_ASSIGN_OR_RETURN(const Secret key, LoadClusterKey(KeyPath(config)));

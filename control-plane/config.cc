@@ -67,8 +67,10 @@ const std::map<std::string, Setter>& Setters() {
   return setters;
 }
 
-Status At(std::string_view file, const YAML::Mark& mark, std::string_view key, const Status& status) {
-  return InvalidArgument("{}:{}:{}: {}: {}", file, mark.line + 1, mark.column + 1, key, Message(status));
+Status At(std::string_view file, const YAML::Mark& mark, std::string_view key,
+          const Status& status) {
+  return InvalidArgument("{}:{}:{}: {}: {}", file, mark.line + 1, mark.column + 1, key,
+                         Message(status));
 }
 
 Status ReadNode(const YAML::Node& root, std::string_view file, Config& config) {
@@ -80,7 +82,8 @@ Status ReadNode(const YAML::Node& root, std::string_view file, Config& config) {
     if (setter == Setters().end()) {
       std::string known;
       for (const auto& [name, unused] : Setters()) known += (known.empty() ? "" : ", ") + name;
-      return At(file, entry.first.Mark(), key, InvalidArgument("there is no such setting; there are {}", known));
+      return At(file, entry.first.Mark(), key,
+                InvalidArgument("there is no such setting; there are {}", known));
     }
     const Status set = setter->second(entry.second, config);
     if (!set.ok()) return At(file, entry.second.Mark(), key, set);
@@ -94,7 +97,8 @@ Status ReadConfig(std::string_view yaml, std::string_view file, Config& config) 
   try {
     return ReadNode(YAML::Load(std::string(yaml)), file, config);
   } catch (const YAML::Exception& error) {
-    return InvalidArgument("{}:{}:{}: {}", file, error.mark.line + 1, error.mark.column + 1, error.msg);
+    return InvalidArgument("{}:{}:{}: {}", file, error.mark.line + 1, error.mark.column + 1,
+                           error.msg);
   }
 }
 
@@ -103,8 +107,8 @@ Status CheckAdvertised(std::string_view address) {
   const bool with_port = ParseHostPort(address).ok() && !ParseHostPort(address)->host.empty();
   const bool host_alone = address.find_first_of(":[]") == std::string_view::npos;
   if (shaped && (with_port || host_alone)) return OkStatus();
-  return InvalidArgument("\"{}\" is not HOST or HOST:PORT; write control.example.org or [2001:db8::1]:7443",
-                         address);
+  return InvalidArgument(
+      "\"{}\" is not HOST or HOST:PORT; write control.example.org or [2001:db8::1]:7443", address);
 }
 
 std::vector<std::string> Advertised(const std::vector<std::string>& advertise, uint16_t port) {

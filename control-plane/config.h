@@ -1,4 +1,5 @@
-// How a control plane is told what to do: flags first, then the file, then what init wrote, then defaults.
+// How a control plane is told what to do: flags first, then the file, then what init wrote, then
+// defaults.
 #pragma once
 
 #include <string>
@@ -11,7 +12,8 @@
 
 namespace muster::control {
 
-// The file is YAML; unknown keys are errors. Every key has a flag of the same name, or is a duration:
+// The file is YAML; unknown keys are errors. Every key has a flag of the same name, or is a
+// duration:
 //
 //   store: sqlite:/var/lib/muster/muster.db
 //   listen: 0.0.0.0:7443

@@ -14,7 +14,8 @@ std::string Refusal(std::string_view yaml) {
 TEST(Config, ReadsWhatTheFileSetsAndKeepsTheRest) {
   Config config;
   config.data = "/var/lib/muster";
-  ASSERT_TRUE(ReadConfig("listen: 10.0.0.1:7443\nflush: 30s\nadvertise: [a, 'b:9']\n", "f", config).ok());
+  ASSERT_TRUE(
+      ReadConfig("listen: 10.0.0.1:7443\nflush: 30s\nadvertise: [a, 'b:9']\n", "f", config).ok());
   EXPECT_EQ(config.listen, "10.0.0.1:7443");
   EXPECT_EQ(config.flush, absl::Seconds(30));
   EXPECT_EQ(config.http_listen, "127.0.0.1:7480");
@@ -23,7 +24,8 @@ TEST(Config, ReadsWhatTheFileSetsAndKeepsTheRest) {
 }
 
 TEST(Config, NamesPlaceAndRemedyOfAMistake) {
-  EXPECT_NE(Refusal("listen: a\nlissten: b\n").find("control.yaml:2:1: lissten: there is no such setting"),
+  EXPECT_NE(Refusal("listen: a\nlissten: b\n")
+                .find("control.yaml:2:1: lissten: there is no such setting"),
             std::string::npos);
   EXPECT_NE(Refusal("flush: 5\n").find("control.yaml:1:8: flush"), std::string::npos);
   EXPECT_NE(Refusal("flush: 5h\n").find("between 100ms and 1m"), std::string::npos);

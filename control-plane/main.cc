@@ -85,19 +85,25 @@ int main(int argc, char** argv) {
   app.set_version_flag("--version", MUSTER_VERSION);
   Flags flags;
 
-  CLI::App* init = app.add_subcommand("init", "make a control plane: authority, cluster key, admin.context");
+  CLI::App* init =
+      app.add_subcommand("init", "make a control plane: authority, cluster key, admin.context");
   init->add_option("--data", flags.data, "folder for keys and the embedded store")->required();
   init->add_option("--store", flags.store, "sqlite:PATH; default is muster.db in the data folder");
-  init->add_option("--advertise", flags.advertise, "HOST[:PORT] that agents and operators dial; repeatable");
+  init->add_option("--advertise", flags.advertise,
+                   "HOST[:PORT] that agents and operators dial; repeatable");
 
   CLI::App* run = app.add_subcommand("run", "serve in the foreground until SIGTERM");
   run->add_option("--data", flags.data, "folder that init made")->required();
   run->add_option("--store", flags.store, "sqlite:PATH; default is muster.db in the data folder");
   run->add_option("--redis", flags.redis, "redis://HOST:PORT or redis+unix:PATH");
-  run->add_option("--config", flags.config, "settings as YAML; see docs/reference/control-config.md");
-  run->add_option("--listen", flags.listen, "agents and operators, mutual TLS (default 0.0.0.0:7443)");
-  run->add_option("--enroll-listen", flags.enroll_listen, "enrolment (default 0.0.0.0:7444), or off");
-  run->add_option("--http-listen", flags.http_listen, "metrics and health (default 127.0.0.1:7480), or off");
+  run->add_option("--config", flags.config,
+                  "settings as YAML; see docs/reference/control-config.md");
+  run->add_option("--listen", flags.listen,
+                  "agents and operators, mutual TLS (default 0.0.0.0:7443)");
+  run->add_option("--enroll-listen", flags.enroll_listen,
+                  "enrolment (default 0.0.0.0:7444), or off");
+  run->add_option("--http-listen", flags.http_listen,
+                  "metrics and health (default 127.0.0.1:7480), or off");
   run->add_option("--advertise", flags.advertise, "HOST[:PORT] that agents are told; repeatable");
   run->add_option("--log-level", flags.log_level, "debug, info (default), warning or error");
 

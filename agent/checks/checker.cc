@@ -34,8 +34,8 @@ struct Checker::Check {
 
   Phase phase = Phase::kWaiting;
   bool removed = false;
-  bool looked = false;       // it has had its first slot
-  absl::Duration due;        // a Due with another time is stale
+  bool looked = false;  // it has had its first slot
+  absl::Duration due;   // a Due with another time is stale
   decide::CheckBelief belief;
   LastSaid said;
 };
@@ -232,9 +232,7 @@ void Checker::Slot(const std::shared_ptr<Check>& check, absl::Duration now) {
       schedule_->ready.push_back(check);
       return;
     case Check::Phase::kQueued:
-    case Check::Phase::kRunning:
-      ++schedule_->counts.skipped;
-      return;
+    case Check::Phase::kRunning: ++schedule_->counts.skipped; return;
     case Check::Phase::kStuck:
       ++schedule_->counts.skipped;
       Report(*check, clock_.Now(), absl::ZeroDuration(), UnknownResult("probe did not return"));
@@ -255,7 +253,8 @@ void Checker::Watch(absl::Duration now) {
 }
 
 void Checker::StartThreads() {
-  const size_t wanted = schedule_->ready.size() - std::min(schedule_->ready.size(), schedule_->idle);
+  const size_t wanted =
+      schedule_->ready.size() - std::min(schedule_->ready.size(), schedule_->idle);
   const size_t most = std::min(options_.most_threads, options_.threads + schedule_->counts.stuck);
   for (size_t i = 0; i < wanted && workers_.size() < most; ++i) {
     workers_.emplace_back("probe", [this] { Work(); });
@@ -302,7 +301,8 @@ void Checker::Execute(const std::shared_ptr<Check>& check) {
   Finish(check, run, found);
 }
 
-void Checker::Finish(const std::shared_ptr<Check>& check, const Run& run, const ProbeResult& found) {
+void Checker::Finish(const std::shared_ptr<Check>& check, const Run& run,
+                     const ProbeResult& found) {
   const absl::Duration now = clock_.Uptime();
   absl::MutexLock lock(&mutex_);
   std::erase_if(schedule_->running, [&](const Run& one) { return one.check == check; });
@@ -310,8 +310,7 @@ void Checker::Finish(const std::shared_ptr<Check>& check, const Run& run, const 
   check->phase = Check::Phase::kWaiting;
   if (was_stuck) {
     --schedule_->counts.stuck;
-    LogInfo("a stuck probe returned",
-            {{"check", check->name}, {"after", now - run.started}});
+    LogInfo("a stuck probe returned", {{"check", check->name}, {"after", now - run.started}});
     return;  // the watchdog has spoken for it
   }
   if (check->removed || schedule_->stopping) return;
@@ -321,7 +320,8 @@ void Checker::Finish(const std::shared_ptr<Check>& check, const Run& run, const 
   if (due < check->due) SetDue(check, due);
 }
 
-void Checker::Report(Check& check, absl::Time observed_at, absl::Duration latency, ProbeResult found) {
+void Checker::Report(Check& check, absl::Time observed_at, absl::Duration latency,
+                     ProbeResult found) {
   CleanTexts(found.detail);
   wire::Clip(found.detail);
   const absl::Duration now = clock_.Uptime();

@@ -1,15 +1,16 @@
-// Runs the plan's checks: when each is due, on a pool of probe threads, with a watchdog beside them.
+// Runs the plan's checks: when each is due, on a pool of probe threads, with a watchdog beside
+// them.
 //
 //   waiting ──due──► queued ──a thread is free──► running ──returned──► waiting
-//                                                    │ past timeout + grace: UNKNOWN, a further thread
-//                                                    ▼
+//                                                    │ past timeout + grace: UNKNOWN, a further
+//                                                    thread ▼
 //                                                  stuck ──returned──► waiting
 //                                                  (each slot meanwhile is a result UNKNOWN)
 //
-// A check never runs twice at once; slots that pass while it runs are skipped and counted. Thousands of
-// checks share few threads. What the host's policy refuses is a result UNKNOWN that says so, each slot.
-// Any thread may call. The clock must outlive the checker; results go to the sink from probe threads and
-// from the checker's own, one at a time for each check.
+// A check never runs twice at once; slots that pass while it runs are skipped and counted.
+// Thousands of checks share few threads. What the host's policy refuses is a result UNKNOWN that
+// says so, each slot. Any thread may call. The clock must outlive the checker; results go to the
+// sink from probe threads and from the checker's own, one at a time for each check.
 #pragma once
 
 #include <cstdint>
@@ -35,9 +36,9 @@ namespace muster::agent {
 enum class Novelty { kSteady, kNews };
 
 struct CheckerOptions {
-  std::string agent;          // its name: part of every check's splay
-  size_t threads = 16;        // that work; started as they are needed
-  size_t most_threads = 64;   // with those that are stuck
+  std::string agent;         // its name: part of every check's splay
+  size_t threads = 16;       // that work; started as they are needed
+  size_t most_threads = 64;  // with those that are stuck
   absl::Duration grace = absl::Seconds(2);
 };
 
@@ -46,8 +47,8 @@ struct CheckerCounts {
   uint64_t results = 0;
   uint64_t skipped = 0;  // slots
   uint64_t threads = 0;
-  uint64_t stuck = 0;    // probes that have not returned
-  uint64_t queued = 0;   // due, and without a thread
+  uint64_t stuck = 0;   // probes that have not returned
+  uint64_t queued = 0;  // due, and without a thread
 };
 
 class Checker {

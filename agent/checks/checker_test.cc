@@ -72,8 +72,8 @@ std::unique_ptr<Checker> MakeChecker(Stage& stage, CheckerOptions options = {}) 
         if (spec.has_tcp() && spec.tcp().address() == "refused") {
           return PermissionDenied("add tcp to probes in the policy file");
         }
-        return std::unique_ptr<Probe>(
-            std::make_unique<StagedProbe>(stage, spec.has_tcp() && spec.tcp().address() == "stuck"));
+        return std::unique_ptr<Probe>(std::make_unique<StagedProbe>(
+            stage, spec.has_tcp() && spec.tcp().address() == "stuck"));
       },
       [&stage](v1::CheckResult result, Novelty) {
         absl::MutexLock lock(&stage.mutex);
@@ -139,14 +139,14 @@ TEST(Checker, SaysWhatThePolicyRefusesAtEverySlot) {
 
 TEST(Checker, StuckProbesAreReportedAndDoNotStopTheOthers) {
   Stage stage;
-  auto checker = MakeChecker(stage, {.threads = 2, .most_threads = 8, .grace = absl::Milliseconds(50)});
+  auto checker =
+      MakeChecker(stage, {.threads = 2, .most_threads = 8, .grace = absl::Milliseconds(50)});
   v1::Plan plan;
   for (uint32_t id = 1; id <= 4; ++id) AddCheck(plan, id, "stuck");
   AddCheck(plan, 9, "a");
   checker->Apply(plan);
-  EXPECT_TRUE(Eventually([&] {
-    return stage.Count(9) >= 5 && stage.Count(1) >= 2 && stage.Count(4) >= 2;
-  }));
+  EXPECT_TRUE(Eventually(
+      [&] { return stage.Count(9) >= 5 && stage.Count(1) >= 2 && stage.Count(4) >= 2; }));
   EXPECT_EQ(stage.Of(1)[0].status(), v1::CHECK_STATUS_UNKNOWN);
   EXPECT_EQ(stage.Of(1)[0].detail().summary(), "probe did not return");
   EXPECT_EQ(checker->counts().stuck, 4u);

@@ -1,9 +1,9 @@
 // When a check is looked at next, and what of a result is worth its detail. Pure.
 //
-// A check has a grid of slots, `every` apart, moved by a splay of its own so that neither an agent's checks
-// nor a fleet's agents meet at one moment. All times here are Clock::Uptime: a wall clock that jumps changes
-// nothing. Slots that passed (a suspended host, a probe that took long) are skipped and counted, never
-// made up for.
+// A check has a grid of slots, `every` apart, moved by a splay of its own so that neither an
+// agent's checks nor a fleet's agents meet at one moment. All times here are Clock::Uptime: a wall
+// clock that jumps changes nothing. Slots that passed (a suspended host, a probe that took long)
+// are skipped and counted, never made up for.
 #pragma once
 
 #include <cstdint>
@@ -31,7 +31,8 @@ struct Slot {
   uint64_t skipped = 0;  // slots between the one before and this that had passed already
 };
 
-// A check that is new: soon, so that the operator sees it work, but spread over at most two seconds.
+// A check that is new: soon, so that the operator sees it work, but spread over at most two
+// seconds.
 absl::Duration FirstDue(const Cadence& cadence, absl::Duration now);
 // The first slot of the grid after `due`, and not before `now`.
 Slot NextSlot(const Cadence& cadence, absl::Duration due, absl::Duration now);

@@ -43,21 +43,14 @@ StatusOr<Reaction> ClientSession::Received(const v1::ToAgent& message, absl::Dur
   }
   Reaction reaction;
   switch (message.message_case()) {
-    case v1::ToAgent::kWelcome:
-      return TakeWelcome(message.welcome(), now);
-    case v1::ToAgent::kAck:
-      return TakeAck(message.ack(), now);
-    case v1::ToAgent::kPlan:
-      reaction.plan = message.plan();
-      return reaction;
+    case v1::ToAgent::kWelcome: return TakeWelcome(message.welcome(), now);
+    case v1::ToAgent::kAck: return TakeAck(message.ack(), now);
+    case v1::ToAgent::kPlan: reaction.plan = message.plan(); return reaction;
     case v1::ToAgent::kDrain:
       reaction.drain = wire::FromProto(message.drain().after());
       return reaction;
-    case v1::ToAgent::kRenew:
-      reaction.renew = true;
-      return reaction;
-    case v1::ToAgent::MESSAGE_NOT_SET:
-      return reaction;  // of a newer control plane
+    case v1::ToAgent::kRenew: reaction.renew = true; return reaction;
+    case v1::ToAgent::MESSAGE_NOT_SET: return reaction;  // of a newer control plane
   }
   return reaction;
 }

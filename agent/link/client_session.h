@@ -1,5 +1,5 @@
-// The agent's side of one session (docs/architecture/session.md), without I/O: events in, what to do out.
-// The same code runs under gRPC and in the simulation. One thread at a time.
+// The agent's side of one session (docs/architecture/session.md), without I/O: events in, what to
+// do out. The same code runs under gRPC and in the simulation. One thread at a time.
 //
 //   Hello sent ──Welcome──► streaming ──Drain, an error of the peer──► over
 //                             │  ▲
@@ -86,12 +86,12 @@ class ClientSession {
   const absl::Duration opened_at_;
   bool welcomed_ = false;
   std::string store_epoch_;
-  uint64_t next_ = 0;             // to be sent
+  uint64_t next_ = 0;  // to be sent
   uint64_t committed_ = 0;
   uint64_t urgent_through_ = 0;
   absl::Duration gathering_since_ = absl::InfiniteDuration();
   absl::Duration waiting_since_ = absl::InfiniteDuration();  // for the oldest acknowledgement
-  std::deque<uint64_t> in_flight_;  // the last sequence of each batch
+  std::deque<uint64_t> in_flight_;                           // the last sequence of each batch
   uint32_t window_ = 1;
   size_t batch_entries_ = 1;
   size_t batch_bytes_ = 1;

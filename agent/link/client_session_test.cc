@@ -109,8 +109,8 @@ TEST(ClientSession, HasPatienceButNotForEver) {
   EXPECT_FALSE(session.CheckPatience(session.NextTick()).ok());
 }
 
-// A control plane by the rules, over a connection that may end between any two messages. What it stores
-// must be the log: in order, each once.
+// A control plane by the rules, over a connection that may end between any two messages. What it
+// stores must be the log: in order, each once.
 class Model {
  public:
   std::optional<v1::ToAgent> Hello(const v1::Hello& hello, std::mt19937_64& random) {
@@ -166,8 +166,10 @@ class Simulation {
   void Step() {
     clock_.Advance(absl::Milliseconds(static_cast<int64_t>(random_() % 3000)));
     switch (random_() % 8) {
-      case 0: case 1: return Append();
-      case 2: case 3: return Send();
+      case 0:
+      case 1: return Append();
+      case 2:
+      case 3: return Send();
       case 4: return Commit();
       case 5: return Deliver();
       case 6: return session_ ? (void)0 : Connect();
@@ -187,7 +189,8 @@ class Simulation {
     for (auto& record : records) record.mutable_result()->set_check_id(1);
     for (auto& record : records) record.mutable_result()->set_status(v1::CHECK_STATUS_OK);
     ASSERT_TRUE(spool_->Append(std::move(records)).ok());
-    if (session_) session_->Available(spool_->position().written, random_() % 2 == 0, clock_.Uptime());
+    if (session_)
+      session_->Available(spool_->position().written, random_() % 2 == 0, clock_.Uptime());
   }
   void Connect() {
     const LogBounds log = spool_->bounds();
@@ -204,7 +207,8 @@ class Simulation {
     if (!session_) return;
     const auto request = session_->ToSend(clock_.Uptime());
     if (!request) return;
-    const auto records = spool_->ReadFrom(request->from, request->most_entries, request->most_bytes);
+    const auto records =
+        spool_->ReadFrom(request->from, request->most_entries, request->most_bytes);
     ASSERT_TRUE(records.ok());
     ASSERT_FALSE(records->empty());
     const auto batch = wire::EncodeBatch(*records);

@@ -72,8 +72,9 @@ struct Link::Ending {
   std::optional<absl::Duration> drain;
 };
 
-// gRPC's side: one read and one write in flight. A hold keeps it from being done while the link's thread
-// may still start something; Close lets go and waits, so that nothing of gRPC's outlives the session.
+// gRPC's side: one read and one write in flight. A hold keeps it from being done while the link's
+// thread may still start something; Close lets go and waits, so that nothing of gRPC's outlives the
+// session.
 class Link::Stream final : public grpc::ClientBidiReactor<v1::FromAgent, v1::ToAgent> {
  public:
   Stream(Mailbox& mailbox, v1::AgentLink::Stub& stub) : mailbox_(mailbox) {
@@ -175,7 +176,8 @@ class Link::Session {
     };
     absl::MutexLock lock(&mailbox.mutex);
     if (stopping_) tick = std::min(tick, mailbox.stop_at);
-    mailbox.mutex.AwaitWithTimeout(absl::Condition(&woken), std::max(tick - Now(), absl::ZeroDuration()));
+    mailbox.mutex.AwaitWithTimeout(absl::Condition(&woken),
+                                   std::max(tick - Now(), absl::ZeroDuration()));
     return mailbox.Take();
   }
 
@@ -255,9 +257,9 @@ class Link::Session {
   }
 
   StatusOr<v1::FromAgent> ReadBatch(const ReadRequest& request) {
-    MUSTER_ASSIGN_OR_RETURN(const std::vector<v1::Record> records,
-                            link_.spool_.ReadFrom(request.from, request.most_entries,
-                                                  request.most_bytes));
+    MUSTER_ASSIGN_OR_RETURN(
+        const std::vector<v1::Record> records,
+        link_.spool_.ReadFrom(request.from, request.most_entries, request.most_bytes));
     v1::FromAgent message;
     if (records.empty()) return message;
     MUSTER_ASSIGN_OR_RETURN(wire::EncodedBatch batch, wire::EncodeBatch(records));
@@ -361,8 +363,10 @@ void Link::Work() {
     if (ending.welcomed) failures = 0;
     const Fields fields = {{"server", server}, {"status", ending.status}};
     if (ending.welcomed) LogInfo("session with the control plane ended", fields);
-    if (IsRefusal(ending.status)) LogError("the control plane refuses this agent", fields);
-    else if (!ending.welcomed && !told) LogWarning("the control plane cannot be reached", fields);
+    if (IsRefusal(ending.status))
+      LogError("the control plane refuses this agent", fields);
+    else if (!ending.welcomed && !told)
+      LogWarning("the control plane cannot be reached", fields);
     told = !ending.welcomed;
     absl::Duration delay = FullJitter(options_.backoff, failures, random_);
     if (ending.drain) delay = *ending.drain + random_.Below(options_.drain_jitter);
@@ -381,7 +385,8 @@ Link::Ending Link::RunSession(const std::string& server) {
     identity = mailbox_->identity;
     mailbox_->counts.server = server;
   }
-  const auto channel = options_.open ? options_.open(server, identity) : net::OpenChannel(server, identity);
+  const auto channel =
+      options_.open ? options_.open(server, identity) : net::OpenChannel(server, identity);
   const std::unique_ptr<v1::AgentLink::Stub> stub = v1::AgentLink::NewStub(channel);
   Stream stream(*mailbox_, *stub);
   Ending ending = Session(*this, stream, spool_.bounds()).Run();

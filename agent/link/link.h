@@ -1,8 +1,9 @@
-// Keeps the agent's one session with the control plane: connects, replicates the log, takes plans, and comes
-// back after every loss, for ever, from one server to the next with full jitter.
+// Keeps the agent's one session with the control plane: connects, replicates the log, takes plans,
+// and comes back after every loss, for ever, from one server to the next with full jitter.
 //
-// One thread of its own does all the work; gRPC's reactions only leave what happened in a mailbox. Any
-// thread may call. Spool, clock and random must outlive the link; on_plan and on_renew are called by its thread.
+// One thread of its own does all the work; gRPC's reactions only leave what happened in a mailbox.
+// Any thread may call. Spool, clock and random must outlive the link; on_plan and on_renew are
+// called by its thread.
 #pragma once
 
 #include <functional>
@@ -41,7 +42,8 @@ struct LinkOptions {
   absl::Duration drain_jitter = absl::Seconds(10);
   absl::Duration write_within = absl::Seconds(30);
   // How a channel is opened; net::OpenChannel unless a test says otherwise.
-  std::function<std::shared_ptr<grpc::Channel>(const std::string&, const net::ClientIdentity&)> open;
+  std::function<std::shared_ptr<grpc::Channel>(const std::string&, const net::ClientIdentity&)>
+      open;
 };
 
 struct LinkCounts {

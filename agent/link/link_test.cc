@@ -6,6 +6,7 @@
 #include <atomic>
 #include <map>
 
+#include "lib/base/clock.h"
 #include "lib/testing/servers.h"
 #include "lib/wire/columns.h"
 #include "muster/v1/agent_link.grpc.pb.h"
@@ -32,7 +33,7 @@ class Plane final : public v1::AgentLink::Service {
   }
   void Stop() {
     if (server_ == nullptr) return;
-    server_->Shutdown(std::chrono::system_clock::now());
+    server_->Shutdown(absl::ToChronoTime(SystemClock().Now()));
     server_->Wait();
     server_.reset();
   }
@@ -40,7 +41,8 @@ class Plane final : public v1::AgentLink::Service {
   grpc::Status Session(grpc::ServerContext*,
                        grpc::ServerReaderWriter<v1::ToAgent, v1::FromAgent>* stream) override {
     v1::FromAgent message;
-    if (!stream->Read(&message) || !message.has_hello()) return {grpc::INVALID_ARGUMENT, "no Hello"};
+    if (!stream->Read(&message) || !message.has_hello())
+      return {grpc::INVALID_ARGUMENT, "no Hello"};
     ++sessions;
     stream->Write(Greet(message.hello()));
     if (plan && message.hello().plan_hash() != plan->hash()) {

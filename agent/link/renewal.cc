@@ -16,8 +16,8 @@ StatusOr<absl::Time> RenewalTime(const net::ClientIdentity& identity) {
   return leaf.not_before + (leaf.not_after - leaf.not_before) / 2;
 }
 
-StatusOr<Renewed> Renew(const std::string& server, const net::ClientIdentity& identity, absl::Time now,
-                        absl::Duration within) {
+StatusOr<Renewed> Renew(const std::string& server, const net::ClientIdentity& identity,
+                        absl::Time now, absl::Duration within) {
   MUSTER_ASSIGN_OR_RETURN(const Secret key, net::NewPrivateKey());
   v1::RenewRequest request;
   MUSTER_ASSIGN_OR_RETURN(*request.mutable_csr(), net::NewCertificateRequest(key));
@@ -27,7 +27,8 @@ StatusOr<Renewed> Renew(const std::string& server, const net::ClientIdentity& id
   const auto stub = v1::IdentityService::NewStub(net::OpenChannel(server, identity));
   const grpc::Status answer = stub->Renew(&context, request, &response);
   if (!answer.ok()) {
-    return MakeStatus(static_cast<absl::StatusCode>(answer.error_code()), "{}", answer.error_message());
+    return MakeStatus(static_cast<absl::StatusCode>(answer.error_code()), "{}",
+                      answer.error_message());
   }
   const std::vector<std::string> chain(response.chain().begin(), response.chain().end());
   if (chain.empty()) return Internal("the control plane answered without a certificate");

@@ -19,9 +19,9 @@ struct Renewed {
   std::vector<std::string> servers;  // empty: as before
 };
 
-// Asks for a certificate for a new key, and proves that what comes fits the key and the authority. Blocks
-// for at most `within`.
-StatusOr<Renewed> Renew(const std::string& server, const net::ClientIdentity& identity, absl::Time now,
-                        absl::Duration within);
+// Asks for a certificate for a new key, and proves that what comes fits the key and the authority.
+// Blocks for at most `within`.
+StatusOr<Renewed> Renew(const std::string& server, const net::ClientIdentity& identity,
+                        absl::Time now, absl::Duration within);
 
 }  // namespace muster::agent

@@ -1,14 +1,14 @@
 // What this host lets the control plane ask for (promise C11). The file belongs to root or to the
 // agent's own user, and nobody else may write it. Pure once read; any thread may ask.
 //
-//   probes: [http, tcp, tls, dns, icmp, postgres, redis, grpc, host, process, file]   # kinds allowed
-//   networks: [127.0.0.0/8, "::1/128", 10.0.0.0/8]     # addresses that probes may connect to
-//   paths: [/var/backups, /etc/muster/secrets]         # what file probes and file: secrets may name
-//   programs: [/usr/lib/nagios/plugins]                # plugins: a program, or a folder of them
-//   systemd_credentials: true; env_secrets: [ORDERS_DSN]
+//   probes: [http, tcp, tls, dns, icmp, postgres, redis, grpc, host, process, file]   # kinds
+//   allowed networks: [127.0.0.0/8, "::1/128", 10.0.0.0/8]     # addresses that probes may connect
+//   to paths: [/var/backups, /etc/muster/secrets]         # what file probes and file: secrets may
+//   name programs: [/usr/lib/nagios/plugins]                # plugins: a program, or a folder of
+//   them systemd_credentials: true; env_secrets: [ORDERS_DSN]
 //
-// Without a file: every probe but plugin, loopback and private networks of any address, no programs,
-// and secrets under /etc/muster/secrets only.
+// Without a file: every probe but plugin, loopback and private networks of any address, no
+// programs, and secrets under /etc/muster/secrets only.
 #pragma once
 
 #include <string>

@@ -17,8 +17,9 @@
 
 namespace muster::agent {
 
-// What a probe found. `detail` holds summary, metrics, phases, and for anything but OK a transcript.
-// The summary of an OK result holds no figure that changes from one good result to the next.
+// What a probe found. `detail` holds summary, metrics, phases, and for anything but OK a
+// transcript. The summary of an OK result holds no figure that changes from one good result to the
+// next.
 struct ProbeResult {
   v1::CheckStatus status = v1::CHECK_STATUS_UNKNOWN;
   v1::ResultDetail detail;
@@ -38,8 +39,8 @@ class Probe {
   virtual ProbeResult Run(const ProbeContext& context) = 0;
 };
 
-// The probe that a spec asks for. PermissionDenied, with what to allow in the policy file, where the
-// host's policy does not allow it; InvalidArgument for a spec that makes no sense on this host.
+// The probe that a spec asks for. PermissionDenied, with what to allow in the policy file, where
+// the host's policy does not allow it; InvalidArgument for a spec that makes no sense on this host.
 StatusOr<std::unique_ptr<Probe>> MakeProbe(const v1::Probe& spec, const Policy& policy);
 
 }  // namespace muster::agent

@@ -16,8 +16,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
       std::abort();
     }
     // What was read can be written, and says the same.
-    const auto again =
-        muster::agent::DecodeEntry(sequence, muster::agent::EncodeEntry(*record), 0);
+    const auto again = muster::agent::DecodeEntry(sequence, muster::agent::EncodeEntry(*record), 0);
     if (!again.ok() || again->sequence() != sequence) std::abort();
   }
   return 0;

@@ -1,8 +1,8 @@
-// Gathers records before the log's commit, so that results of one moment share an fsync: whatever comes
-// within the gathering time, or until something urgent comes or the batch is full.
+// Gathers records before the log's commit, so that results of one moment share an fsync: whatever
+// comes within the gathering time, or until something urgent comes or the batch is full.
 //
-// Add never blocks. While the disk hangs, at most `bound` records wait; what comes then is counted as
-// lost and told by a gap. Any thread may call. Spool and clock must outlive it.
+// Add never blocks. While the disk hangs, at most `bound` records wait; what comes then is counted
+// as lost and told by a gap. Any thread may call. Spool and clock must outlive it.
 #pragma once
 
 #include <functional>

@@ -24,12 +24,15 @@ create table log (
 create table meta (key text primary key, value text not null);
 )sql";
 
-constexpr std::string_view kInsert = "insert into log (sequence, at, bytes, body) values ($1, $2, $3, $4)";
+constexpr std::string_view kInsert =
+    "insert into log (sequence, at, bytes, body) values ($1, $2, $3, $4)";
 constexpr std::string_view kPutMeta =
-    "insert into meta (key, value) values ($1, $2) on conflict (key) do update set value = excluded.value";
+    "insert into meta (key, value) values ($1, $2) on conflict (key) do update set value = "
+    "excluded.value";
 constexpr std::string_view kGetMeta = "select key, value from meta";
 constexpr std::string_view kSizes =
-    "select sequence, bytes, at from log where sequence > $1 and sequence <= $2 order by sequence limit $3";
+    "select sequence, bytes, at from log where sequence > $1 and sequence <= $2 order by sequence "
+    "limit $3";
 constexpr std::string_view kFrom =
     "select sequence, at, body from log where sequence >= $1 order by sequence limit $2";
 
@@ -66,7 +69,8 @@ Status PutMeta(sql::Transaction& transaction, std::string_view key, std::string_
   return transaction.Execute(kPutMeta, {key, value}).status();
 }
 
-Status Insert(sql::Transaction& transaction, uint64_t sequence, absl::Time at, std::string_view body) {
+Status Insert(sql::Transaction& transaction, uint64_t sequence, absl::Time at,
+              std::string_view body) {
   return transaction
       .Execute(kInsert, {Signed(sequence), sql::ToMicros(at), Signed(body.size() + kRowBytes),
                          sql::Bytes{body}})
@@ -281,8 +285,8 @@ Status Spool::MakeRoom(sql::Transaction& transaction, uint64_t needed, State& st
   if (state.bytes + needed <= bound) return OkStatus();
   // A twentieth more than must be, so that a full log does not do this at every append.
   const uint64_t floor = bound - std::min(bound, bound / 20 + needed);
-  MUSTER_RETURN_IF_ERROR(
-      DropAcknowledged(transaction, state.bytes - std::min(floor, state.bytes), absl::InfinitePast(), state));
+  MUSTER_RETURN_IF_ERROR(DropAcknowledged(transaction, state.bytes - std::min(floor, state.bytes),
+                                          absl::InfinitePast(), state));
   if (state.bytes + needed <= bound) return OkStatus();
   return FoldOldest(transaction, state.bytes - floor, state, lost);
 }
@@ -294,8 +298,9 @@ Status Spool::DropAcknowledged(sql::Transaction& transaction, uint64_t bytes, ab
   if (bytes > 0) {
     MUSTER_ASSIGN_OR_RETURN(head, OldestRows(transaction, 0, state.acknowledged, bytes));
   } else {
-    MUSTER_ASSIGN_OR_RETURN(const sql::Rows rows,
-                            transaction.Query(kSizes, {int64_t{0}, Signed(state.acknowledged), kPage}));
+    MUSTER_ASSIGN_OR_RETURN(
+        const sql::Rows rows,
+        transaction.Query(kSizes, {int64_t{0}, Signed(state.acknowledged), kPage}));
     for (const sql::Row& row : rows) {
       if (row.Time(2) >= older_than) break;
       head.last = Unsigned(row.Int(0));
@@ -313,9 +318,8 @@ Status Spool::FoldOldest(sql::Transaction& transaction, uint64_t bytes, State& s
   MUSTER_ASSIGN_OR_RETURN(const Head head,
                           OldestRows(transaction, state.acknowledged, state.next, bytes));
   if (head.last == 0) return OkStatus();
-  MUSTER_ASSIGN_OR_RETURN(
-      const sql::Rows first_row,
-      transaction.Query(kFrom, {Signed(state.acknowledged + 1), int64_t{1}}));
+  MUSTER_ASSIGN_OR_RETURN(const sql::Rows first_row,
+                          transaction.Query(kFrom, {Signed(state.acknowledged + 1), int64_t{1}}));
   const v1::Record first = ReadRow(first_row.at(0), state.acknowledged + 1);
   if (head.rows == 1 && first.has_gap()) return OkStatus();
   MUSTER_ASSIGN_OR_RETURN(const sql::Rows last_row,
@@ -369,12 +373,13 @@ StatusOr<std::vector<v1::Record>> Spool::ReadFrom(uint64_t sequence, size_t most
     records.clear();
     expected = std::max<uint64_t>(1, sequence);
     MUSTER_RETURN_IF_ERROR(transaction.Query(kSmallCache).status());
-    MUSTER_ASSIGN_OR_RETURN(const sql::Rows rows, transaction.Query(kFrom, {Signed(expected),
-                                                                  Signed(most_entries)}));
+    MUSTER_ASSIGN_OR_RETURN(const sql::Rows rows,
+                            transaction.Query(kFrom, {Signed(expected), Signed(most_entries)}));
     size_t bytes = 0;
     for (const sql::Row& row : rows) {
       bytes += row.Text(2).size() + kRowBytes;
-      if (!records.empty() && (bytes > most_bytes || records.size() >= most_entries)) return OkStatus();
+      if (!records.empty() && (bytes > most_bytes || records.size() >= most_entries))
+        return OkStatus();
       v1::Record record = ReadRow(row, expected);
       if (FirstOf(record) > expected) fill(FirstOf(record) - 1, row.Time(1));
       if (records.size() >= most_entries) return OkStatus();
@@ -432,7 +437,8 @@ LogBounds Spool::bounds() const {
   bounds.written = state_.next - 1;
   bounds.acknowledged = state_.acknowledged;
   const Status read = database_->Read([&](sql::Transaction& transaction) -> Status {
-    MUSTER_ASSIGN_OR_RETURN(const sql::Rows rows, transaction.Query(kFrom, {int64_t{0}, int64_t{1}}));
+    MUSTER_ASSIGN_OR_RETURN(const sql::Rows rows,
+                            transaction.Query(kFrom, {int64_t{0}, int64_t{1}}));
     if (rows.empty()) return OkStatus();
     bounds.first = FirstOf(ReadRow(rows.at(0), 0));
     bounds.last = bounds.written;

@@ -1,11 +1,12 @@
-// The agent's durable log (promise C1): records numbered 1, 2, 3 … within a log epoch, in a SQLite file.
+// The agent's durable log (promise C1): records numbered 1, 2, 3 … within a log epoch, in a SQLite
+// file.
 //
 //   ┌─ acknowledged: kept to be offered again ─┬─ not acknowledged ─┬─ lost, in memory ─┐
 //   first                               acknowledged             last                 next
 //
-// Each sequence that was given out is read back exactly once: as its record, or within one gap record
-// that names its range. Rows are never changed, but for the oldest ones that become a gap at the bound.
-// Any thread may call. The clock must outlive the spool.
+// Each sequence that was given out is read back exactly once: as its record, or within one gap
+// record that names its range. Rows are never changed, but for the oldest ones that become a gap at
+// the bound. Any thread may call. The clock must outlive the spool.
 #pragma once
 
 #include <cstdint>
@@ -48,12 +49,13 @@ struct LogPosition {
 
 struct SpoolCounts {
   uint64_t bytes = 0;
-  uint64_t lost_full = 0;    // became part of a gap at the bound
+  uint64_t lost_full = 0;       // became part of a gap at the bound
   uint64_t lost_unwritten = 0;  // never reached the disk
   bool disk_full = false;
 };
 
-// A stored row as the record that it is. `from` cuts the front off a gap. DataLoss if the bytes are none.
+// A stored row as the record that it is. `from` cuts the front off a gap. DataLoss if the bytes are
+// none.
 StatusOr<v1::Record> DecodeEntry(uint64_t sequence, std::string_view body, uint64_t from);
 // The row's bytes: a record without its sequence.
 std::string EncodeEntry(const v1::Record& record);
@@ -65,14 +67,15 @@ class Spool {
                                                const Clock& clock);
 
   // Numbers the records and stores them in one transaction; returns the last sequence. Once it
-  // returns OK they survive kill -9 and power loss. After an error they are counted as lost: their numbers
-  // are spent, and a gap says so as soon as something can be written again. Empty: writes that gap only.
+  // returns OK they survive kill -9 and power loss. After an error they are counted as lost: their
+  // numbers are spent, and a gap says so as soon as something can be written again. Empty: writes
+  // that gap only.
   StatusOr<uint64_t> Append(std::vector<v1::Record> records);
   // Counts records that never came here.
   void Lose(uint64_t count, v1::Gap::Reason reason, absl::Time from, absl::Time until);
 
-  // Records from `sequence` on without a hole; empty when there is none yet. At least one, even if it is
-  // more than `most_bytes`.
+  // Records from `sequence` on without a hole; empty when there is none yet. At least one, even if
+  // it is more than `most_bytes`.
   StatusOr<std::vector<v1::Record>> ReadFrom(uint64_t sequence, size_t most_entries,
                                              size_t most_bytes);
 
@@ -90,7 +93,7 @@ class Spool {
  private:
   struct State {
     std::string epoch;
-    uint64_t next = 1;          // of the file
+    uint64_t next = 1;  // of the file
     uint64_t acknowledged = 0;
     uint64_t bytes = 0;
   };
@@ -113,10 +116,12 @@ class Spool {
   std::vector<Entry> Number(std::vector<v1::Record>& records) const
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   Status Store(const std::vector<Entry>& entries) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  Status MakeRoom(sql::Transaction& transaction, uint64_t needed, State& state, uint64_t& lost) const;
+  Status MakeRoom(sql::Transaction& transaction, uint64_t needed, State& state,
+                  uint64_t& lost) const;
   Status DropAcknowledged(sql::Transaction& transaction, uint64_t bytes, absl::Time older_than,
                           State& state) const;
-  Status FoldOldest(sql::Transaction& transaction, uint64_t bytes, State& state, uint64_t& lost) const;
+  Status FoldOldest(sql::Transaction& transaction, uint64_t bytes, State& state,
+                    uint64_t& lost) const;
   void LoseLocked(const Lost& lost) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 
   const std::string path_;

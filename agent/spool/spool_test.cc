@@ -36,7 +36,8 @@ std::vector<v1::Record> Results(uint32_t first, uint32_t count, const std::strin
   return records;
 }
 
-std::unique_ptr<Spool> MustOpen(const std::string& path, const Clock& clock, SpoolOptions options = {}) {
+std::unique_ptr<Spool> MustOpen(const std::string& path, const Clock& clock,
+                                SpoolOptions options = {}) {
   StatusOr<std::unique_ptr<Spool>> spool = Spool::Open(path, options, clock);
   EXPECT_TRUE(spool.ok()) << spool.status();
   return *std::move(spool);
@@ -168,7 +169,8 @@ TEST(Spool, FoldsTheOldestIntoOneGapAtTheBound) {
   EXPECT_TRUE(records[0].has_gap());
   EXPECT_EQ(records[0].gap().reason(), v1::Gap::REASON_SPOOL_FULL);
   EXPECT_LT(wire::FromProto(records[0].gap().from()), wire::FromProto(records[0].gap().until()));
-  EXPECT_EQ(std::count_if(records.begin(), records.end(), [](const auto& r) { return r.has_gap(); }), 1);
+  EXPECT_EQ(
+      std::count_if(records.begin(), records.end(), [](const auto& r) { return r.has_gap(); }), 1);
   EXPECT_EQ(spool->counts().lost_full, records[0].gap().last());
   EXPECT_TRUE(wire::EncodeBatch(records).ok());
   // A session that has sent a part of the gap goes on within it.
@@ -204,12 +206,14 @@ TEST(Spool, DeliversOrNamesEveryRecordExactlyOnce) {
     for (int step = 0; step < 150; ++step) {
       clock.Advance(absl::Seconds(static_cast<int64_t>(random() % 90)));
       switch (random() % 6) {
-        case 0: case 1: {
+        case 0:
+        case 1: {
           const auto count = static_cast<uint32_t>(1 + random() % 12);
           const auto check = static_cast<uint32_t>(1 + random() % 1000);
           for (; pending > 0; --pending) appended[next++] = 0;
           for (uint32_t i = 0; i < count; ++i) appended[next++] = check + i;
-          ASSERT_EQ(*spool->Append(Results(check, count, std::string(random() % 90, 'y'))), next - 1);
+          ASSERT_EQ(*spool->Append(Results(check, count, std::string(random() % 90, 'y'))),
+                    next - 1);
           break;
         }
         case 2: {
@@ -289,7 +293,8 @@ TEST(Spool, ReplacesADamagedFileAndSaysSo) {
   EXPECT_EQ(*spool->Append(Results(1, 1)), 2u);
 }
 
-// Appends in a child until it is killed; each number that Append gave is told through the pipe first.
+// Appends in a child until it is killed; each number that Append gave is told through the pipe
+// first.
 TEST(Spool, KeepsEverythingAfterKill) {
   TempFolder folder;
   const std::string path = folder.File("log.db");

@@ -1,5 +1,5 @@
-// What to tell whom (promise C6): open alerts, new transitions and absent agents in; alert rows, their
-// trail and outbox rows out. Pure: no clock, no I/O; the same facts give the same bytes.
+// What to tell whom (promise C6): open alerts, new transitions and absent agents in; alert rows,
+// their trail and outbox rows out. Pure: no clock, no I/O; the same facts give the same bytes.
 //
 // clang-format off
 //              soft, not OK                hard, not OK: "raised"
@@ -9,10 +9,11 @@
 //      └─── hard, not OK ──► (FIRING)                              RESOLVED
 // clang-format on
 //
-// NO_DATA resolves nothing. It opens an alert only where data is late although the agent is connected; the
-// absence of an agent is one alert of its own, and while it is open the agent's untold alerts stay untold.
-// An alert that fires and was told to nobody (inhibited, or no receiver yet) is told when that ends.
-// What is not asked any more (deleted check, revoked agent, moved selector) resolves with that reason.
+// NO_DATA resolves nothing. It opens an alert only where data is late although the agent is
+// connected; the absence of an agent is one alert of its own, and while it is open the agent's
+// untold alerts stay untold. An alert that fires and was told to nobody (inhibited, or no receiver
+// yet) is told when that ends. What is not asked any more (deleted check, revoked agent, moved
+// selector) resolves with that reason.
 #pragma once
 
 #include <map>

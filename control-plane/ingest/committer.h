@@ -1,7 +1,7 @@
 // Group commit: batches of many agents in one transaction, by one thread. What waits is bounded.
 //
-// While the store takes nothing (a full disk, a database that is away) the batches stay here and are
-// tried again; nothing is acknowledged meanwhile. Any thread may call.
+// While the store takes nothing (a full disk, a database that is away) the batches stay here and
+// are tried again; nothing is acknowledged meanwhile. Any thread may call.
 #pragma once
 
 #include <cstdint>

@@ -88,7 +88,8 @@ class Evaluator {
   }
 
   // Whether the state's text changed.
-  static bool TakeDetail(const v1::CheckResult& result, absl::Time observed_at, CheckStateRow& row) {
+  static bool TakeDetail(const v1::CheckResult& result, absl::Time observed_at,
+                         CheckStateRow& row) {
     if (!result.has_detail()) return false;
     const v1::ResultDetail& detail = result.detail();
     const bool news = detail.summary() != row.summary;
@@ -106,8 +107,8 @@ class Evaluator {
     TransitionRow transition;
     transition.agent = context_.agent;
     transition.check_id = row.check_id;
-    transition.from = before.status == v1::CHECK_STATUS_UNSPECIFIED ? v1::CHECK_STATUS_NO_DATA
-                                                                    : before.status;
+    transition.from =
+        before.status == v1::CHECK_STATUS_UNSPECIFIED ? v1::CHECK_STATUS_NO_DATA : before.status;
     transition.to = row.status;
     transition.hard = row.hard;
     transition.at = row.observed_at;

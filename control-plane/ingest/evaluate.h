@@ -35,7 +35,8 @@ struct Evaluation {
   absl::Time last_observed_at = absl::InfinitePast();
 };
 
-// A steady state is written again only when the store's copy is this old: a quiet check writes no rows.
+// A steady state is written again only when the store's copy is this old: a quiet check writes no
+// rows.
 inline constexpr absl::Duration kStateRefresh = absl::Seconds(30);
 
 // Skews below this are the network's, not the clock's.

@@ -82,7 +82,8 @@ StatusOr<BatchCommit> ServerSession::Take(const v1::Records& records, absl::Time
   wire::BatchLimits limits;
   limits.entries = settings_.batch_entries;
   limits.raw_bytes = settings_.batch_bytes + 64 * 1024;  // the agent counts before it encodes
-  MUSTER_ASSIGN_OR_RETURN(const wire::DecodedBatch batch, wire::DecodeBatch(records.batch(), limits));
+  MUSTER_ASSIGN_OR_RETURN(const wire::DecodedBatch batch,
+                          wire::DecodeBatch(records.batch(), limits));
   if (batch.span.first != records.first_sequence() || batch.span.last != records.last_sequence()) {
     return InvalidArgument("batch of {} says {} to {} and holds {} to {}", agent(),
                            records.first_sequence(), records.last_sequence(), batch.span.first,

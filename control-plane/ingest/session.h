@@ -1,4 +1,5 @@
-// The control plane's side of one agent's session, without I/O: messages in, what to store and to send out.
+// The control plane's side of one agent's session, without I/O: messages in, what to store and to
+// send out.
 //
 //            Hello                     Records (window not full)
 //   opening ───────► open ──────────────► open + one batch on its way to the store
@@ -46,8 +47,9 @@ class ServerSession {
   const v1::Plan& plan() const { return plan_; }
   void SetAgentPlanHash(std::string hash) { taken_hash_ = std::move(hash); }
 
-  // A batch, ready to be stored. InvalidArgument: the agent's batch cannot be; FailedPrecondition: it
-  // does not follow; ResourceExhausted: over the window or a limit. After an error the session is over.
+  // A batch, ready to be stored. InvalidArgument: the agent's batch cannot be; FailedPrecondition:
+  // it does not follow; ResourceExhausted: over the window or a limit. After an error the session
+  // is over.
   StatusOr<BatchCommit> Take(const v1::Records& records, absl::Time now);
   // The batch that ended at `sequence` is committed.
   v1::ToAgent Stored(uint64_t sequence);

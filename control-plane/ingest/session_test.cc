@@ -103,8 +103,9 @@ TEST(ServerSession, HoldsTheAgentToItsWindow) {
   while (!session.WindowFull()) {
     ASSERT_TRUE(session.Take(Batch({Result(sequence++, v1::CHECK_STATUS_OK, kNow)}), kNow).ok());
   }
-  EXPECT_EQ(session.Take(Batch({Result(sequence, v1::CHECK_STATUS_OK, kNow)}), kNow).status().code(),
-            absl::StatusCode::kResourceExhausted);
+  EXPECT_EQ(
+      session.Take(Batch({Result(sequence, v1::CHECK_STATUS_OK, kNow)}), kNow).status().code(),
+      absl::StatusCode::kResourceExhausted);
 }
 
 TEST(ServerSession, KnowsWhenThePlanIsTaken) {
@@ -120,12 +121,12 @@ TEST(ServerSession, KnowsWhenThePlanIsTaken) {
 TEST(Evaluation, AQuietCheckWritesNoRows) {
   ServerSession session = Session();
   ASSERT_EQ(session.Take(Batch({Result(1, v1::CHECK_STATUS_OK, kNow)}), kNow)->states.size(), 1u);
-  const auto quiet =
-      session.Take(Batch({Result(2, v1::CHECK_STATUS_OK, kNow + absl::Seconds(1))}), kNow + absl::Seconds(1));
+  const auto quiet = session.Take(Batch({Result(2, v1::CHECK_STATUS_OK, kNow + absl::Seconds(1))}),
+                                  kNow + absl::Seconds(1));
   EXPECT_TRUE(quiet->states.empty());
   EXPECT_TRUE(quiet->transitions.empty());
-  const auto refreshed =
-      session.Take(Batch({Result(3, v1::CHECK_STATUS_OK, kNow + kStateRefresh)}), kNow + kStateRefresh);
+  const auto refreshed = session.Take(Batch({Result(3, v1::CHECK_STATUS_OK, kNow + kStateRefresh)}),
+                                      kNow + kStateRefresh);
   EXPECT_EQ(refreshed->states.size(), 1u);
 }
 
@@ -136,7 +137,8 @@ TEST(Evaluation, ConfirmsAcrossBatches) {
   ASSERT_EQ(first->transitions.size(), 1u);
   EXPECT_FALSE(first->transitions[0].hard);
   const auto rest = session.Take(Batch({Result(3, v1::CHECK_STATUS_CRITICAL, kNow),
-                                        Result(4, v1::CHECK_STATUS_CRITICAL, kNow)}), kNow);
+                                        Result(4, v1::CHECK_STATUS_CRITICAL, kNow)}),
+                                 kNow);
   ASSERT_EQ(rest->transitions.size(), 1u);
   EXPECT_TRUE(rest->transitions[0].hard);
   EXPECT_EQ(rest->transitions[0].reason, "3 of 3 failures");
@@ -154,8 +156,10 @@ TEST(Evaluation, LateResultsKeepTheirTime) {
 TEST(Evaluation, ASkewedClockIsCorrectedAndNeverAhead) {
   const absl::Duration skew = absl::Minutes(10);
   ServerSession session = Session(0, 1, skew);
-  const auto commit = session.Take(Batch({Result(1, v1::CHECK_STATUS_OK, kNow + skew - absl::Seconds(4)),
-                                          Result(2, v1::CHECK_STATUS_OK, kNow + absl::Hours(9), 2)}), kNow);
+  const auto commit =
+      session.Take(Batch({Result(1, v1::CHECK_STATUS_OK, kNow + skew - absl::Seconds(4)),
+                          Result(2, v1::CHECK_STATUS_OK, kNow + absl::Hours(9), 2)}),
+                   kNow);
   EXPECT_EQ(commit->states.at(0).observed_at, kNow - absl::Seconds(4));
   EXPECT_EQ(commit->states.at(1).observed_at, kNow);
 }

@@ -29,9 +29,11 @@ void SetRandomSerial(X509* certificate) {
 }
 
 void SetName(X509_NAME* name, const std::string& common_name) {
-  X509_NAME_add_entry_by_txt(name, "O", MBSTRING_UTF8, reinterpret_cast<const unsigned char*>("muster"), -1, -1, 0);
+  X509_NAME_add_entry_by_txt(name, "O", MBSTRING_UTF8,
+                             reinterpret_cast<const unsigned char*>("muster"), -1, -1, 0);
   X509_NAME_add_entry_by_txt(name, "CN", MBSTRING_UTF8,
-                             reinterpret_cast<const unsigned char*>(common_name.c_str()), -1, -1, 0);
+                             reinterpret_cast<const unsigned char*>(common_name.c_str()), -1, -1,
+                             0);
 }
 
 Status AddExtension(X509* certificate, X509* issuer, int nid, const std::string& value) {
@@ -39,7 +41,8 @@ Status AddExtension(X509* certificate, X509* issuer, int nid, const std::string&
   X509V3_set_ctx_nodb(&context);
   X509V3_set_ctx(&context, issuer, certificate, nullptr, nullptr, 0);
   X509_EXTENSION* extension = X509V3_EXT_conf_nid(nullptr, &context, nid, value.c_str());
-  if (extension == nullptr) return Internal("could not make a certificate's {}: {}", value, net::LastSslError());
+  if (extension == nullptr)
+    return Internal("could not make a certificate's {}: {}", value, net::LastSslError());
   X509_add_ext(certificate, extension, -1);
   X509_EXTENSION_free(extension);
   return OkStatus();
@@ -54,10 +57,12 @@ StatusOr<net::CertificatePtr> SelfSigned(EVP_PKEY* key, absl::Time now) {
   SetName(X509_get_subject_name(made), "muster authority");
   X509_set_issuer_name(made, X509_get_subject_name(made));
   X509_set_pubkey(made, key);
-  MUSTER_RETURN_IF_ERROR(AddExtension(made, made, NID_basic_constraints, "critical,CA:TRUE,pathlen:0"));
+  MUSTER_RETURN_IF_ERROR(
+      AddExtension(made, made, NID_basic_constraints, "critical,CA:TRUE,pathlen:0"));
   MUSTER_RETURN_IF_ERROR(AddExtension(made, made, NID_key_usage, "critical,keyCertSign,cRLSign"));
   MUSTER_RETURN_IF_ERROR(AddExtension(made, made, NID_subject_key_identifier, "hash"));
-  if (X509_sign(made, key, EVP_sha256()) <= 0) return Internal("could not sign: {}", net::LastSslError());
+  if (X509_sign(made, key, EVP_sha256()) <= 0)
+    return Internal("could not sign: {}", net::LastSslError());
   return certificate;
 }
 
@@ -89,7 +94,8 @@ Authority::Authority(net::KeyPtr key, net::CertificatePtr certificate, const Clo
       not_after_(net::FromAsn1(X509_get0_notAfter(certificate_.get()))),
       clock_(clock) {}
 
-StatusOr<std::unique_ptr<Authority>> Authority::Create(IdentityStore& store, const Secret& cluster_key,
+StatusOr<std::unique_ptr<Authority>> Authority::Create(IdentityStore& store,
+                                                       const Secret& cluster_key,
                                                        const Clock& clock) {
   MUSTER_ASSIGN_OR_RETURN(const Secret key_pem, net::NewPrivateKey());
   MUSTER_ASSIGN_OR_RETURN(net::KeyPtr key, net::ReadPrivateKey(key_pem.Reveal()));
@@ -97,16 +103,19 @@ StatusOr<std::unique_ptr<Authority>> Authority::Create(IdentityStore& store, con
   AuthorityRow row;
   row.certificate_der = net::CertificateDer(certificate.get());
   MUSTER_ASSIGN_OR_RETURN(row.sealed_key, Seal(cluster_key, key_pem.Reveal(), kPurpose));
-  MUSTER_RETURN_IF_ERROR(store.SaveAuthority(row, {"control", "authority.create", "authority", "", clock.Now()}));
+  MUSTER_RETURN_IF_ERROR(
+      store.SaveAuthority(row, {"control", "authority.create", "authority", "", clock.Now()}));
   return std::unique_ptr<Authority>(new Authority(std::move(key), std::move(certificate), clock));
 }
 
-StatusOr<std::unique_ptr<Authority>> Authority::Load(IdentityStore& store, const Secret& cluster_key,
+StatusOr<std::unique_ptr<Authority>> Authority::Load(IdentityStore& store,
+                                                     const Secret& cluster_key,
                                                      const Clock& clock) {
   MUSTER_ASSIGN_OR_RETURN(const AuthorityRow row, store.LoadAuthority());
   MUSTER_ASSIGN_OR_RETURN(const Secret key_pem, Unseal(cluster_key, row.sealed_key, kPurpose));
   MUSTER_ASSIGN_OR_RETURN(net::KeyPtr key, net::ReadPrivateKey(key_pem.Reveal()));
-  MUSTER_ASSIGN_OR_RETURN(net::CertificatePtr certificate, net::ParseCertificate(row.certificate_der));
+  MUSTER_ASSIGN_OR_RETURN(net::CertificatePtr certificate,
+                          net::ParseCertificate(row.certificate_der));
   return std::unique_ptr<Authority>(new Authority(std::move(key), std::move(certificate), clock));
 }
 
@@ -123,19 +132,24 @@ StatusOr<net::CertificatePtr> Authority::Sign(EVP_PKEY* subject_key, const std::
   X509_set_issuer_name(made, X509_get_subject_name(certificate_.get()));
   X509_set_pubkey(made, subject_key);
   X509* issuer = certificate_.get();
-  const std::string names = server ? fmt::format("URI:{},DNS:{}", uri, net::kServerName) : "URI:" + uri;
+  const std::string names =
+      server ? fmt::format("URI:{},DNS:{}", uri, net::kServerName) : "URI:" + uri;
   MUSTER_RETURN_IF_ERROR(AddExtension(made, issuer, NID_basic_constraints, "critical,CA:FALSE"));
   MUSTER_RETURN_IF_ERROR(AddExtension(made, issuer, NID_key_usage, "critical,digitalSignature"));
-  MUSTER_RETURN_IF_ERROR(AddExtension(made, issuer, NID_ext_key_usage, server ? "serverAuth,clientAuth" : "clientAuth"));
+  MUSTER_RETURN_IF_ERROR(AddExtension(made, issuer, NID_ext_key_usage,
+                                      server ? "serverAuth,clientAuth" : "clientAuth"));
   MUSTER_RETURN_IF_ERROR(AddExtension(made, issuer, NID_subject_alt_name, names));
   MUSTER_RETURN_IF_ERROR(AddExtension(made, issuer, NID_authority_key_identifier, "keyid"));
-  if (X509_sign(made, key_.get(), EVP_sha256()) <= 0) return Internal("could not sign: {}", net::LastSslError());
+  if (X509_sign(made, key_.get(), EVP_sha256()) <= 0)
+    return Internal("could not sign: {}", net::LastSslError());
   return certificate;
 }
 
-StatusOr<Issued> Authority::Issue(v1::Role role, std::string_view name, std::string_view csr_der) const {
+StatusOr<Issued> Authority::Issue(v1::Role role, std::string_view name,
+                                  std::string_view csr_der) const {
   if (!net::IsIdentityName(name)) {
-    return InvalidArgument("\"{}\" is not a name: use lower-case letters, digits, '-' and '.', at most 63", name);
+    return InvalidArgument(
+        "\"{}\" is not a name: use lower-case letters, digits, '-' and '.', at most 63", name);
   }
   MUSTER_ASSIGN_OR_RETURN(const net::RequestPtr request, net::ParseRequest(csr_der));
   EVP_PKEY* key = X509_REQ_get0_pubkey(request.get());
@@ -144,13 +158,15 @@ StatusOr<Issued> Authority::Issue(v1::Role role, std::string_view name, std::str
     return InvalidArgument("the certificate request is not signed by its own key");
   }
   MUSTER_RETURN_IF_ERROR(StrongEnough(key));
-  MUSTER_ASSIGN_OR_RETURN(const net::CertificatePtr certificate,
-                          Sign(key, net::SpiffeUri(role, name), std::string(name), LifetimeOf(role), false));
+  MUSTER_ASSIGN_OR_RETURN(
+      const net::CertificatePtr certificate,
+      Sign(key, net::SpiffeUri(role, name), std::string(name), LifetimeOf(role), false));
   Issued issued;
   const std::string der = net::CertificateDer(certificate.get());
   MUSTER_ASSIGN_OR_RETURN(const net::CertificateFacts facts, net::ReadCertificate(der));
-  issued.row = {facts.fingerprint, role, std::string(name), facts.serial, facts.not_before, facts.not_after, der,
-                facts.public_key_fingerprint};
+  issued.row = {
+      facts.fingerprint, role, std::string(name),           facts.serial, facts.not_before,
+      facts.not_after,   der,  facts.public_key_fingerprint};
   issued.chain_der = {der, certificate_der_};
   return issued;
 }
@@ -159,10 +175,11 @@ StatusOr<Authority::ServerCertificate> Authority::IssueServer(std::string_view r
   MUSTER_ASSIGN_OR_RETURN(const Secret key_pem, net::NewPrivateKey());
   MUSTER_ASSIGN_OR_RETURN(const net::KeyPtr key, net::ReadPrivateKey(key_pem.Reveal()));
   MUSTER_ASSIGN_OR_RETURN(const net::CertificatePtr certificate,
-                          Sign(key.get(), fmt::format("spiffe://muster/control/{}", replica), "control plane",
-                               kServerLifetime, true));
-  return ServerCertificate{net::DerToPem({net::CertificateDer(certificate.get()), certificate_der_}),
-                           std::string(key_pem.Reveal()), net::FromAsn1(X509_get0_notAfter(certificate.get()))};
+                          Sign(key.get(), fmt::format("spiffe://muster/control/{}", replica),
+                               "control plane", kServerLifetime, true));
+  return ServerCertificate{
+      net::DerToPem({net::CertificateDer(certificate.get()), certificate_der_}),
+      std::string(key_pem.Reveal()), net::FromAsn1(X509_get0_notAfter(certificate.get()))};
 }
 
 std::string Authority::RootsPem() const { return net::DerToPem({certificate_der_}); }

@@ -1,5 +1,6 @@
-// The certificate authority inside the control plane. Everything in a certificate but its public key is
-// the authority's decision: subject, SPIFFE URI, usages and lifetime; what a request asks for is ignored.
+// The certificate authority inside the control plane. Everything in a certificate but its public
+// key is the authority's decision: subject, SPIFFE URI, usages and lifetime; what a request asks
+// for is ignored.
 #pragma once
 
 #include <memory>
@@ -22,9 +23,10 @@ struct Issued {
 // Any thread may call.
 class Authority {
  public:
-  // Makes a new one in the store, its key sealed under the cluster key. AlreadyExists if there is one.
-  static StatusOr<std::unique_ptr<Authority>> Create(IdentityStore& store, const Secret& cluster_key,
-                                                     const Clock& clock);
+  // Makes a new one in the store, its key sealed under the cluster key. AlreadyExists if there is
+  // one.
+  static StatusOr<std::unique_ptr<Authority>> Create(IdentityStore& store,
+                                                     const Secret& cluster_key, const Clock& clock);
   static StatusOr<std::unique_ptr<Authority>> Load(IdentityStore& store, const Secret& cluster_key,
                                                    const Clock& clock);
 
@@ -46,8 +48,9 @@ class Authority {
 
  private:
   Authority(net::KeyPtr key, net::CertificatePtr certificate, const Clock& clock);
-  StatusOr<net::CertificatePtr> Sign(EVP_PKEY* subject_key, const std::string& uri, const std::string& name,
-                                     absl::Duration lifetime, bool server) const;
+  StatusOr<net::CertificatePtr> Sign(EVP_PKEY* subject_key, const std::string& uri,
+                                     const std::string& name, absl::Duration lifetime,
+                                     bool server) const;
 
   net::KeyPtr key_;
   net::CertificatePtr certificate_;

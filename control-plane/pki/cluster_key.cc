@@ -21,7 +21,9 @@ struct FreeCipher {
 };
 using Cipher = std::unique_ptr<EVP_CIPHER_CTX, FreeCipher>;
 
-const unsigned char* In(std::string_view text) { return reinterpret_cast<const unsigned char*>(text.data()); }
+const unsigned char* In(std::string_view text) {
+  return reinterpret_cast<const unsigned char*>(text.data());
+}
 unsigned char* Out(std::string& text) { return reinterpret_cast<unsigned char*>(text.data()); }
 
 }  // namespace
@@ -45,7 +47,8 @@ StatusOr<Secret> LoadClusterKey(const std::string& path) {
   StatusOr<std::string> key = HexDecode(Trim(text));
   WipeText(text);
   if (!key.ok() || key->size() != kKeySize) {
-    return DataLoss("{} does not hold a cluster key; restore it from where you keep its copy", path);
+    return DataLoss("{} does not hold a cluster key; restore it from where you keep its copy",
+                    path);
   }
   Secret secret(*key);
   WipeText(*key);
@@ -59,9 +62,12 @@ StatusOr<std::string> Seal(const Secret& key, std::string_view plain, std::strin
   int size = 0;
   Cipher cipher(EVP_CIPHER_CTX_new());
   const bool good =
-      EVP_EncryptInit_ex(cipher.get(), EVP_aes_256_gcm(), nullptr, In(key.Reveal()), In(nonce)) == 1 &&
-      EVP_EncryptUpdate(cipher.get(), nullptr, &size, In(purpose), static_cast<int>(purpose.size())) == 1 &&
-      EVP_EncryptUpdate(cipher.get(), Out(sealed), &size, In(plain), static_cast<int>(plain.size())) == 1 &&
+      EVP_EncryptInit_ex(cipher.get(), EVP_aes_256_gcm(), nullptr, In(key.Reveal()), In(nonce)) ==
+          1 &&
+      EVP_EncryptUpdate(cipher.get(), nullptr, &size, In(purpose),
+                        static_cast<int>(purpose.size())) == 1 &&
+      EVP_EncryptUpdate(cipher.get(), Out(sealed), &size, In(plain),
+                        static_cast<int>(plain.size())) == 1 &&
       EVP_EncryptFinal_ex(cipher.get(), Out(sealed) + size, &size) == 1 &&
       EVP_CIPHER_CTX_ctrl(cipher.get(), EVP_CTRL_GCM_GET_TAG, kTagSize, tag.data()) == 1;
   if (!good) return Internal("could not seal under the cluster key");
@@ -69,8 +75,9 @@ StatusOr<std::string> Seal(const Secret& key, std::string_view plain, std::strin
 }
 
 StatusOr<Secret> Unseal(const Secret& key, std::string_view sealed, std::string_view purpose) {
-  const Status refused =
-      DataLoss("the store's secrets do not open with this cluster.key: it belongs to another store, or one of them is damaged");
+  const Status refused = DataLoss(
+      "the store's secrets do not open with this cluster.key: it belongs to another store, or one "
+      "of them is damaged");
   if (sealed.size() < kNonceSize + kTagSize) return refused;
   const std::string_view nonce = sealed.substr(0, kNonceSize);
   std::string tag(sealed.substr(sealed.size() - kTagSize));
@@ -79,9 +86,12 @@ StatusOr<Secret> Unseal(const Secret& key, std::string_view sealed, std::string_
   int size = 0;
   Cipher cipher(EVP_CIPHER_CTX_new());
   const bool good =
-      EVP_DecryptInit_ex(cipher.get(), EVP_aes_256_gcm(), nullptr, In(key.Reveal()), In(nonce)) == 1 &&
-      EVP_DecryptUpdate(cipher.get(), nullptr, &size, In(purpose), static_cast<int>(purpose.size())) == 1 &&
-      EVP_DecryptUpdate(cipher.get(), Out(plain), &size, In(body), static_cast<int>(body.size())) == 1 &&
+      EVP_DecryptInit_ex(cipher.get(), EVP_aes_256_gcm(), nullptr, In(key.Reveal()), In(nonce)) ==
+          1 &&
+      EVP_DecryptUpdate(cipher.get(), nullptr, &size, In(purpose),
+                        static_cast<int>(purpose.size())) == 1 &&
+      EVP_DecryptUpdate(cipher.get(), Out(plain), &size, In(body), static_cast<int>(body.size())) ==
+          1 &&
       EVP_CIPHER_CTX_ctrl(cipher.get(), EVP_CTRL_GCM_SET_TAG, kTagSize, tag.data()) == 1 &&
       EVP_DecryptFinal_ex(cipher.get(), Out(plain) + size, &size) == 1;
   if (!good) {

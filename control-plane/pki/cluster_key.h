@@ -1,5 +1,5 @@
-// The cluster key: 32 bytes in a file of mode 0600. What must not be read from the store alone is sealed
-// under it with AES-256-GCM.
+// The cluster key: 32 bytes in a file of mode 0600. What must not be read from the store alone is
+// sealed under it with AES-256-GCM.
 #pragma once
 
 #include <string>

@@ -1,7 +1,8 @@
-// What all agent streams of this replica share: the store, the committer, the plan book, and who is here.
+// What all agent streams of this replica share: the store, the committer, the plan book, and who is
+// here.
 //
-// Streams come and go on gRPC's threads; the hub's work runs on its pool and its one-second loop. Any
-// thread may call. The hub must outlive the gRPC server.
+// Streams come and go on gRPC's threads; the hub's work runs on its pool and its one-second loop.
+// Any thread may call. The hub must outlive the gRPC server.
 #pragma once
 
 #include <functional>
@@ -22,8 +23,8 @@
 
 namespace muster::control {
 
-// When a check was last observed, and how long that took. Younger than the store's row, which is written
-// when something changes and every now and then.
+// When a check was last observed, and how long that took. Younger than the store's row, which is
+// written when something changes and every now and then.
 struct LastObserved {
   absl::Time at;
   absl::Duration latency;

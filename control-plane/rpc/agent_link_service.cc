@@ -14,7 +14,8 @@ constexpr char kMethod[] = "muster.v1.AgentLink.Session";
 // An agent that takes nothing for this long is gone, whatever TCP says.
 constexpr absl::Duration kWriteDeadline = absl::Seconds(30);
 
-// What waits to be sent: one message of each kind, the newest. So the outbox is bounded by its shape.
+// What waits to be sent: one message of each kind, the newest. So the outbox is bounded by its
+// shape.
 struct Outbox {
   std::optional<v1::ToAgent> welcome;
   std::optional<v1::ToAgent> plan;
@@ -31,8 +32,9 @@ struct Outbox {
 
 // Life of a stream: read Hello → open → (read batch → take → commit → ack)* → Finish → OnDone.
 //
-// The stream keeps itself alive from its construction to OnDone; the hub and the work on its way hold it
-// as well. Two locks, always taken in this order: work_mutex_ (the session), io_mutex_ (gRPC's side).
+// The stream keeps itself alive from its construction to OnDone; the hub and the work on its way
+// hold it as well. Two locks, always taken in this order: work_mutex_ (the session), io_mutex_
+// (gRPC's side).
 class AgentStream final : public grpc::ServerBidiReactor<v1::FromAgent, v1::ToAgent>,
                           public HubStream,
                           public std::enable_shared_from_this<AgentStream> {
@@ -43,8 +45,7 @@ class AgentStream final : public grpc::ServerBidiReactor<v1::FromAgent, v1::ToAg
     return stream.get();
   }
 
-  AgentStream(AgentHub& hub, grpc::CallbackServerContext* context)
-      : hub_(hub), context_(context) {}
+  AgentStream(AgentHub& hub, grpc::CallbackServerContext* context) : hub_(hub), context_(context) {}
 
   // gRPC's reactions.
   void OnReadDone(bool ok) override {
@@ -120,7 +121,8 @@ class AgentStream final : public grpc::ServerBidiReactor<v1::FromAgent, v1::ToAg
     admission_.emplace(std::move(*admission));
     registration_.emplace(gate.RegisterStream(
         admission_->identity(), [stream = std::weak_ptr<AgentStream>(shared_from_this())] {
-          if (const auto self = stream.lock()) self->Cut(PermissionDenied("the certificate was revoked"));
+          if (const auto self = stream.lock())
+            self->Cut(PermissionDenied("the certificate was revoked"));
         }));
     Read();
   }
@@ -134,9 +136,10 @@ class AgentStream final : public grpc::ServerBidiReactor<v1::FromAgent, v1::ToAg
 
   void Handle() {
     absl::MutexLock lock(&work_mutex_);
-    const Status status = message_.has_hello()     ? TakeHello(message_.hello())
-                          : message_.has_records() ? TakeRecords(message_.records())
-                                                   : InvalidArgument("a message of an unknown kind");
+    const Status status = message_.has_hello() ? TakeHello(message_.hello())
+                          : message_.has_records()
+                              ? TakeRecords(message_.records())
+                              : InvalidArgument("a message of an unknown kind");
     if (!status.ok()) CloseWith(status);
   }
 
@@ -146,7 +149,9 @@ class AgentStream final : public grpc::ServerBidiReactor<v1::FromAgent, v1::ToAg
     session_ = std::move(opened.session);
     epoch_ = session_->epoch();
     hub_.Enter(agent_, shared_from_this());
-    LogInfo("agent connected", {{"agent", agent_}, {"version", hello.version()}, {"epoch", session_->epoch()},
+    LogInfo("agent connected", {{"agent", agent_},
+                                {"version", hello.version()},
+                                {"epoch", session_->epoch()},
                                 {"committed", session_->stored_sequence()}});
     {
       absl::MutexLock io(&io_mutex_);
@@ -167,7 +172,8 @@ class AgentStream final : public grpc::ServerBidiReactor<v1::FromAgent, v1::ToAg
       reload = std::exchange(reload_, false);
     }
     if (reload) {
-      MUSTER_ASSIGN_OR_RETURN(std::vector<CheckStateRow> states, hub_.store().history().StatesOf(agent_));
+      MUSTER_ASSIGN_OR_RETURN(std::vector<CheckStateRow> states,
+                              hub_.store().history().StatesOf(agent_));
       session_->Reload(std::move(states));
     }
     MUSTER_ASSIGN_OR_RETURN(BatchCommit commit, session_->Take(records, hub_.clock().Now()));
@@ -203,7 +209,8 @@ class AgentStream final : public grpc::ServerBidiReactor<v1::FromAgent, v1::ToAg
     std::vector<uint32_t> ids;
     for (const v1::PlannedCheck& check : session_->plan().checks()) ids.push_back(check.id());
     const auto kept = hub_.store().history().KeepOnly(agent_, ids, hub_.clock().Now());
-    if (!kept.ok()) LogWarning("could not drop old states", {{"agent", agent_}, {"error", kept.status()}});
+    if (!kept.ok())
+      LogWarning("could not drop old states", {{"agent", agent_}, {"error", kept.status()}});
     absl::MutexLock io(&io_mutex_);
     outbox_.plan = PlanMessage();
     WriteNext();
@@ -238,7 +245,8 @@ class AgentStream final : public grpc::ServerBidiReactor<v1::FromAgent, v1::ToAg
     if (finished_) return;
     finished_ = true;
     if (!status.ok() && status.code() != absl::StatusCode::kUnavailable) {
-      LogWarning("session ended", {{"agent", agent_.empty() ? "unknown" : agent_}, {"reason", status}});
+      LogWarning("session ended",
+                 {{"agent", agent_.empty() ? "unknown" : agent_}, {"reason", status}});
     }
     Finish(net::ToGrpc(status));
   }

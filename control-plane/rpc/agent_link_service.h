@@ -1,6 +1,6 @@
-// AgentLink.Session: one stream an agent. A reaction hands its frame to the hub's pool and returns; one read
-// and one write are in flight, not reading is the back-pressure, and what waits to be sent is one message of
-// each kind at most.
+// AgentLink.Session: one stream an agent. A reaction hands its frame to the hub's pool and returns;
+// one read and one write are in flight, not reading is the back-pressure, and what waits to be sent
+// is one message of each kind at most.
 #pragma once
 
 #include <grpcpp/grpcpp.h>

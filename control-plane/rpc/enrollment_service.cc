@@ -21,12 +21,14 @@ std::string AddressOf(const std::string& peer) { return peer.substr(0, peer.rfin
 bool RateLimit::Allow(const std::string& who, absl::Duration uptime) {
   absl::MutexLock lock(&mutex_);
   if (buckets_.size() >= kMostBuckets && !buckets_.contains(who)) {
-    std::erase_if(buckets_, [&](const auto& entry) { return uptime - entry.second.at > absl::Minutes(1); });
+    std::erase_if(buckets_,
+                  [&](const auto& entry) { return uptime - entry.second.at > absl::Minutes(1); });
     if (buckets_.size() >= kMostBuckets) return false;
   }
   const auto [at, fresh] = buckets_.try_emplace(who, Bucket{burst_, uptime});
   Bucket& bucket = at->second;
-  bucket.left = std::min(burst_, bucket.left + absl::ToDoubleMinutes(uptime - bucket.at) * per_minute_);
+  bucket.left =
+      std::min(burst_, bucket.left + absl::ToDoubleMinutes(uptime - bucket.at) * per_minute_);
   bucket.at = uptime;
   if (bucket.left < 1) return false;
   bucket.left -= 1;
@@ -35,10 +37,15 @@ bool RateLimit::Allow(const std::string& who, absl::Duration uptime) {
 
 EnrollmentService::EnrollmentService(IdentityStore& store, const Authority& authority, Gate& gate,
                                      const Clock& clock, Servers servers)
-    : store_(store), authority_(authority), gate_(gate), clock_(clock), servers_(std::move(servers)) {}
+    : store_(store),
+      authority_(authority),
+      gate_(gate),
+      clock_(clock),
+      servers_(std::move(servers)) {}
 
 grpc::ServerUnaryReactor* EnrollmentService::Join(grpc::CallbackServerContext* context,
-                                                  const v1::JoinRequest* request, v1::JoinResponse* response) {
+                                                  const v1::JoinRequest* request,
+                                                  v1::JoinResponse* response) {
   return gate_.Serve(context, "muster.v1.Enrollment.Join",
                      [=, this, peer = AddressOf(context->peer())](const net::Identity&) {
                        return Join(peer, *request, *response);
@@ -59,16 +66,19 @@ Status EnrollmentService::Join(const std::string& peer, const v1::JoinRequest& r
   if (!token.ok() && token.status().code() != absl::StatusCode::kNotFound) return token.status();
   if (!token.ok() || token->expires_at <= now) {
     LogWarning("a join was refused", {{"peer", peer}});
-    return PermissionDenied("the join token is unknown, expired or used; make another with: musterctl token create");
+    return PermissionDenied(
+        "the join token is unknown, expired or used; make another with: musterctl token create");
   }
-  MUSTER_ASSIGN_OR_RETURN(const Issued issued, authority_.Issue(v1::ROLE_AGENT, token->agent, request.csr()));
+  MUSTER_ASSIGN_OR_RETURN(const Issued issued,
+                          authority_.Issue(v1::ROLE_AGENT, token->agent, request.csr()));
   AuditNote note;
   note.actor = "agent/" + token->agent;
   note.action = "agent.join";
   note.subject = token->agent;
   note.detail = fmt::format("from {}, serial {}", peer, issued.row.serial);
   note.at = now;
-  MUSTER_ASSIGN_OR_RETURN(const CertificateRow given, store_.RedeemToken(hash, issued.row, now, note));
+  MUSTER_ASSIGN_OR_RETURN(const CertificateRow given,
+                          store_.RedeemToken(hash, issued.row, now, note));
   response.add_chain(given.der);
   response.add_chain(authority_.certificate_der());
   response.set_agent_name(given.name);

@@ -1,4 +1,5 @@
-// Enrollment: a join token for a certificate. On a port of its own, for callers without a certificate.
+// Enrollment: a join token for a certificate. On a port of its own, for callers without a
+// certificate.
 #pragma once
 
 #include <functional>
@@ -36,10 +37,11 @@ class RateLimit {
 class EnrollmentService final : public v1::Enrollment::CallbackService {
  public:
   using Servers = std::function<std::vector<std::string>()>;
-  EnrollmentService(IdentityStore& store, const Authority& authority, Gate& gate, const Clock& clock,
-                    Servers servers);
+  EnrollmentService(IdentityStore& store, const Authority& authority, Gate& gate,
+                    const Clock& clock, Servers servers);
 
-  grpc::ServerUnaryReactor* Join(grpc::CallbackServerContext* context, const v1::JoinRequest* request,
+  grpc::ServerUnaryReactor* Join(grpc::CallbackServerContext* context,
+                                 const v1::JoinRequest* request,
                                  v1::JoinResponse* response) override;
 
  private:

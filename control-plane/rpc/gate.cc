@@ -61,8 +61,10 @@ StatusOr<net::Identity> PeerIdentity(const grpc::CallbackServerContext& context)
   if (uris.size() != 1 || certificates.size() != 1) {
     return Unauthenticated("the certificate must carry exactly one SPIFFE URI");
   }
-  MUSTER_ASSIGN_OR_RETURN(net::Identity identity, net::ParseSpiffeUri({uris[0].data(), uris[0].size()}));
-  MUSTER_ASSIGN_OR_RETURN(const auto chain, net::PemToDer({certificates[0].data(), certificates[0].size()}));
+  MUSTER_ASSIGN_OR_RETURN(net::Identity identity,
+                          net::ParseSpiffeUri({uris[0].data(), uris[0].size()}));
+  MUSTER_ASSIGN_OR_RETURN(const auto chain,
+                          net::PemToDer({certificates[0].data(), certificates[0].size()}));
   MUSTER_ASSIGN_OR_RETURN(const net::CertificateFacts facts, net::ReadCertificate(chain.front()));
   if (facts.uris.size() != 1) return Unauthenticated("the certificate must carry exactly one URI");
   identity.fingerprint = facts.fingerprint;
@@ -91,7 +93,8 @@ Gate::~Gate() {
   pool_.Stop();
 }
 
-StatusOr<Admission> Gate::Admit(const grpc::CallbackServerContext& context, std::string_view method) {
+StatusOr<Admission> Gate::Admit(const grpc::CallbackServerContext& context,
+                                std::string_view method) {
   StatusOr<net::Identity> identity = PeerIdentity(context);
   const Status decided = identity.ok() ? Decide(*identity, method) : identity.status();
   absl::MutexLock lock(&mutex_);
@@ -102,7 +105,8 @@ StatusOr<Admission> Gate::Admit(const grpc::CallbackServerContext& context, std:
   size_t& live = live_[identity->fingerprint];
   if (identity->role != v1::ROLE_STRANGER && live >= options_.calls_per_identity) {
     ++refused_;
-    return ResourceExhausted("{} has {} calls at once; wait for some of them", net::Text(*identity), live);
+    return ResourceExhausted("{} has {} calls at once; wait for some of them", net::Text(*identity),
+                             live);
   }
   ++live;
   return Admission(*this, std::move(*identity));
@@ -155,9 +159,10 @@ grpc::ServerUnaryReactor* Gate::Serve(grpc::CallbackServerContext* context, std:
   }
   net::Identity caller = admission->identity();
   call->Hold(std::move(*admission));
-  const bool taken = pool_.Submit([call, caller = std::move(caller), handler = std::move(handler)]() mutable {
-    call->Finish(net::ToGrpc(handler(caller)));
-  });
+  const bool taken =
+      pool_.Submit([call, caller = std::move(caller), handler = std::move(handler)]() mutable {
+        call->Finish(net::ToGrpc(handler(caller)));
+      });
   if (!taken) call->Finish(net::ToGrpc(ResourceExhausted("the control plane is busy; try again")));
   return call;
 }

@@ -1,6 +1,6 @@
-// The one place that decides who may call (promise C10). Deny by default: a method without a declaration, a
-// certificate without exactly one identity of ours, a role that is not named, a denied certificate, or too
-// many calls at once are refused here.
+// The one place that decides who may call (promise C10). Deny by default: a method without a
+// declaration, a certificate without exactly one identity of ours, a role that is not named, a
+// denied certificate, or too many calls at once are refused here.
 //
 // Any thread may call. The gate must outlive the gRPC server.
 #pragma once
@@ -58,12 +58,13 @@ class Gate {
   // `method` is its full name: "muster.v1.SpecService.ListSpecs".
   StatusOr<Admission> Admit(const grpc::CallbackServerContext& context, std::string_view method);
 
-  // Cuts a stream when its certificate is denied. `cut` may come at once and on any thread; not after the
-  // registration has gone.
+  // Cuts a stream when its certificate is denied. `cut` may come at once and on any thread; not
+  // after the registration has gone.
   class Registration {
    public:
     Registration(Gate& gate, uint64_t id) : gate_(&gate), id_(id) {}
-    Registration(Registration&& other) noexcept : gate_(std::exchange(other.gate_, nullptr)), id_(other.id_) {}
+    Registration(Registration&& other) noexcept
+        : gate_(std::exchange(other.gate_, nullptr)), id_(other.id_) {}
     Registration& operator=(Registration&&) = delete;
     ~Registration();
 
@@ -73,9 +74,11 @@ class Gate {
   };
   Registration RegisterStream(const net::Identity& identity, std::function<void()> cut);
 
-  // Answers a unary call: admits it, runs the handler on the gate's pool, and finishes with its status.
+  // Answers a unary call: admits it, runs the handler on the gate's pool, and finishes with its
+  // status.
   using Handler = absl::AnyInvocable<Status(const net::Identity& caller)>;
-  grpc::ServerUnaryReactor* Serve(grpc::CallbackServerContext* context, std::string_view method, Handler handler);
+  grpc::ServerUnaryReactor* Serve(grpc::CallbackServerContext* context, std::string_view method,
+                                  Handler handler);
 
   // Reads what was denied since, and cuts its streams. Called after a local revocation too.
   void RefreshDenied();

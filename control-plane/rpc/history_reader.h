@@ -19,7 +19,8 @@ struct HistoryQuery {
   uint64_t limit = 0;  // 0: all
 };
 
-// Fed with an agent's segments, oldest first; gives the entries of one check, and the log's gaps, in order.
+// Fed with an agent's segments, oldest first; gives the entries of one check, and the log's gaps,
+// in order.
 class HistoryReader {
  public:
   using Take = std::function<bool(const v1::HistoryEntry&)>;

@@ -16,7 +16,8 @@ namespace muster::control {
 class IdentityService final : public v1::IdentityService::CallbackService {
  public:
   using Servers = std::function<std::vector<std::string>()>;
-  IdentityService(Store& store, const Authority& authority, Gate& gate, const Clock& clock, Servers servers);
+  IdentityService(Store& store, const Authority& authority, Gate& gate, const Clock& clock,
+                  Servers servers);
 
   grpc::ServerUnaryReactor* CreateToken(grpc::CallbackServerContext*, const v1::CreateTokenRequest*,
                                         v1::CreateTokenResponse*) override;
@@ -24,11 +25,14 @@ class IdentityService final : public v1::IdentityService::CallbackService {
                                   v1::RenewResponse*) override;
   grpc::ServerUnaryReactor* RevokeAgent(grpc::CallbackServerContext*, const v1::RevokeAgentRequest*,
                                         v1::RevokeAgentResponse*) override;
-  grpc::ServerUnaryReactor* CreateOperator(grpc::CallbackServerContext*, const v1::CreateOperatorRequest*,
+  grpc::ServerUnaryReactor* CreateOperator(grpc::CallbackServerContext*,
+                                           const v1::CreateOperatorRequest*,
                                            v1::CreateOperatorResponse*) override;
-  grpc::ServerUnaryReactor* RevokeOperator(grpc::CallbackServerContext*, const v1::RevokeOperatorRequest*,
+  grpc::ServerUnaryReactor* RevokeOperator(grpc::CallbackServerContext*,
+                                           const v1::RevokeOperatorRequest*,
                                            v1::RevokeOperatorResponse*) override;
-  grpc::ServerUnaryReactor* ListOperators(grpc::CallbackServerContext*, const v1::ListOperatorsRequest*,
+  grpc::ServerUnaryReactor* ListOperators(grpc::CallbackServerContext*,
+                                          const v1::ListOperatorsRequest*,
                                           v1::ListOperatorsResponse*) override;
   grpc::ServerUnaryReactor* ListAgents(grpc::CallbackServerContext*, const v1::ListAgentsRequest*,
                                        v1::ListAgentsResponse*) override;
@@ -37,16 +41,21 @@ class IdentityService final : public v1::IdentityService::CallbackService {
 
  private:
   using Identity = net::Identity;
-  Status CreateToken(const Identity& caller, const v1::CreateTokenRequest&, v1::CreateTokenResponse&);
+  Status CreateToken(const Identity& caller, const v1::CreateTokenRequest&,
+                     v1::CreateTokenResponse&);
   Status Renew(const Identity& caller, const v1::RenewRequest&, v1::RenewResponse&);
-  Status RevokeAgent(const Identity& caller, const v1::RevokeAgentRequest&, v1::RevokeAgentResponse&);
-  Status CreateOperator(const Identity& caller, const v1::CreateOperatorRequest&, v1::CreateOperatorResponse&);
-  Status RevokeOperator(const Identity& caller, const v1::RevokeOperatorRequest&, v1::RevokeOperatorResponse&);
+  Status RevokeAgent(const Identity& caller, const v1::RevokeAgentRequest&,
+                     v1::RevokeAgentResponse&);
+  Status CreateOperator(const Identity& caller, const v1::CreateOperatorRequest&,
+                        v1::CreateOperatorResponse&);
+  Status RevokeOperator(const Identity& caller, const v1::RevokeOperatorRequest&,
+                        v1::RevokeOperatorResponse&);
   Status ListOperators(v1::ListOperatorsResponse&);
   Status ListAgents(const v1::ListAgentsRequest&, v1::ListAgentsResponse&);
   Status AddAgent(const AgentRow& row, v1::ListAgentsResponse&);
   Status ListAudit(const v1::ListAuditRequest&, v1::ListAuditResponse&);
-  AuditNote Note(const Identity& caller, std::string action, std::string subject, std::string detail) const;
+  AuditNote Note(const Identity& caller, std::string action, std::string subject,
+                 std::string detail) const;
 
   Store& store_;
   const Authority& authority_;

@@ -23,7 +23,8 @@ StatusOr<std::vector<std::string>> ReadPageToken(const std::string& token, size_
     size_t size = 0;
     const auto [end, error] = std::from_chars(rest.data(), rest.data() + rest.size(), size);
     const auto used = static_cast<size_t>(end - rest.data());
-    if (error != std::errc() || used >= rest.size() || *end != ':' || rest.size() - used - 1 < size) {
+    if (error != std::errc() || used >= rest.size() || *end != ':' ||
+        rest.size() - used - 1 < size) {
       return wrong;
     }
     read.emplace_back(rest.substr(used + 1, size));

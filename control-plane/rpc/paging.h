@@ -1,5 +1,5 @@
-// Page sizes and page tokens of list calls. A token is opaque to clients: base64url of its parts, each with
-// its length, so that any text may stand in it.
+// Page sizes and page tokens of list calls. A token is opaque to clients: base64url of its parts,
+// each with its length, so that any text may stand in it.
 #pragma once
 
 #include <algorithm>
@@ -19,7 +19,8 @@ inline uint32_t PageSize(uint32_t asked) {
 }
 
 std::string MakePageToken(const std::vector<std::string>& parts);
-// InvalidArgument unless the token is one of ours with that many parts. An empty token is empty parts.
+// InvalidArgument unless the token is one of ours with that many parts. An empty token is empty
+// parts.
 StatusOr<std::vector<std::string>> ReadPageToken(const std::string& token, size_t parts);
 
 }  // namespace muster::control

@@ -2,10 +2,10 @@
 #include <google/protobuf/descriptor.h>
 #include <grpcpp/generic/generic_stub.h>
 #include <gtest/gtest.h>
-#include <zstd.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <unistd.h>
+#include <zstd.h>
 
 #include <atomic>
 #include <vector>
@@ -34,14 +34,19 @@ struct Method {
 
 std::vector<Method> Methods() {
   const google::protobuf::FileDescriptor* const files[] = {
-      v1::Hello::descriptor()->file(),          v1::RenewRequest::descriptor()->file(),
-      v1::ApplySpecsRequest::descriptor()->file(), v1::HistoryRequest::descriptor()->file(),
-      v1::ListAlertsRequest::descriptor()->file(), v1::VersionRequest::descriptor()->file()};
+      v1::Hello::descriptor()->file(),
+      v1::RenewRequest::descriptor()->file(),
+      v1::ApplySpecsRequest::descriptor()->file(),
+      v1::HistoryRequest::descriptor()->file(),
+      v1::ListAlertsRequest::descriptor()->file(),
+      v1::VersionRequest::descriptor()->file()};
   std::vector<Method> methods;
   for (const auto* file : files) {
     for (int m = 0; m < file->service(0)->method_count(); ++m) {
       const auto* method = file->service(0)->method(m);
-      Method one{fmt::format("/{}/{}", file->service(0)->full_name(), method->name()), method->full_name(), {},
+      Method one{fmt::format("/{}/{}", file->service(0)->full_name(), method->name()),
+                 method->full_name(),
+                 {},
                  method->client_streaming() || method->server_streaming()};
       for (int i = 0; i < method->options().ExtensionSize(v1::allow); ++i) {
         one.allowed.insert(method->options().GetExtension(v1::allow, i));
@@ -57,7 +62,8 @@ grpc::Status CallEmpty(const std::shared_ptr<grpc::Channel>& channel, const Meth
   grpc::GenericStub stub(channel);
   grpc::CompletionQueue queue;
   grpc::ClientContext context;
-  context.set_deadline(absl::ToChronoTime(SystemClock().Now() + absl::Seconds(method.streaming ? 2 : 10)));
+  context.set_deadline(
+      absl::ToChronoTime(SystemClock().Now() + absl::Seconds(method.streaming ? 2 : 10)));
   const auto call = stub.PrepareCall(&context, method.path, &queue);
   grpc::Status status;
   void* tag = nullptr;
@@ -89,11 +95,13 @@ grpc::Status Version(const std::shared_ptr<grpc::Channel>& channel) {
 TEST(Gate, EveryRpcForEveryRole) {
   TestPlane plane;
   for (const v1::Role role : {v1::ROLE_AGENT, v1::ROLE_VIEWER, v1::ROLE_OPERATOR, v1::ROLE_ADMIN}) {
-    const auto channel = plane.Channel(plane.Identity(role, fmt::format("one-{}", static_cast<int>(role))));
+    const auto channel =
+        plane.Channel(plane.Identity(role, fmt::format("one-{}", static_cast<int>(role))));
     for (const Method& method : Methods()) {
       const grpc::Status status = CallEmpty(channel, method);
       if (method.allowed.contains(role)) {
-        EXPECT_NE(status.error_code(), StatusCode::PERMISSION_DENIED) << method.name << " " << role << status.error_message();
+        EXPECT_NE(status.error_code(), StatusCode::PERMISSION_DENIED)
+            << method.name << " " << role << status.error_message();
         EXPECT_NE(status.error_code(), StatusCode::UNAUTHENTICATED) << method.name;
       } else {
         EXPECT_EQ(status.error_code(), StatusCode::PERMISSION_DENIED) << method.name << " " << role;
@@ -121,14 +129,19 @@ TEST(Gate, ARevokedCertificateIsDeniedAtOnce) {
   TestPlane plane;
   const auto channel = plane.Channel(plane.Identity(v1::ROLE_VIEWER, "anna"));
   EXPECT_TRUE(Version(channel).ok());
-  ASSERT_TRUE(plane.store().identity().RevokeOperator("anna", plane.clock().Now(),
-                                                      {"test", "operator.revoke", "anna", "", plane.clock().Now()}).ok());
-  EXPECT_TRUE(testing::Eventually([&] { return Version(channel).error_code() == StatusCode::PERMISSION_DENIED; },
-                                  absl::Seconds(5)));
+  ASSERT_TRUE(plane.store()
+                  .identity()
+                  .RevokeOperator("anna", plane.clock().Now(),
+                                  {"test", "operator.revoke", "anna", "", plane.clock().Now()})
+                  .ok());
+  EXPECT_TRUE(testing::Eventually(
+      [&] { return Version(channel).error_code() == StatusCode::PERMISSION_DENIED; },
+      absl::Seconds(5)));
 }
 
 // Reads the stream until it ends; the status.
-grpc::Status SessionStatus(TestPlane& plane, const net::ClientIdentity& identity, const v1::Records* records) {
+grpc::Status SessionStatus(TestPlane& plane, const net::ClientIdentity& identity,
+                           const v1::Records* records) {
   grpc::ClientContext context;
   context.set_deadline(absl::ToChronoTime(SystemClock().Now() + absl::Seconds(10)));
   const auto stream = v1::AgentLink::NewStub(plane.Channel(identity))->Session(&context);
@@ -160,7 +173,8 @@ TEST(Session, RecordsAreTheCertificatesAgentsWhateverIsSaid) {
   records.set_batch(batch->payload);
   const net::ClientIdentity identity = a;
   exec::Thread session("session", [&] { SessionStatus(plane, identity, &records); });
-  EXPECT_TRUE(testing::Eventually([&] { return (*plane.store().sessions().Find("host-a"))->committed_sequence == 1; }));
+  EXPECT_TRUE(testing::Eventually(
+      [&] { return (*plane.store().sessions().Find("host-a"))->committed_sequence == 1; }));
   EXPECT_EQ((*plane.store().sessions().Find("host-b"))->committed_sequence, 0u);
 }
 
@@ -255,7 +269,8 @@ TEST(Enrollment, ATokenIsGoodForOneCertificateHoweverManyAsk) {
   v1::CreateTokenRequest request;
   request.set_agent("host-1");
   v1::CreateTokenResponse token;
-  const auto admin = v1::IdentityService::NewStub(plane.Channel(plane.Identity(v1::ROLE_ADMIN, "root")));
+  const auto admin =
+      v1::IdentityService::NewStub(plane.Channel(plane.Identity(v1::ROLE_ADMIN, "root")));
   ASSERT_TRUE(admin->CreateToken(&context, request, &token).ok());
   const auto join = net::ParseJoinString(token.join_string());
   ASSERT_TRUE(join.ok());
@@ -267,7 +282,8 @@ TEST(Enrollment, ATokenIsGoodForOneCertificateHoweverManyAsk) {
       threads.emplace_back("join", [&] {
         const auto joined = net::Join(plane.enroll_address(), *join, SystemClock());
         joined.ok() ? ++given : ++refused;
-        EXPECT_TRUE(joined.ok() || joined.status().code() == absl::StatusCode::kPermissionDenied) << joined.status();
+        EXPECT_TRUE(joined.ok() || joined.status().code() == absl::StatusCode::kPermissionDenied)
+            << joined.status();
       });
     }
   }
@@ -278,20 +294,31 @@ TEST(Enrollment, ATokenIsGoodForOneCertificateHoweverManyAsk) {
 TEST(Enrollment, AnExpiredTokenIsRefused) {
   TestPlane plane;
   const std::string token(32, 't');
-  ASSERT_TRUE(plane.store().identity().SaveToken({Sha256(token), "host-1", {}, plane.clock().Now() - absl::Seconds(1)},
-                                                 {"test", "token.create", "host-1", "", plane.clock().Now()}).ok());
-  EXPECT_EQ(net::Join(plane.enroll_address(), {plane.authority().Pin(), token}, SystemClock()).status().code(),
+  ASSERT_TRUE(plane.store()
+                  .identity()
+                  .SaveToken({Sha256(token), "host-1", {}, plane.clock().Now() - absl::Seconds(1)},
+                             {"test", "token.create", "host-1", "", plane.clock().Now()})
+                  .ok());
+  EXPECT_EQ(net::Join(plane.enroll_address(), {plane.authority().Pin(), token}, SystemClock())
+                .status()
+                .code(),
             absl::StatusCode::kPermissionDenied);
 }
 
 TEST(Enrollment, AWrongPinIsRefusedBeforeTheTokenIsSent) {
   TestPlane plane;
   const std::string token(32, 't');
-  ASSERT_TRUE(plane.store().identity().SaveToken({Sha256(token), "host-1", {}, plane.clock().Now() + absl::Hours(1)},
-                                                 {"test", "token.create", "host-1", "", plane.clock().Now()}).ok());
-  EXPECT_EQ(net::Join(plane.enroll_address(), {std::string(32, 'x'), token}, SystemClock()).status().code(),
+  ASSERT_TRUE(plane.store()
+                  .identity()
+                  .SaveToken({Sha256(token), "host-1", {}, plane.clock().Now() + absl::Hours(1)},
+                             {"test", "token.create", "host-1", "", plane.clock().Now()})
+                  .ok());
+  EXPECT_EQ(net::Join(plane.enroll_address(), {std::string(32, 'x'), token}, SystemClock())
+                .status()
+                .code(),
             absl::StatusCode::kUnauthenticated);
-  EXPECT_TRUE(net::Join(plane.enroll_address(), {plane.authority().Pin(), token}, SystemClock()).ok());
+  EXPECT_TRUE(
+      net::Join(plane.enroll_address(), {plane.authority().Pin(), token}, SystemClock()).ok());
 }
 
 // A request that asks for an admin's name and an authority's rights.
@@ -301,8 +328,9 @@ std::string GreedyRequest(EVP_PKEY* key) {
   X509_NAME_add_entry_by_txt(X509_REQ_get_subject_name(request.get()), "CN", MBSTRING_UTF8,
                              reinterpret_cast<const unsigned char*>("root"), -1, -1, 0);
   STACK_OF(X509_EXTENSION)* wanted = sk_X509_EXTENSION_new_null();
-  for (const auto& [nid, value] : {std::pair<int, const char*>{NID_subject_alt_name, "URI:spiffe://muster/admin/root"},
-                                   {NID_basic_constraints, "CA:TRUE"}}) {
+  for (const auto& [nid, value] :
+       {std::pair<int, const char*>{NID_subject_alt_name, "URI:spiffe://muster/admin/root"},
+        {NID_basic_constraints, "CA:TRUE"}}) {
     sk_X509_EXTENSION_push(wanted, X509V3_EXT_conf_nid(nullptr, nullptr, nid, value));
   }
   X509_REQ_add_extensions(request.get(), wanted);
@@ -342,8 +370,10 @@ TEST(ClusterKey, AnotherKeyOpensNothing) {
   EXPECT_EQ(MakeClusterKey(folder.File("a")).code(), absl::StatusCode::kAlreadyExists);
   const std::string sealed = *Seal(*LoadClusterKey(folder.File("a")), "plain", "purpose");
   EXPECT_EQ(Unseal(*LoadClusterKey(folder.File("a")), sealed, "purpose")->Reveal(), "plain");
-  EXPECT_EQ(Unseal(*LoadClusterKey(folder.File("b")), sealed, "purpose").status().code(), absl::StatusCode::kDataLoss);
-  EXPECT_EQ(Unseal(*LoadClusterKey(folder.File("a")), sealed, "other").status().code(), absl::StatusCode::kDataLoss);
+  EXPECT_EQ(Unseal(*LoadClusterKey(folder.File("b")), sealed, "purpose").status().code(),
+            absl::StatusCode::kDataLoss);
+  EXPECT_EQ(Unseal(*LoadClusterKey(folder.File("a")), sealed, "other").status().code(),
+            absl::StatusCode::kDataLoss);
 }
 
 TEST(Audit, EveryPrivilegedChangeIsInTheChain) {
@@ -353,7 +383,8 @@ TEST(Audit, EveryPrivilegedChangeIsInTheChain) {
   request.set_agent("host-9");
   v1::CreateTokenResponse token;
   ASSERT_TRUE(v1::IdentityService::NewStub(plane.Channel(plane.Identity(v1::ROLE_ADMIN, "root")))
-                  ->CreateToken(&context, request, &token).ok());
+                  ->CreateToken(&context, request, &token)
+                  .ok());
   const auto entries = *plane.store().audit().List(0, 100);
   EXPECT_EQ(entries.back().note.action, "token.create");
   EXPECT_EQ(entries.back().note.actor, "admin/root");

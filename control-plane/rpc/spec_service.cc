@@ -16,7 +16,8 @@ using Documents = google::protobuf::RepeatedPtrField<v1::Document>;
 // The documents with defaults filled in, or every problem of them in one message.
 StatusOr<std::vector<v1::Document>> Validated(const Documents& sent) {
   if (sent.size() > kMostDocuments) {
-    return ResourceExhausted("{} documents at once; at most {} are taken", sent.size(), kMostDocuments);
+    return ResourceExhausted("{} documents at once; at most {} are taken", sent.size(),
+                             kMostDocuments);
   }
   std::vector<v1::Document> documents(sent.begin(), sent.end());
   std::string problems;
@@ -44,8 +45,9 @@ void SetItems(std::vector<v1::SpecChange> changes,
 grpc::ServerUnaryReactor* SpecService::ApplySpecs(grpc::CallbackServerContext* context,
                                                   const v1::ApplySpecsRequest* request,
                                                   v1::ApplySpecsResponse* response) {
-  return gate_.Serve(context, "muster.v1.SpecService.ApplySpecs",
-                     [=, this](const net::Identity& caller) { return Apply(caller, *request, *response); });
+  return gate_.Serve(
+      context, "muster.v1.SpecService.ApplySpecs",
+      [=, this](const net::Identity& caller) { return Apply(caller, *request, *response); });
 }
 
 grpc::ServerUnaryReactor* SpecService::DiffSpecs(grpc::CallbackServerContext* context,
@@ -65,13 +67,15 @@ grpc::ServerUnaryReactor* SpecService::ListSpecs(grpc::CallbackServerContext* co
 grpc::ServerUnaryReactor* SpecService::DeleteSpecs(grpc::CallbackServerContext* context,
                                                    const v1::DeleteSpecsRequest* request,
                                                    v1::DeleteSpecsResponse* response) {
-  return gate_.Serve(context, "muster.v1.SpecService.DeleteSpecs",
-                     [=, this](const net::Identity& caller) { return Delete(caller, *request, *response); });
+  return gate_.Serve(
+      context, "muster.v1.SpecService.DeleteSpecs",
+      [=, this](const net::Identity& caller) { return Delete(caller, *request, *response); });
 }
 
 Status SpecService::Apply(const net::Identity& caller, const v1::ApplySpecsRequest& request,
                           v1::ApplySpecsResponse& response) {
-  MUSTER_ASSIGN_OR_RETURN(const std::vector<v1::Document> documents, Validated(request.documents()));
+  MUSTER_ASSIGN_OR_RETURN(const std::vector<v1::Document> documents,
+                          Validated(request.documents()));
   if (request.dry_run()) {
     MUSTER_ASSIGN_OR_RETURN(const std::vector<v1::SpecDiff> diffs, store_.specs().Diff(documents));
     for (const v1::SpecDiff& diff : diffs) *response.add_items() = diff.change();
@@ -81,23 +85,27 @@ Status SpecService::Apply(const net::Identity& caller, const v1::ApplySpecsReque
   note.actor = net::Text(caller);
   note.action = "spec.apply";
   note.at = clock_.Now();
-  MUSTER_ASSIGN_OR_RETURN(std::vector<v1::SpecChange> changes, store_.specs().Apply(documents, note));
+  MUSTER_ASSIGN_OR_RETURN(std::vector<v1::SpecChange> changes,
+                          store_.specs().Apply(documents, note));
   SetItems(std::move(changes), response.mutable_items());
   on_change_();
   return OkStatus();
 }
 
 Status SpecService::Diff(const v1::DiffSpecsRequest& request, v1::DiffSpecsResponse& response) {
-  MUSTER_ASSIGN_OR_RETURN(const std::vector<v1::Document> documents, Validated(request.documents()));
+  MUSTER_ASSIGN_OR_RETURN(const std::vector<v1::Document> documents,
+                          Validated(request.documents()));
   MUSTER_ASSIGN_OR_RETURN(std::vector<v1::SpecDiff> diffs, store_.specs().Diff(documents));
   for (v1::SpecDiff& diff : diffs) *response.add_items() = std::move(diff);
   return OkStatus();
 }
 
 Status SpecService::List(const v1::ListSpecsRequest& request, v1::ListSpecsResponse& response) {
-  MUSTER_ASSIGN_OR_RETURN(const std::vector<std::string> after, ReadPageToken(request.page_token(), 2));
-  MUSTER_ASSIGN_OR_RETURN(SpecPage page, store_.specs().List(request.kind(), request.name(), {after[0], after[1]},
-                                                             PageSize(request.page_size())));
+  MUSTER_ASSIGN_OR_RETURN(const std::vector<std::string> after,
+                          ReadPageToken(request.page_token(), 2));
+  MUSTER_ASSIGN_OR_RETURN(SpecPage page,
+                          store_.specs().List(request.kind(), request.name(), {after[0], after[1]},
+                                              PageSize(request.page_size())));
   for (SpecRow& row : page.rows) {
     v1::StoredSpec& item = *response.add_items();
     *item.mutable_document() = std::move(row.document);

@@ -1,4 +1,5 @@
-// SpecService: apply, diff, list and delete documents. What is sent is validated here again, whoever sent it.
+// SpecService: apply, diff, list and delete documents. What is sent is validated here again,
+// whoever sent it.
 #pragma once
 
 #include <functional>
@@ -12,7 +13,8 @@ namespace muster::control {
 
 class SpecService final : public v1::SpecService::CallbackService {
  public:
-  // `on_change` is called after a change was committed: a hint for plans and loops. All must outlive this.
+  // `on_change` is called after a change was committed: a hint for plans and loops. All must
+  // outlive this.
   SpecService(Store& store, Gate& gate, const Clock& clock, std::function<void()> on_change)
       : store_(store), gate_(gate), clock_(clock), on_change_(std::move(on_change)) {}
 

@@ -72,7 +72,8 @@ void StateReader::Refresh(std::vector<CheckStateRow>& rows) const {
 StatusOr<uint32_t> StateReader::CheckNumber(const std::string& name) {
   if (name.empty()) return 0;
   MUSTER_ASSIGN_OR_RETURN(const uint32_t id, store_.specs().CheckId(name));
-  if (id == 0) return NotFound("there is no check named {}; list them with: musterctl get checks", name);
+  if (id == 0)
+    return NotFound("there is no check named {}; list them with: musterctl get checks", name);
   return id;
 }
 
@@ -86,8 +87,10 @@ StatusOr<StateFilter> StateReader::Filter(const std::string& check, const std::s
 
 Status StateReader::List(const v1::ListStatesRequest& request, v1::ListStatesResponse& response) {
   MUSTER_ASSIGN_OR_RETURN(StateFilter filter, Filter(request.check(), request.agent()));
-  for (const int status : request.status()) filter.status.push_back(static_cast<v1::CheckStatus>(status));
-  MUSTER_ASSIGN_OR_RETURN(const std::vector<std::string> after, ReadPageToken(request.page_token(), 2));
+  for (const int status : request.status())
+    filter.status.push_back(static_cast<v1::CheckStatus>(status));
+  MUSTER_ASSIGN_OR_RETURN(const std::vector<std::string> after,
+                          ReadPageToken(request.page_token(), 2));
   uint32_t after_check = 0;
   std::from_chars(after[1].data(), after[1].data() + after[1].size(), after_check);
   const uint32_t limit = PageSize(request.page_size());
@@ -99,7 +102,8 @@ Status StateReader::List(const v1::ListStatesRequest& request, v1::ListStatesRes
   Refresh(rows);
   for (const CheckStateRow& row : rows) *response.add_items() = ToProto(row, names);
   if (more) {
-    response.set_next_page_token(MakePageToken({rows.back().agent, fmt::format("{}", rows.back().check_id)}));
+    response.set_next_page_token(
+        MakePageToken({rows.back().agent, fmt::format("{}", rows.back().check_id)}));
   }
   return OkStatus();
 }
@@ -110,8 +114,9 @@ Status StateReader::Transitions(const v1::ListTransitionsRequest& request,
   const absl::Time since =
       request.has_since() ? wire::FromProto(request.since()) : absl::FromUnixSeconds(0);
   MUSTER_ASSIGN_OR_RETURN(const CheckNames names, Names());
-  MUSTER_ASSIGN_OR_RETURN(const std::vector<TransitionRow> rows,
-                          store_.history().ListTransitions(filter, since, PageSize(request.limit())));
+  MUSTER_ASSIGN_OR_RETURN(
+      const std::vector<TransitionRow> rows,
+      store_.history().ListTransitions(filter, since, PageSize(request.limit())));
   for (const TransitionRow& row : rows) *response.add_items() = ToProto(row, names);
   return OkStatus();
 }
@@ -125,11 +130,13 @@ Status StateReader::History(const v1::HistoryRequest& request,
   MUSTER_ASSIGN_OR_RETURN(query.check_id, CheckNumber(request.check()));
   MUSTER_ASSIGN_OR_RETURN(const auto agent, store_.sessions().Find(request.agent()));
   if (!agent.has_value()) {
-    return NotFound("there is no agent named {}; list them with: musterctl get agents", request.agent());
+    return NotFound("there is no agent named {}; list them with: musterctl get agents",
+                    request.agent());
   }
   query.since = request.has_since() ? wire::FromProto(request.since()) : absl::FromUnixSeconds(0);
   // An agent's clock may run ahead of ours; what it observed is not hidden for that.
-  query.until = request.has_until() ? wire::FromProto(request.until()) : clock_.Now() + absl::Hours(24);
+  query.until =
+      request.has_until() ? wire::FromProto(request.until()) : clock_.Now() + absl::Hours(24);
   query.limit = request.limit();
   HistoryReader reader(query, take);
   Status damaged;

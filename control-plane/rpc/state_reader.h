@@ -1,4 +1,5 @@
-// States, transitions and history out of the store, in the shape that operators see. Blocks on the store.
+// States, transitions and history out of the store, in the shape that operators see. Blocks on the
+// store.
 #pragma once
 
 #include <functional>
@@ -32,7 +33,8 @@ class StateReader {
 
   StatusOr<CheckNames> Names();
   Status List(const v1::ListStatesRequest& request, v1::ListStatesResponse& response);
-  Status Transitions(const v1::ListTransitionsRequest& request, v1::ListTransitionsResponse& response);
+  Status Transitions(const v1::ListTransitionsRequest& request,
+                     v1::ListTransitionsResponse& response);
   // Calls `take` for each entry, oldest first, until it returns false.
   Status History(const v1::HistoryRequest& request,
                  const std::function<bool(const v1::HistoryEntry&)>& take);

@@ -13,9 +13,11 @@ constexpr absl::Duration kWatchPeriod = absl::Milliseconds(250);
 constexpr uint32_t kWatchPage = 500;
 constexpr size_t kHistoryAhead = 2000;  // entries read ahead of a slow reader
 
-// What a server stream needs: admission, one write in flight, one Finish, and itself alive to OnDone.
+// What a server stream needs: admission, one write in flight, one Finish, and itself alive to
+// OnDone.
 template <typename Message, typename Derived>
-class OutStream : public grpc::ServerWriteReactor<Message>, public std::enable_shared_from_this<Derived> {
+class OutStream : public grpc::ServerWriteReactor<Message>,
+                  public std::enable_shared_from_this<Derived> {
  public:
   void OnWriteDone(bool ok) override {
     {
@@ -53,7 +55,8 @@ class OutStream : public grpc::ServerWriteReactor<Message>, public std::enable_s
     admission_.emplace(std::move(*admission));
     registration_.emplace(gate.RegisterStream(
         admission_->identity(), [stream = std::weak_ptr<Derived>(this->shared_from_this())] {
-          if (const auto self = stream.lock()) self->End(PermissionDenied("the certificate was revoked"));
+          if (const auto self = stream.lock())
+            self->End(PermissionDenied("the certificate was revoked"));
         }));
     return true;
   }
@@ -126,7 +129,8 @@ class HistoryStream final : public OutStream<v1::HistoryEntry, HistoryStream> {
  public:
   explicit HistoryStream(v1::HistoryRequest request) : request_(std::move(request)) {}
 
-  void Start(Gate& gate, grpc::CallbackServerContext& context, StateReader& reader, exec::Pool& pool) {
+  void Start(Gate& gate, grpc::CallbackServerContext& context, StateReader& reader,
+             exec::Pool& pool) {
     if (!Begin(gate, context, "muster.v1.StateService.History")) return;
     const bool taken = pool.Submit([self = shared_from_this(), &reader] { self->Read(reader); });
     if (!taken) End(ResourceExhausted("the control plane is busy; try again"));
@@ -142,7 +146,8 @@ class HistoryStream final : public OutStream<v1::HistoryEntry, HistoryStream> {
       stuck = Queued() >= kHistoryAhead;
       return !stuck && Put(entry);
     });
-    End(stuck ? DeadlineExceeded("the reader takes no more; ask for less with --since or --limit") : status);
+    End(stuck ? DeadlineExceeded("the reader takes no more; ask for less with --since or --limit")
+              : status);
   }
 
   const v1::HistoryRequest request_;
@@ -280,12 +285,13 @@ grpc::ServerUnaryReactor* StateService::ListStates(grpc::CallbackServerContext* 
 grpc::ServerUnaryReactor* StateService::ListTransitions(grpc::CallbackServerContext* context,
                                                         const v1::ListTransitionsRequest* request,
                                                         v1::ListTransitionsResponse* response) {
-  return gate_.Serve(context, "muster.v1.StateService.ListTransitions",
-                     [=, this](const net::Identity&) { return reader_.Transitions(*request, *response); });
+  return gate_.Serve(
+      context, "muster.v1.StateService.ListTransitions",
+      [=, this](const net::Identity&) { return reader_.Transitions(*request, *response); });
 }
 
-grpc::ServerWriteReactor<v1::HistoryEntry>* StateService::History(grpc::CallbackServerContext* context,
-                                                                  const v1::HistoryRequest* request) {
+grpc::ServerWriteReactor<v1::HistoryEntry>* StateService::History(
+    grpc::CallbackServerContext* context, const v1::HistoryRequest* request) {
   const auto stream = std::make_shared<HistoryStream>(*request);
   stream->Start(gate_, *context, reader_, pool_);
   return stream.get();

@@ -1,7 +1,8 @@
 // StateService: states, history, transitions, and the watch stream.
 //
-// A watcher follows the states' revision in the store. It holds one page of events at most and reads the next
-// one when that is sent: a slow reader sees fewer steps, costs nobody memory, and always ends at the truth.
+// A watcher follows the states' revision in the store. It holds one page of events at most and
+// reads the next one when that is sent: a slow reader sees fewer steps, costs nobody memory, and
+// always ends at the truth.
 #pragma once
 
 #include <memory>

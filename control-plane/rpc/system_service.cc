@@ -14,7 +14,8 @@ v1::Finding AuditFinding(const Status& verified) {
   finding.set_message(verified.ok() ? "every entry follows from the one before"
                                     : std::string(Message(verified)));
   if (!verified.ok()) {
-    finding.set_remedy("somebody changed the store by hand: compare it with a backup before trusting it");
+    finding.set_remedy(
+        "somebody changed the store by hand: compare it with a backup before trusting it");
   }
   return finding;
 }
@@ -22,18 +23,21 @@ v1::Finding AuditFinding(const Status& verified) {
 }  // namespace
 
 grpc::ServerUnaryReactor* SystemService::Version(grpc::CallbackServerContext* context,
-                                                 const v1::VersionRequest*, v1::VersionResponse* response) {
-  return gate_.Serve(context, "muster.v1.SystemService.Version", [=, this](const net::Identity& caller) -> Status {
-    response->set_version(MUSTER_VERSION);
-    *response->mutable_server_time() = wire::ToProto(clock_.Now());
-    response->set_caller(net::Text(caller));
-    MUSTER_ASSIGN_OR_RETURN(*response->mutable_store_epoch(), store_.database().StoreEpoch());
-    return OkStatus();
-  });
+                                                 const v1::VersionRequest*,
+                                                 v1::VersionResponse* response) {
+  return gate_.Serve(
+      context, "muster.v1.SystemService.Version", [=, this](const net::Identity& caller) -> Status {
+        response->set_version(MUSTER_VERSION);
+        *response->mutable_server_time() = wire::ToProto(clock_.Now());
+        response->set_caller(net::Text(caller));
+        MUSTER_ASSIGN_OR_RETURN(*response->mutable_store_epoch(), store_.database().StoreEpoch());
+        return OkStatus();
+      });
 }
 
 grpc::ServerUnaryReactor* SystemService::Doctor(grpc::CallbackServerContext* context,
-                                                const v1::DoctorRequest*, v1::DoctorResponse* response) {
+                                                const v1::DoctorRequest*,
+                                                v1::DoctorResponse* response) {
   return gate_.Serve(context, "muster.v1.SystemService.Doctor",
                      [=, this](const net::Identity&) { return Examine(*response); });
 }
@@ -42,7 +46,8 @@ StatusOr<DoctorFacts> SystemService::Facts() {
   DoctorFacts facts = facts_();
   std::string after;
   while (true) {
-    MUSTER_ASSIGN_OR_RETURN(std::vector<AgentRow> agents, store_.sessions().List(after, kAgentPage));
+    MUSTER_ASSIGN_OR_RETURN(std::vector<AgentRow> agents,
+                            store_.sessions().List(after, kAgentPage));
     if (!agents.empty()) after = agents.back().name;
     const bool last = agents.size() < kAgentPage;
     std::move(agents.begin(), agents.end(), std::back_inserter(facts.agents));
@@ -58,7 +63,8 @@ StatusOr<DoctorFacts> SystemService::Facts() {
 
 Status SystemService::Examine(v1::DoctorResponse& response) {
   MUSTER_ASSIGN_OR_RETURN(const DoctorFacts facts, Facts());
-  for (v1::Finding& finding : Diagnose(facts, clock_.Now())) *response.add_items() = std::move(finding);
+  for (v1::Finding& finding : Diagnose(facts, clock_.Now()))
+    *response.add_items() = std::move(finding);
   *response.add_items() = AuditFinding(store_.audit().Verify());
   return OkStatus();
 }

@@ -13,14 +13,16 @@ namespace muster::control {
 
 class SystemService final : public v1::SystemService::CallbackService {
  public:
-  // `facts` fills in what the store does not know: the authority's end, the disk, when serving began.
+  // `facts` fills in what the store does not know: the authority's end, the disk, when serving
+  // began.
   SystemService(Store& store, Gate& gate, const Clock& clock, std::function<DoctorFacts()> facts)
       : store_(store), gate_(gate), clock_(clock), facts_(std::move(facts)) {}
 
   grpc::ServerUnaryReactor* Version(grpc::CallbackServerContext* context,
                                     const v1::VersionRequest* request,
                                     v1::VersionResponse* response) override;
-  grpc::ServerUnaryReactor* Doctor(grpc::CallbackServerContext* context, const v1::DoctorRequest* request,
+  grpc::ServerUnaryReactor* Doctor(grpc::CallbackServerContext* context,
+                                   const v1::DoctorRequest* request,
                                    v1::DoctorResponse* response) override;
 
  private:

@@ -1,4 +1,5 @@
-// A control plane's services behind a real guarded listener with real mutual TLS, in the test's process.
+// A control plane's services behind a real guarded listener with real mutual TLS, in the test's
+// process.
 #pragma once
 
 #include <grpcpp/grpcpp.h>
@@ -40,15 +41,19 @@ class TestPlane {
     const auto servers = [this] { return std::vector<std::string>{address()}; };
     link_ = std::make_unique<AgentLinkService>(*hub_, *gate_);
     identity_ = std::make_unique<IdentityService>(*store_, *authority_, *gate_, clock_, servers);
-    enrollment_ = std::make_unique<EnrollmentService>(store_->identity(), *authority_, *gate_, clock_, servers);
+    enrollment_ = std::make_unique<EnrollmentService>(store_->identity(), *authority_, *gate_,
+                                                      clock_, servers);
     specs_ = std::make_unique<SpecService>(*store_, *gate_, clock_, [] {});
     states_ = std::make_unique<StateService>(*store_, *hub_, *gate_, clock_);
     alerts_ = std::make_unique<AlertService>(*store_, *gate_, clock_);
-    system_ = std::make_unique<SystemService>(*store_, *gate_, clock_, [] { return DoctorFacts{}; });
+    system_ =
+        std::make_unique<SystemService>(*store_, *gate_, clock_, [] { return DoctorFacts{}; });
     const auto certificate = *authority_->IssueServer("r-test");
-    const net::ServerIdentity own = {authority_->RootsPem(), certificate.chain_pem, certificate.key_pem};
-    Serve(main_, net::MutualTls(own),
-          {link_.get(), identity_.get(), specs_.get(), states_.get(), alerts_.get(), system_.get()});
+    const net::ServerIdentity own = {authority_->RootsPem(), certificate.chain_pem,
+                                     certificate.key_pem};
+    Serve(
+        main_, net::MutualTls(own),
+        {link_.get(), identity_.get(), specs_.get(), states_.get(), alerts_.get(), system_.get()});
     Serve(enroll_, net::ServerTls(own), {enrollment_.get()});
   }
 
@@ -62,13 +67,19 @@ class TestPlane {
   }
 
   // A certificate of the role, known to the store.
-  net::ClientIdentity Identity(v1::Role role, const std::string& name) { return Identity(*authority_, role, name, true); }
-  net::ClientIdentity Identity(const Authority& authority, v1::Role role, const std::string& name, bool stored) {
+  net::ClientIdentity Identity(v1::Role role, const std::string& name) {
+    return Identity(*authority_, role, name, true);
+  }
+  net::ClientIdentity Identity(const Authority& authority, v1::Role role, const std::string& name,
+                               bool stored) {
     const Secret key = *net::NewPrivateKey();
     const Issued issued = *authority.Issue(role, name, *net::NewCertificateRequest(key));
     if (role == v1::ROLE_AGENT && stored) AddAgent(issued);
     if (role != v1::ROLE_AGENT && stored) {
-      EXPECT_TRUE(store_->identity().SaveCertificate(issued.row, {"test", "operator.create", name, "", clock_.Now()}).ok());
+      EXPECT_TRUE(
+          store_->identity()
+              .SaveCertificate(issued.row, {"test", "operator.create", name, "", clock_.Now()})
+              .ok());
     }
     return {authority_->RootsPem(), net::DerToPem(issued.chain_der), std::string(key.Reveal())};
   }
@@ -77,7 +88,9 @@ class TestPlane {
     return net::OpenChannel(address(), identity);
   }
   std::string address() const { return fmt::format("127.0.0.1:{}", main_.listener->port()); }
-  std::string enroll_address() const { return fmt::format("127.0.0.1:{}", enroll_.listener->port()); }
+  std::string enroll_address() const {
+    return fmt::format("127.0.0.1:{}", enroll_.listener->port());
+  }
   uint16_t port() const { return main_.listener->port(); }
   net::GuardedListener& listener() { return *main_.listener; }
   Store& store() { return *store_; }
@@ -102,10 +115,15 @@ class TestPlane {
   }
 
   void AddAgent(const Issued& issued) {
-    const TokenRow token{"hash of " + issued.row.fingerprint, issued.row.name, {}, clock_.Now() + absl::Hours(1)};
-    EXPECT_TRUE(store_->identity().SaveToken(token, {"test", "token.create", issued.row.name, "", clock_.Now()}).ok());
-    EXPECT_TRUE(store_->identity().RedeemToken(token.hash, issued.row, clock_.Now(),
-                                               {"test", "agent.join", issued.row.name, "", clock_.Now()}).ok());
+    const TokenRow token{
+        "hash of " + issued.row.fingerprint, issued.row.name, {}, clock_.Now() + absl::Hours(1)};
+    EXPECT_TRUE(store_->identity()
+                    .SaveToken(token, {"test", "token.create", issued.row.name, "", clock_.Now()})
+                    .ok());
+    EXPECT_TRUE(store_->identity()
+                    .RedeemToken(token.hash, issued.row, clock_.Now(),
+                                 {"test", "agent.join", issued.row.name, "", clock_.Now()})
+                    .ok());
   }
 
   const Clock& clock_ = SystemClock();

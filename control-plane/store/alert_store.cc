@@ -299,9 +299,8 @@ StatusOr<uint64_t> AlertStore::DropResolvedBefore(absl::Time cutoff, uint32_t li
   MUSTER_RETURN_IF_ERROR(database_.Write([&](sql::Transaction& t) -> Status {
     MUSTER_ASSIGN_OR_RETURN(
         const sql::Rows rows,
-        t.Query("SELECT id FROM alerts a WHERE state = $1 AND resolved_at < $2 AND NOT EXISTS "
-                "(SELECT 1 FROM outbox o WHERE o.alert_id = a.id AND o.state = $3) LIMIT $4",
-                {kResolved, sql::ToMicros(cutoff), kWaiting, int64_t{limit}}));
+        t.Query("SELECT id FROM alerts WHERE state = $1 AND resolved_at < $2 LIMIT $3",
+                {kResolved, sql::ToMicros(cutoff), int64_t{limit}}));
     dropped = rows.size();
     for (const sql::Row& row : rows) {
       const std::string_view id = row.Text(0);

@@ -17,8 +17,10 @@ std::string NextStep(const Status& status) {
   switch (status.code()) {
     case absl::StatusCode::kUnavailable:
       return "is muster-control running there? try: musterctl --server HOST:PORT version";
-    case absl::StatusCode::kDeadlineExceeded: return "the answer took too long; try a longer --timeout";
-    case absl::StatusCode::kUnauthenticated: return "the context's certificate is not accepted; ask an admin for another";
+    case absl::StatusCode::kDeadlineExceeded:
+      return "the answer took too long; try a longer --timeout";
+    case absl::StatusCode::kUnauthenticated:
+      return "the context's certificate is not accepted; ask an admin for another";
     default: return "";
   }
 }
@@ -59,14 +61,17 @@ int RunCli(int argc, char** argv) {
   cli.app.require_subcommand(1);
   cli.app.fallthrough();
   cli.app.add_option("--context", cli.flags.context, "context file (MUSTER_CONTEXT)");
-  cli.app.add_option("--server", cli.flags.server, "HOST:PORT instead of the context's servers (MUSTER_SERVER)");
-  cli.app.add_option("--timeout", cli.flags.timeout, "longest time for an answer")->capture_default_str();
+  cli.app.add_option("--server", cli.flags.server,
+                     "HOST:PORT instead of the context's servers (MUSTER_SERVER)");
+  cli.app.add_option("--timeout", cli.flags.timeout, "longest time for an answer")
+      ->capture_default_str();
   cli.app.add_option("-o,--output", cli.flags.output, "table, wide, json, yaml or name")
       ->check(CLI::IsMember({"table", "wide", "json", "yaml", "name"}))
       ->capture_default_str();
   cli.app.add_flag("--no-input", cli.flags.no_input, "never ask");
-  for (const auto add : {AddApply, AddDiff, AddGet, AddDescribe, AddDelete, AddHistory, AddToken, AddAgent,
-                         AddOperator, AddAlert, AddWatch, AddDoctor, AddVersion, AddCompletion}) {
+  for (const auto add :
+       {AddApply, AddDiff, AddGet, AddDescribe, AddDelete, AddHistory, AddToken, AddAgent,
+        AddOperator, AddAlert, AddWatch, AddDoctor, AddVersion, AddCompletion}) {
     add(cli);
   }
   try {

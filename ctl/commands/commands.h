@@ -1,4 +1,5 @@
-// One function a verb. Each adds its command to the tree; the command's callback leaves its exit code.
+// One function a verb. Each adds its command to the tree; the command's callback leaves its exit
+// code.
 #pragma once
 
 #include <CLI/CLI.hpp>
@@ -42,10 +43,12 @@ void AddCompletion(Cli& cli);
 std::string CompletionScript(const CLI::App& app, const std::string& shell);
 
 // Everything of a kind, all pages.
-StatusOr<std::vector<v1::State>> AllStates(Session& session, const std::string& check, const std::string& agent);
+StatusOr<std::vector<v1::State>> AllStates(Session& session, const std::string& check,
+                                           const std::string& agent);
 StatusOr<std::vector<v1::Agent>> AllAgents(Session& session, const std::string& name);
 StatusOr<std::vector<v1::Alert>> AllAlerts(Session& session);
 // Kind is "Check", "Receiver", or empty for all.
-StatusOr<std::vector<v1::StoredSpec>> AllSpecs(Session& session, const std::string& kind, const std::string& name);
+StatusOr<std::vector<v1::StoredSpec>> AllSpecs(Session& session, const std::string& kind,
+                                               const std::string& name);
 
 }  // namespace muster::ctl

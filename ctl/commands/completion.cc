@@ -41,7 +41,9 @@ void Walk(const CLI::App& app, const std::string& path,
 Words WordsAfter(const CLI::App& root, const std::string& path, const CLI::App& command) {
   Words words = CommandsOf(command);
   if (path == "get") {
-    for (const char* kind : {"agents", "states", "alerts", "checks", "receivers", "operators", "transitions", "audit"}) words.emplace_back(kind);
+    for (const char* kind :
+         {"agents", "states", "alerts", "checks", "receivers", "operators", "transitions", "audit"})
+      words.emplace_back(kind);
   }
   if (path == "describe") {
     for (const char* kind : {"check", "agent", "receiver", "alert"}) words.emplace_back(kind);
@@ -59,7 +61,8 @@ Words WordsAfter(const CLI::App& root, const std::string& path, const CLI::App& 
 std::string Bash(const CLI::App& app) {
   std::string cases;
   Walk(app, "", [&](const std::string& path, const CLI::App& command) {
-    cases += fmt::format("    \"{}\") words=\"{}\" ;;\n", path, Joined(WordsAfter(app, path, command)));
+    cases +=
+        fmt::format("    \"{}\") words=\"{}\" ;;\n", path, Joined(WordsAfter(app, path, command)));
   });
   return fmt::format(R"bash(# bash completion for musterctl: source <(musterctl completion bash)
 _musterctl() {{
@@ -80,32 +83,40 @@ _musterctl() {{
   COMPREPLY=($(compgen -W "$words" -- "$current"))
 }}
 complete -F _musterctl musterctl
-)bash", [&] {
-    std::string paths;
-    Walk(app, "", [&](const std::string& path, const CLI::App&) {
-      std::string one = path;
-      for (char& c : one) c = c == ' ' ? '/' : c;
-      if (!one.empty()) paths += (paths.empty() ? "" : " ") + one;
-    });
-    return paths;
-  }(), cases);
+)bash",
+                     [&] {
+                       std::string paths;
+                       Walk(app, "", [&](const std::string& path, const CLI::App&) {
+                         std::string one = path;
+                         for (char& c : one) c = c == ' ' ? '/' : c;
+                         if (!one.empty()) paths += (paths.empty() ? "" : " ") + one;
+                       });
+                       return paths;
+                     }(),
+                     cases);
 }
 
 std::string Zsh(const CLI::App& app) {
   return "#compdef musterctl\n# zsh completion for musterctl: source <(musterctl completion zsh)\n"
-         "autoload -U +X bashcompinit && bashcompinit\n" + Bash(app);
+         "autoload -U +X bashcompinit && bashcompinit\n" +
+         Bash(app);
 }
 
 std::string Fish(const CLI::App& app) {
-  std::string text = "# fish completion for musterctl: musterctl completion fish | source\ncomplete -c musterctl -f\n";
+  std::string text =
+      "# fish completion for musterctl: musterctl completion fish | source\ncomplete -c musterctl "
+      "-f\n";
   const std::string all = Joined(CommandsOf(app));
   for (const CLI::App* command : app.get_subcommands([](const CLI::App*) { return true; })) {
-    text += fmt::format("complete -c musterctl -n 'not __fish_seen_subcommand_from {}' -a {} -d '{}'\n", all,
-                        command->get_name(), CLI::detail::find_and_replace(command->get_description(), "'", "\\'"));
+    text += fmt::format(
+        "complete -c musterctl -n 'not __fish_seen_subcommand_from {}' -a {} -d '{}'\n", all,
+        command->get_name(), CLI::detail::find_and_replace(command->get_description(), "'", "\\'"));
     for (const std::string& word : WordsAfter(app, command->get_name(), *command)) {
       text += word.starts_with("--")
-                  ? fmt::format("complete -c musterctl -n '__fish_seen_subcommand_from {}' -l {}\n", command->get_name(), word.substr(2))
-                  : fmt::format("complete -c musterctl -n '__fish_seen_subcommand_from {}' -a {}\n", command->get_name(), word);
+                  ? fmt::format("complete -c musterctl -n '__fish_seen_subcommand_from {}' -l {}\n",
+                                command->get_name(), word.substr(2))
+                  : fmt::format("complete -c musterctl -n '__fish_seen_subcommand_from {}' -a {}\n",
+                                command->get_name(), word);
     }
   }
   return text;
@@ -120,9 +131,12 @@ std::string CompletionScript(const CLI::App& app, const std::string& shell) {
 }
 
 void AddCompletion(Cli& cli) {
-  CLI::App* completion = cli.app.add_subcommand("completion", "a script that completes commands in your shell");
+  CLI::App* completion =
+      cli.app.add_subcommand("completion", "a script that completes commands in your shell");
   auto shell = std::make_shared<std::string>();
-  completion->add_option("shell", *shell, "bash, zsh or fish")->required()->check(CLI::IsMember({"bash", "zsh", "fish"}));
+  completion->add_option("shell", *shell, "bash, zsh or fish")
+      ->required()
+      ->check(CLI::IsMember({"bash", "zsh", "fish"}));
   completion->callback([&cli, shell] { std::cout << CompletionScript(cli.app, *shell); });
 }
 

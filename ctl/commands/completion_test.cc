@@ -32,8 +32,11 @@ TEST(Completion, BashOffersCommandsAndTheirSubcommands) {
   testing::TempFolder folder;
   ASSERT_TRUE(WriteFileAtomically(folder.File("script"), CompletionScript(cli.app, "bash")).ok());
   const auto offered = [&](const std::string& words, int index) {
-    return testing::RunProgram({"bash", "-c", fmt::format("source {}; COMP_WORDS=({}); COMP_CWORD={}; _musterctl; echo \"${{COMPREPLY[@]}}\"",
-                                                          folder.File("script"), words, index)}).out;
+    return testing::RunProgram({"bash", "-c",
+                                fmt::format("source {}; COMP_WORDS=({}); COMP_CWORD={}; "
+                                            "_musterctl; echo \"${{COMPREPLY[@]}}\"",
+                                            folder.File("script"), words, index)})
+        .out;
   };
   EXPECT_EQ(offered("musterctl to", 1), "token\n");
   EXPECT_EQ(offered("musterctl token cr", 2), "create\n");

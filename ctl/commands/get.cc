@@ -1,8 +1,8 @@
 #include <iostream>
 #include <map>
 
-#include "ctl/render/history.h"
 #include "ctl/commands/commands.h"
+#include "ctl/render/history.h"
 #include "lib/base/text.h"
 #include "lib/wire/time.h"
 #include "muster/v1/alert_service.grpc.pb.h"
@@ -22,7 +22,9 @@ Json Jsons(const Items& items) {
 // The document as an operator wrote it, and what the store knows of it.
 Json SpecJson(const v1::StoredSpec& stored) {
   const v1::Document& document = stored.document();
-  Json json = {{"apiVersion", document.api_version()}, {"kind", document.kind()}, {"name", document.metadata().name()}};
+  Json json = {{"apiVersion", document.api_version()},
+               {"kind", document.kind()},
+               {"name", document.metadata().name()}};
   json["metadata"] = ToJson(document.metadata());
   json["spec"] = document.has_check() ? ToJson(document.check()) : ToJson(document.receiver());
   json["generation"] = stored.generation();
@@ -53,14 +55,16 @@ Status GetStates(Session& session, const std::string& name) {
 
 Status GetAlerts(Session& session, const std::string& name) {
   MUSTER_ASSIGN_OR_RETURN(auto alerts, AllAlerts(session));
-  MUSTER_RETURN_IF_ERROR(Keep(alerts, name, "alert", [](const v1::Alert& alert) { return alert.id(); }));
+  MUSTER_RETURN_IF_ERROR(
+      Keep(alerts, name, "alert", [](const v1::Alert& alert) { return alert.id(); }));
   session.PrintList(Jsons(alerts), "alerts");
   return OkStatus();
 }
 
 Status GetSpecs(Session& session, const std::string& kind, const std::string& name) {
   MUSTER_ASSIGN_OR_RETURN(const auto specs, AllSpecs(session, kind, name));
-  if (specs.empty() && !name.empty()) return NotFound("there is no {} named {}", kind.empty() ? "spec" : kind, name);
+  if (specs.empty() && !name.empty())
+    return NotFound("there is no {} named {}", kind.empty() ? "spec" : kind, name);
   Json items = Json::array();
   for (const v1::StoredSpec& spec : specs) items.push_back(SpecJson(spec));
   session.PrintList(items, kind.empty() ? "specs" : kind);
@@ -73,7 +77,8 @@ Status GetOperators(Session& session, const std::string& name) {
     return v1::IdentityService::NewStub(channel)->ListOperators(&context, {}, &response);
   }));
   std::vector<v1::Operator> operators(response.items().begin(), response.items().end());
-  MUSTER_RETURN_IF_ERROR(Keep(operators, name, "operator", [](const v1::Operator& one) { return one.name(); }));
+  MUSTER_RETURN_IF_ERROR(
+      Keep(operators, name, "operator", [](const v1::Operator& one) { return one.name(); }));
   session.PrintList(Jsons(operators), "operators");
   return OkStatus();
 }
@@ -118,9 +123,12 @@ const std::map<std::string, Getter>& Getters() {
       {"operators", GetOperators},
       {"transitions", GetTransitions},
       {"audit", GetAudit},
-      {"checks", [](Session& session, const std::string& name) { return GetSpecs(session, "Check", name); }},
-      {"receivers", [](Session& session, const std::string& name) { return GetSpecs(session, "Receiver", name); }},
-      {"specs", [](Session& session, const std::string& name) { return GetSpecs(session, "", name); }},
+      {"checks",
+       [](Session& session, const std::string& name) { return GetSpecs(session, "Check", name); }},
+      {"receivers", [](Session& session,
+                       const std::string& name) { return GetSpecs(session, "Receiver", name); }},
+      {"specs",
+       [](Session& session, const std::string& name) { return GetSpecs(session, "", name); }},
   };
   return getters;
 }
@@ -179,11 +187,12 @@ Status Describe(Session& session, const std::string& kind, const std::string& na
     session.PrintOne(SpecJson(specs.front()));
     return OkStatus();
   }
-  return InvalidArgument("there is no kind \"{}\" to describe; there are check, agent, receiver, alert", kind);
+  return InvalidArgument(
+      "there is no kind \"{}\" to describe; there are check, agent, receiver, alert", kind);
 }
 
-Status History(Session& session, const std::string& check, const std::string& agent, const std::string& since,
-               uint32_t limit) {
+Status History(Session& session, const std::string& check, const std::string& agent,
+               const std::string& since, uint32_t limit) {
   MUSTER_ASSIGN_OR_RETURN(const absl::Duration back, ParseDuration(since));
   v1::HistoryRequest request;
   request.set_check(check);
@@ -195,7 +204,8 @@ Status History(Session& session, const std::string& check, const std::string& ag
     const auto reader = v1::StateService::NewStub(channel)->History(&context, request);
     v1::HistoryEntry entry;
     while (reader->Read(&entry)) {
-      std::cout << (session.json() ? LineText(HistoryJson(entry)) : HistoryLine(entry, StdoutHasColour()));
+      std::cout << (session.json() ? LineText(HistoryJson(entry))
+                                   : HistoryLine(entry, StdoutHasColour()));
     }
     return reader->Finish();
   }));
@@ -205,7 +215,8 @@ Status History(Session& session, const std::string& check, const std::string& ag
 }  // namespace
 
 void AddGet(Cli& cli) {
-  CLI::App* get = cli.app.add_subcommand("get", "list agents, states, alerts, checks, receivers, operators, transitions, audit");
+  CLI::App* get = cli.app.add_subcommand(
+      "get", "list agents, states, alerts, checks, receivers, operators, transitions, audit");
   auto kind = std::make_shared<std::string>();
   auto name = std::make_shared<std::string>();
   get->add_option("kind", *kind, "what to list")->required();
@@ -219,16 +230,20 @@ void AddGet(Cli& cli) {
 }
 
 void AddDescribe(Cli& cli) {
-  CLI::App* describe = cli.app.add_subcommand("describe", "all that is known of one check, agent, receiver or alert");
+  CLI::App* describe = cli.app.add_subcommand(
+      "describe", "all that is known of one check, agent, receiver or alert");
   auto kind = std::make_shared<std::string>();
   auto name = std::make_shared<std::string>();
   describe->add_option("kind", *kind, "check, agent, receiver or alert")->required();
   describe->add_option("name", *name, "which")->required();
-  describe->callback([&cli, kind, name] { cli.Run([&](Session& session) { return Describe(session, *kind, *name); }); });
+  describe->callback([&cli, kind, name] {
+    cli.Run([&](Session& session) { return Describe(session, *kind, *name); });
+  });
 }
 
 void AddHistory(Cli& cli) {
-  CLI::App* history = cli.app.add_subcommand("history", "the results of a check on an agent, oldest first");
+  CLI::App* history =
+      cli.app.add_subcommand("history", "the results of a check on an agent, oldest first");
   auto check = std::make_shared<std::string>();
   auto agent = std::make_shared<std::string>();
   auto since = std::make_shared<std::string>("1h");
@@ -251,7 +266,8 @@ void AddAlert(Cli& cli) {
   CLI::App* explain = alert->add_subcommand("explain", "why somebody was told, or not");
   auto id = std::make_shared<std::string>();
   explain->add_option("id", *id, "id, or how it begins")->required();
-  explain->callback([&cli, id] { cli.Run([&](Session& session) { return Explain(session, *id); }); });
+  explain->callback(
+      [&cli, id] { cli.Run([&](Session& session) { return Explain(session, *id); }); });
 }
 
 }  // namespace muster::ctl

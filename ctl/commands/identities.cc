@@ -11,13 +11,14 @@
 namespace muster::ctl {
 namespace {
 
-Status CreateToken(Session& session, const std::string& agent, const std::vector<std::string>& labels,
-                   const std::string& ttl) {
+Status CreateToken(Session& session, const std::string& agent,
+                   const std::vector<std::string>& labels, const std::string& ttl) {
   v1::CreateTokenRequest request;
   request.set_agent(agent);
   for (const std::string& label : labels) {
     const size_t equals = label.find('=');
-    if (equals == std::string::npos || equals == 0) return InvalidArgument("label \"{}\" is not KEY=VALUE", label);
+    if (equals == std::string::npos || equals == 0)
+      return InvalidArgument("label \"{}\" is not KEY=VALUE", label);
     (*request.mutable_labels())[label.substr(0, equals)] = label.substr(equals + 1);
   }
   MUSTER_ASSIGN_OR_RETURN(const absl::Duration lifetime, ParseDuration(ttl));
@@ -27,14 +28,17 @@ Status CreateToken(Session& session, const std::string& agent, const std::vector
     return v1::IdentityService::NewStub(channel)->CreateToken(&context, request, &response);
   }));
   std::cout << response.join_string() << "\n";
-  std::cerr << fmt::format("good for one certificate until {}; on {}: muster-agent join --data DIR --server HOST:7444 "
-                           "--token-file FILE\n", TimeText(wire::FromProto(response.expires_at())), agent);
+  std::cerr << fmt::format(
+      "good for one certificate until {}; on {}: muster-agent join --data DIR --server HOST:7444 "
+      "--token-file FILE\n",
+      TimeText(wire::FromProto(response.expires_at())), agent);
   return OkStatus();
 }
 
-Status RevokeAgent(Session& session, const std::string& name, const std::string& reason, const std::string& confirm,
-                   bool yes) {
-  MUSTER_RETURN_IF_ERROR(session.Confirm(fmt::format("Deny every certificate of agent {}?", name), yes || confirm == name));
+Status RevokeAgent(Session& session, const std::string& name, const std::string& reason,
+                   const std::string& confirm, bool yes) {
+  MUSTER_RETURN_IF_ERROR(session.Confirm(fmt::format("Deny every certificate of agent {}?", name),
+                                         yes || confirm == name));
   v1::RevokeAgentRequest request;
   request.set_agent(name);
   request.set_reason(reason);
@@ -42,8 +46,8 @@ Status RevokeAgent(Session& session, const std::string& name, const std::string&
   MUSTER_RETURN_IF_ERROR(session.Try([&](const auto& channel, grpc::ClientContext& context) {
     return v1::IdentityService::NewStub(channel)->RevokeAgent(&context, request, &response);
   }));
-  std::cerr << fmt::format("agent/{} revoked, {} certificate{} denied\n", name, response.certificates(),
-                           response.certificates() == 1 ? "" : "s");
+  std::cerr << fmt::format("agent/{} revoked, {} certificate{} denied\n", name,
+                           response.certificates(), response.certificates() == 1 ? "" : "s");
   return OkStatus();
 }
 
@@ -54,7 +58,8 @@ StatusOr<v1::Role> RoleOf(const std::string& text) {
   return InvalidArgument("\"{}\" is no role; there are viewer, operator, admin", text);
 }
 
-Status CreateOperator(Session& session, const std::string& name, const std::string& role, const std::string& out) {
+Status CreateOperator(Session& session, const std::string& name, const std::string& role,
+                      const std::string& out) {
   if (FileExists(out)) return FailedPrecondition("{} exists; nothing was made", out);
   MUSTER_ASSIGN_OR_RETURN(const Secret key, net::NewPrivateKey());
   v1::CreateOperatorRequest request;
@@ -76,7 +81,8 @@ Status CreateOperator(Session& session, const std::string& name, const std::stri
 }
 
 Status RevokeOperator(Session& session, const std::string& name, bool yes) {
-  MUSTER_RETURN_IF_ERROR(session.Confirm(fmt::format("Deny every certificate of operator {}?", name), yes));
+  MUSTER_RETURN_IF_ERROR(
+      session.Confirm(fmt::format("Deny every certificate of operator {}?", name), yes));
   v1::RevokeOperatorRequest request;
   request.set_name(name);
   v1::RevokeOperatorResponse response;
@@ -98,20 +104,24 @@ struct Texts {
 void AddToken(Cli& cli) {
   CLI::App* token = cli.app.add_subcommand("token", "join tokens");
   token->require_subcommand(1);
-  CLI::App* create = token->add_subcommand("create", "a join string for one agent; stdout holds nothing else");
+  CLI::App* create =
+      token->add_subcommand("create", "a join string for one agent; stdout holds nothing else");
   const auto texts = std::make_shared<Texts>();
   create->add_option("--agent", texts->name, "name of the agent")->required();
   create->add_option("--label", texts->labels, "KEY=VALUE; repeatable")->allow_extra_args(false);
   create->add_option("--ttl", texts->ttl, "how long it is good")->capture_default_str();
   create->callback([&cli, texts] {
-    cli.Run([&](Session& session) { return CreateToken(session, texts->name, texts->labels, texts->ttl); });
+    cli.Run([&](Session& session) {
+      return CreateToken(session, texts->name, texts->labels, texts->ttl);
+    });
   });
 }
 
 void AddAgent(Cli& cli) {
   CLI::App* agent = cli.app.add_subcommand("agent", "agents");
   agent->require_subcommand(1);
-  CLI::App* revoke = agent->add_subcommand("revoke", "deny an agent's certificates and cut its connection");
+  CLI::App* revoke =
+      agent->add_subcommand("revoke", "deny an agent's certificates and cut its connection");
   const auto texts = std::make_shared<Texts>();
   revoke->add_option("name", texts->name, "name of the agent")->required();
   revoke->add_option("--reason", texts->reason, "for the audit trail");
@@ -133,7 +143,9 @@ void AddOperator(Cli& cli) {
   create->add_option("--role", texts->role, "viewer, operator or admin")->capture_default_str();
   create->add_option("--out", texts->out, "the context file to write")->required();
   create->callback([&cli, texts] {
-    cli.Run([&](Session& session) { return CreateOperator(session, texts->name, texts->role, texts->out); });
+    cli.Run([&](Session& session) {
+      return CreateOperator(session, texts->name, texts->role, texts->out);
+    });
   });
   CLI::App* revoke = group->add_subcommand("revoke", "deny an operator's certificates");
   revoke->add_option("name", texts->name, "name of the operator")->required();

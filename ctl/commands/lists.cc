@@ -26,7 +26,8 @@ StatusOr<std::vector<Item>> Pages(Session& session, Request request, Method meth
 
 }  // namespace
 
-StatusOr<std::vector<v1::State>> AllStates(Session& session, const std::string& check, const std::string& agent) {
+StatusOr<std::vector<v1::State>> AllStates(Session& session, const std::string& check,
+                                           const std::string& agent) {
   v1::ListStatesRequest request;
   request.set_check(check);
   request.set_agent(agent);
@@ -46,7 +47,8 @@ StatusOr<std::vector<v1::Alert>> AllAlerts(Session& session) {
       session, {}, &v1::AlertService::Stub::ListAlerts);
 }
 
-StatusOr<std::vector<v1::StoredSpec>> AllSpecs(Session& session, const std::string& kind, const std::string& name) {
+StatusOr<std::vector<v1::StoredSpec>> AllSpecs(Session& session, const std::string& kind,
+                                               const std::string& name) {
   v1::ListSpecsRequest request;
   request.set_kind(kind);
   request.set_name(name);

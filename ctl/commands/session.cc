@@ -28,8 +28,9 @@ Status Session::Open() {
   if (flags_.context.empty()) flags_.context = FromEnvironment("MUSTER_CONTEXT");
   if (flags_.server.empty()) flags_.server = FromEnvironment("MUSTER_SERVER");
   if (flags_.context.empty()) {
-    return InvalidArgument("no context: give --context FILE or set MUSTER_CONTEXT; muster-control init writes one as "
-                           "DIR/admin.context");
+    return InvalidArgument(
+        "no context: give --context FILE or set MUSTER_CONTEXT; muster-control init writes one as "
+        "DIR/admin.context");
   }
   const StatusOr<net::Context> context = net::ReadContext(flags_.context);
   if (!context.ok()) return InvalidArgument("{}", Message(context.status()));
@@ -45,7 +46,8 @@ Status Session::On(const std::string& server, const Call& call, bool deadline) {
   grpc::ClientContext context;
   const auto channel = net::OpenChannel(server, context_.identity);
   // A server that is away is told apart from a call that takes long.
-  if (!channel->WaitForConnected(absl::ToChronoTime(now() + std::min(timeout_, absl::Seconds(3))))) {
+  if (!channel->WaitForConnected(
+          absl::ToChronoTime(now() + std::min(timeout_, absl::Seconds(3))))) {
     return Unavailable("no control plane can be reached at {}", server);
   }
   if (deadline) context.set_deadline(absl::ToChronoTime(now() + timeout_));
@@ -81,7 +83,8 @@ void Session::PrintList(const Json& items, std::string_view kind_name) const {
     std::cerr << "nothing found\n";
     return;
   }
-  std::cout << TableText(kind->columns, items, {.now = now(), .wide = wide(), .colour = StdoutHasColour()});
+  std::cout << TableText(kind->columns, items,
+                         {.now = now(), .wide = wide(), .colour = StdoutHasColour()});
 }
 
 void Session::PrintOne(const Json& item) const {
@@ -100,7 +103,9 @@ Status Session::Confirm(const std::string& question, bool yes) const {
   std::cerr << question << " [y/N] ";
   std::string answer;
   std::getline(std::cin, answer);
-  return answer == "y" || answer == "yes" ? OkStatus() : Status(absl::StatusCode::kCancelled, "nothing was done");
+  return answer == "y" || answer == "yes"
+             ? OkStatus()
+             : Status(absl::StatusCode::kCancelled, "nothing was done");
 }
 
 }  // namespace muster::ctl

@@ -31,9 +31,10 @@ class Session {
   // Reads the context and the flags. InvalidArgument names what is missing.
   Status Open();
 
-  // Calls on each server in turn until one can be reached. `call` gets a stub's channel and a context with
-  // the deadline of --timeout.
-  using Call = std::function<grpc::Status(const std::shared_ptr<grpc::Channel>&, grpc::ClientContext&)>;
+  // Calls on each server in turn until one can be reached. `call` gets a stub's channel and a
+  // context with the deadline of --timeout.
+  using Call =
+      std::function<grpc::Status(const std::shared_ptr<grpc::Channel>&, grpc::ClientContext&)>;
   Status Try(const Call& call);
   // Without a deadline, for streams.
   Status TryStream(const Call& call, grpc::ClientContext** running = nullptr);
@@ -45,7 +46,8 @@ class Session {
   absl::Time now() const { return SystemClock().Now(); }
   absl::Duration timeout() const { return timeout_; }
 
-  // A list in the form that -o asks for: {"items": […]} for json and yaml, names alone, or the kind's table.
+  // A list in the form that -o asks for: {"items": […]} for json and yaml, names alone, or the
+  // kind's table.
   void PrintList(const Json& items, std::string_view kind) const;
   void PrintOne(const Json& item) const;
   // Asks on a terminal; refuses off one without --yes.

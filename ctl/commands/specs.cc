@@ -1,8 +1,8 @@
 #include <iostream>
 #include <iterator>
 
-#include "ctl/render/diff.h"
 #include "ctl/commands/commands.h"
+#include "ctl/render/diff.h"
 #include "lib/base/file.h"
 #include "lib/spec/spec.h"
 #include "muster/v1/spec_service.grpc.pb.h"
@@ -30,8 +30,8 @@ StatusOr<Documents> ReadDocuments(const std::vector<std::string>& files) {
   }
   if (problems > 0) {
     // Exit code 1: the file is wrong, not the usage.
-    return Status(absl::StatusCode::kOutOfRange,
-                  fmt::format("{} problem{}; nothing was sent", problems, problems == 1 ? "" : "s"));
+    return Status(absl::StatusCode::kOutOfRange, fmt::format("{} problem{}; nothing was sent",
+                                                             problems, problems == 1 ? "" : "s"));
   }
   if (documents.empty()) return InvalidArgument("the files hold no document");
   return documents;
@@ -40,13 +40,16 @@ StatusOr<Documents> ReadDocuments(const std::vector<std::string>& files) {
 std::string ChangeLine(const v1::SpecChange& change) {
   std::string kind = change.kind();
   kind[0] = static_cast<char>(std::tolower(kind[0]));
-  return fmt::format("{}/{} {}\n", kind, change.name(), ToJson(change)["action"].get<std::string>());
+  return fmt::format("{}/{} {}\n", kind, change.name(),
+                     ToJson(change)["action"].get<std::string>());
 }
 
-void PrintChanges(const Session& session, const google::protobuf::RepeatedPtrField<v1::SpecChange>& changes) {
+void PrintChanges(const Session& session,
+                  const google::protobuf::RepeatedPtrField<v1::SpecChange>& changes) {
   Json items = Json::array();
   for (const v1::SpecChange& change : changes) items.push_back(ToJson(change));
-  if (session.json() || session.flags().output == "yaml") return session.PrintOne({{"items", items}});
+  if (session.json() || session.flags().output == "yaml")
+    return session.PrintOne({{"items", items}});
   for (const v1::SpecChange& change : changes) std::cout << ChangeLine(change);
 }
 
@@ -62,9 +65,10 @@ Status Apply(Session& session, const std::vector<std::string>& files, bool dry_r
   for (const v1::Document& document : documents) *request.add_documents() = document;
   request.set_dry_run(dry_run);
   v1::ApplySpecsResponse response;
-  MUSTER_RETURN_IF_ERROR(Refused(session.Try([&](const auto& channel, grpc::ClientContext& context) {
-    return v1::SpecService::NewStub(channel)->ApplySpecs(&context, request, &response);
-  })));
+  MUSTER_RETURN_IF_ERROR(
+      Refused(session.Try([&](const auto& channel, grpc::ClientContext& context) {
+        return v1::SpecService::NewStub(channel)->ApplySpecs(&context, request, &response);
+      })));
   PrintChanges(session, response.items());
   return OkStatus();
 }
@@ -74,14 +78,16 @@ Status Diff(Session& session, const std::vector<std::string>& files, int& exit_c
   v1::DiffSpecsRequest request;
   for (const v1::Document& document : documents) *request.add_documents() = document;
   v1::DiffSpecsResponse response;
-  MUSTER_RETURN_IF_ERROR(Refused(session.Try([&](const auto& channel, grpc::ClientContext& context) {
-    return v1::SpecService::NewStub(channel)->DiffSpecs(&context, request, &response);
-  })));
+  MUSTER_RETURN_IF_ERROR(
+      Refused(session.Try([&](const auto& channel, grpc::ClientContext& context) {
+        return v1::SpecService::NewStub(channel)->DiffSpecs(&context, request, &response);
+      })));
   for (const v1::SpecDiff& diff : response.items()) {
     if (diff.change().action() == v1::SpecChange::ACTION_UNCHANGED) continue;
     exit_code = 1;
     std::cout << ChangeLine(diff.change())
-              << DiffText(diff.change().name(), diff.has_before() ? spec::FormatYaml(diff.before()) : "",
+              << DiffText(diff.change().name(),
+                          diff.has_before() ? spec::FormatYaml(diff.before()) : "",
                           spec::FormatYaml(diff.after()));
   }
   return OkStatus();
@@ -89,7 +95,8 @@ Status Diff(Session& session, const std::vector<std::string>& files, int& exit_c
 
 StatusOr<std::string> KindOf(const std::string& text) {
   if (text == "check" || text == "checks" || text == "Check") return std::string("Check");
-  if (text == "receiver" || text == "receivers" || text == "Receiver") return std::string("Receiver");
+  if (text == "receiver" || text == "receivers" || text == "Receiver")
+    return std::string("Receiver");
   return InvalidArgument("there is no kind \"{}\" to delete; there are check and receiver", text);
 }
 
@@ -109,9 +116,12 @@ Status Delete(Session& session, const std::string& kind, const std::vector<std::
       one.set_name(document.metadata().name());
     }
   }
-  if (request.names_size() == 0) return InvalidArgument("name what to delete: KIND NAME, or -f FILE");
-  MUSTER_RETURN_IF_ERROR(session.Confirm(fmt::format("Delete {} document{}, with the states of checks?",
-                                                     request.names_size(), request.names_size() == 1 ? "" : "s"), yes));
+  if (request.names_size() == 0)
+    return InvalidArgument("name what to delete: KIND NAME, or -f FILE");
+  MUSTER_RETURN_IF_ERROR(
+      session.Confirm(fmt::format("Delete {} document{}, with the states of checks?",
+                                  request.names_size(), request.names_size() == 1 ? "" : "s"),
+                      yes));
   v1::DeleteSpecsResponse response;
   MUSTER_RETURN_IF_ERROR(session.Try([&](const auto& channel, grpc::ClientContext& context) {
     return v1::SpecService::NewStub(channel)->DeleteSpecs(&context, request, &response);
@@ -122,7 +132,8 @@ Status Delete(Session& session, const std::string& kind, const std::vector<std::
 
 std::shared_ptr<std::vector<std::string>> AddFiles(CLI::App* command, bool required) {
   auto files = std::make_shared<std::vector<std::string>>();
-  CLI::Option* option = command->add_option("-f,--file", *files, "spec file, - for stdin; repeatable");
+  CLI::Option* option =
+      command->add_option("-f,--file", *files, "spec file, - for stdin; repeatable");
   option->allow_extra_args(false);
   if (required) option->required();
   return files;
@@ -131,7 +142,8 @@ std::shared_ptr<std::vector<std::string>> AddFiles(CLI::App* command, bool requi
 }  // namespace
 
 void AddApply(Cli& cli) {
-  CLI::App* apply = cli.app.add_subcommand("apply", "make the control plane's specs like the files: all or none");
+  CLI::App* apply =
+      cli.app.add_subcommand("apply", "make the control plane's specs like the files: all or none");
   const auto files = AddFiles(apply, true);
   auto dry_run = std::make_shared<bool>(false);
   apply->add_flag("--dry-run", *dry_run, "say what would change, change nothing");
@@ -141,7 +153,8 @@ void AddApply(Cli& cli) {
 }
 
 void AddDiff(Cli& cli) {
-  CLI::App* diff = cli.app.add_subcommand("diff", "what apply would change; exits 0 if nothing, 1 if something");
+  CLI::App* diff =
+      cli.app.add_subcommand("diff", "what apply would change; exits 0 if nothing, 1 if something");
   const auto files = AddFiles(diff, true);
   diff->callback([&cli, files] {
     cli.Run([&](Session& session) { return Diff(session, *files, cli.exit_code); });

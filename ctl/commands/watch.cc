@@ -25,8 +25,9 @@ class Board {
         TableText(FindKind("states")->columns, items, {.now = now, .colour = StdoutHasColour()});
     std::string screen = "\x1b[H";
     for (const char c : text) screen += c == '\n' ? std::string("\x1b[K\n") : std::string(1, c);
-    std::cout << screen << "\x1b[K\n" << TimeText(absl::FromUnixSeconds(absl::ToUnixSeconds(now)))
-              << "\x1b[K\x1b[J" << std::flush;
+    std::cout << screen << "\x1b[K\n"
+              << TimeText(absl::FromUnixSeconds(absl::ToUnixSeconds(now))) << "\x1b[K\x1b[J"
+              << std::flush;
   }
 
  private:
@@ -36,7 +37,8 @@ class Board {
 Json EventJson(const v1::WatchEvent& event) {
   if (event.has_state()) return {{"type", "state"}, {"state", ToJson(event.state())}};
   if (event.has_removed()) {
-    return {{"type", "removed"}, {"state", {{"check", event.removed().check()}, {"agent", event.removed().agent()}}}};
+    return {{"type", "removed"},
+            {"state", {{"check", event.removed().check()}, {"agent", event.removed().agent()}}}};
   }
   return {{"type", "synced"}};
 }
@@ -89,16 +91,19 @@ Status Version(Session& session) {
   const Status status = session.Try([&](const auto& channel, grpc::ClientContext& context) {
     return v1::SystemService::NewStub(channel)->Version(&context, {}, &response);
   });
-  Json json = {{"client", MUSTER_VERSION}, {"server", status.ok() ? Json(response.version()) : Json(nullptr)}};
+  Json json = {{"client", MUSTER_VERSION},
+               {"server", status.ok() ? Json(response.version()) : Json(nullptr)}};
   if (session.json() || session.flags().output == "yaml") {
     session.PrintOne(json);
   } else {
     std::cout << "client " << MUSTER_VERSION << "\n";
-    if (status.ok()) std::cout << fmt::format("server {}, as {}\n", response.version(), response.caller());
+    if (status.ok())
+      std::cout << fmt::format("server {}, as {}\n", response.version(), response.caller());
   }
   if (status.ok() && MinorOf(response.version()) != MinorOf(MUSTER_VERSION)) {
-    std::cerr << fmt::format("warning: client {} and server {} differ by a minor version or more; use the server's\n",
-                             MUSTER_VERSION, response.version());
+    std::cerr << fmt::format(
+        "warning: client {} and server {} differ by a minor version or more; use the server's\n",
+        MUSTER_VERSION, response.version());
   }
   return status;
 }
@@ -113,9 +118,12 @@ Status Doctor(Session& session, int& exit_code) {
     items.push_back(ToJson(finding));
     if (finding.level() != v1::Finding::LEVEL_OK) exit_code = 1;
   }
-  if (session.json() || session.flags().output == "yaml") return session.PrintOne({{"items", items}}), OkStatus();
-  const std::vector<Column> columns = {
-      {"LEVEL", "level", Form::kState}, {"SUBJECT", "subject"}, {"MESSAGE", "message"}, {"REMEDY", "remedy"}};
+  if (session.json() || session.flags().output == "yaml")
+    return session.PrintOne({{"items", items}}), OkStatus();
+  const std::vector<Column> columns = {{"LEVEL", "level", Form::kState},
+                                       {"SUBJECT", "subject"},
+                                       {"MESSAGE", "message"},
+                                       {"REMEDY", "remedy"}};
   std::cout << TableText(columns, items, {.now = session.now(), .colour = StdoutHasColour()});
   return OkStatus();
 }
@@ -123,7 +131,8 @@ Status Doctor(Session& session, int& exit_code) {
 }  // namespace
 
 void AddWatch(Cli& cli) {
-  CLI::App* watch = cli.app.add_subcommand("watch", "states as they change: a live table, or JSON lines off a terminal");
+  CLI::App* watch = cli.app.add_subcommand(
+      "watch", "states as they change: a live table, or JSON lines off a terminal");
   auto check = std::make_shared<std::string>();
   auto agent = std::make_shared<std::string>();
   watch->add_option("--check", *check, "only this check");
@@ -134,13 +143,15 @@ void AddWatch(Cli& cli) {
 }
 
 void AddVersion(Cli& cli) {
-  cli.app.add_subcommand("version", "versions of client and server")->callback([&cli] { cli.Run(Version); });
+  cli.app.add_subcommand("version", "versions of client and server")->callback([&cli] {
+    cli.Run(Version);
+  });
 }
 
 void AddDoctor(Cli& cli) {
-  cli.app.add_subcommand("doctor", "what is wrong here, and what to do; exits 1 if anything is")->callback([&cli] {
-    cli.Run([&](Session& session) { return Doctor(session, cli.exit_code); });
-  });
+  cli.app.add_subcommand("doctor", "what is wrong here, and what to do; exits 1 if anything is")
+      ->callback(
+          [&cli] { cli.Run([&](Session& session) { return Doctor(session, cli.exit_code); }); });
 }
 
 }  // namespace muster::ctl

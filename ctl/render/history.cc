@@ -25,18 +25,20 @@ Json HistoryJson(const v1::HistoryEntry& entry) {
 }
 
 std::string HistoryHeader() {
-  return fmt::format("{:<10}  {:<27}  {:<8}  {:<9}  {}\n", "SEQ", "OBSERVED", "STATE", "LATENCY", "SUMMARY");
+  return fmt::format("{:<10}  {:<27}  {:<8}  {:<9}  {}\n", "SEQ", "OBSERVED", "STATE", "LATENCY",
+                     "SUMMARY");
 }
 
 std::string HistoryLine(const v1::HistoryEntry& entry, bool colour) {
   const Json json = HistoryJson(entry);
   if (entry.has_gap())
-    return fmt::format("{:<10}  {:<27}  {:<8}  {:<9}  {}\n", entry.seq(), TextAt(json.at("gap"), "from"), "GAP",
-                       "-", GapText(json.at("gap")));
+    return fmt::format("{:<10}  {:<27}  {:<8}  {:<9}  {}\n", entry.seq(),
+                       TextAt(json.at("gap"), "from"), "GAP", "-", GapText(json.at("gap")));
   const std::string state = TextAt(json, "state");
   const std::string padding(state.size() < 8 ? 8 - state.size() : 0, ' ');
   return fmt::format("{:<10}  {:<27}  {}{}  {:<9}  {}\n", entry.seq(), TextAt(json, "observedAt"),
-                     colour ? Painted(state) : state, padding, TextAt(json, "latency"), OneLine(entry.summary()));
+                     colour ? Painted(state) : state, padding, TextAt(json, "latency"),
+                     OneLine(entry.summary()));
 }
 
 }  // namespace muster::ctl

@@ -31,14 +31,16 @@ std::string PrefixOf(const std::string& type) {
 Json EnumJson(const pb::EnumValueDescriptor& value) {
   const std::string& type = value.type()->name();
   const std::string prefix = PrefixOf(type);
-  const std::string text = value.name().starts_with(prefix) ? value.name().substr(prefix.size()) : value.name();
+  const std::string text =
+      value.name().starts_with(prefix) ? value.name().substr(prefix.size()) : value.name();
   if (text == "UNSPECIFIED") return "";
   const bool lower = type == "Severity" || type == "Role" || type == "Action";
   return lower ? Lower(text) : text;
 }
 
 int64_t Part(const pb::Message& message, int number) {
-  return message.GetReflection()->GetInt64(message, message.GetDescriptor()->FindFieldByNumber(number));
+  return message.GetReflection()->GetInt64(message,
+                                           message.GetDescriptor()->FindFieldByNumber(number));
 }
 absl::Duration Span(const pb::Message& message) {
   const auto* nanos = message.GetDescriptor()->FindFieldByNumber(2);
@@ -47,7 +49,9 @@ absl::Duration Span(const pb::Message& message) {
 }
 
 bool IsTime(const pb::Descriptor& type) { return type.full_name() == "google.protobuf.Timestamp"; }
-bool IsDuration(const pb::Descriptor& type) { return type.full_name() == "google.protobuf.Duration"; }
+bool IsDuration(const pb::Descriptor& type) {
+  return type.full_name() == "google.protobuf.Duration";
+}
 
 Json MessageJson(const pb::Message& message) {
   if (IsTime(*message.GetDescriptor())) return TimeText(absl::UnixEpoch() + Span(message));
@@ -93,7 +97,9 @@ Json Element(const pb::Message& message, const Field& field, int i) {
   return nullptr;
 }
 
-std::string KeyText(const Json& key) { return key.is_string() ? key.get<std::string>() : key.dump(); }
+std::string KeyText(const Json& key) {
+  return key.is_string() ? key.get<std::string>() : key.dump();
+}
 
 // Sorted: the order of a protobuf map is not stable.
 Json MapJson(const pb::Message& message, const Field& field) {

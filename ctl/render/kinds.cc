@@ -6,8 +6,11 @@ namespace muster::ctl {
 namespace {
 
 std::vector<Column> SpecColumns() {
-  return {{"NAME", "name"}, {"GENERATION", "generation"}, {"AGE", "changedAt", Form::kAge},
-          {"CHANGED BY", "changedBy"}, {"HASH", "hash", Form::kText, true}};
+  return {{"NAME", "name"},
+          {"GENERATION", "generation"},
+          {"AGE", "changedAt", Form::kAge},
+          {"CHANGED BY", "changedBy"},
+          {"HASH", "hash", Form::kText, true}};
 }
 
 std::vector<Column> AllSpecColumns() {
@@ -19,32 +22,74 @@ std::vector<Column> AllSpecColumns() {
 std::vector<Kind> MakeKinds() {
   const auto text = Form::kText;
   return {
-      {"agents", "agent", "name",
-       {{"NAME", "name"}, {"CONNECTED", "connected"}, {"LAST SEEN", "lastSeenAt", Form::kAge},
-        {"VERSION", "version"}, {"COMMITTED", "committedSeq"}, {"GAPS", "gaps", Form::kCount},
-        {"REVOKED", "revoked"}, {"LABELS", "labels", Form::kLabels, true},
-        {"SKEW", "clockSkew", text, true}, {"LOG EPOCH", "logEpoch", text, true},
+      {"agents",
+       "agent",
+       "name",
+       {{"NAME", "name"},
+        {"CONNECTED", "connected"},
+        {"LAST SEEN", "lastSeenAt", Form::kAge},
+        {"VERSION", "version"},
+        {"COMMITTED", "committedSeq"},
+        {"GAPS", "gaps", Form::kCount},
+        {"REVOKED", "revoked"},
+        {"LABELS", "labels", Form::kLabels, true},
+        {"SKEW", "clockSkew", text, true},
+        {"LOG EPOCH", "logEpoch", text, true},
         {"CERTIFICATE UNTIL", "certificateExpiresAt", text, true}}},
-      {"states", "state", "check",
-       {{"CHECK", "check"}, {"AGENT", "agent"}, {"STATE", "state", Form::kState}, {"HARD", "hard"},
-        {"SINCE", "since", Form::kAge}, {"OBSERVED", "observedAt", Form::kAge},
-        {"LATENCY", "latency", text, true}, {"SUMMARY", "summary"}}},
-      {"alerts", "alert", "id",
-       {{"ID", "id"}, {"NAME", "name"}, {"SEVERITY", "severity"}, {"STATE", "state", Form::kState},
-        {"STARTED", "startedAt", Form::kAge}, {"RESOLVED", "resolvedAt", text, true},
-        {"INHIBITED BY", "inhibitedBy", text, true}, {"SUMMARY", "summary"}}},
+      {"states",
+       "state",
+       "check",
+       {{"CHECK", "check"},
+        {"AGENT", "agent"},
+        {"STATE", "state", Form::kState},
+        {"HARD", "hard"},
+        {"SINCE", "since", Form::kAge},
+        {"OBSERVED", "observedAt", Form::kAge},
+        {"LATENCY", "latency", text, true},
+        {"SUMMARY", "summary"}}},
+      {"alerts",
+       "alert",
+       "id",
+       {{"ID", "id"},
+        {"NAME", "name"},
+        {"SEVERITY", "severity"},
+        {"STATE", "state", Form::kState},
+        {"STARTED", "startedAt", Form::kAge},
+        {"RESOLVED", "resolvedAt", text, true},
+        {"INHIBITED BY", "inhibitedBy", text, true},
+        {"SUMMARY", "summary"}}},
       {"checks", "check", "name", SpecColumns()},
       {"receivers", "receiver", "name", SpecColumns()},
       {"specs", "spec", "name", AllSpecColumns()},
-      {"operators", "operator", "name",
-       {{"NAME", "name"}, {"ROLE", "role"}, {"CERTIFICATE UNTIL", "expiresAt"}, {"REVOKED", "revoked"}}},
-      {"transitions", "transition", "id",
-       {{"ID", "id"}, {"AT", "at"}, {"CHECK", "check"}, {"AGENT", "agent"}, {"FROM", "from", Form::kState},
-        {"TO", "to", Form::kState}, {"HARD", "hard"}, {"REASON", "reason", text, true},
+      {"operators",
+       "operator",
+       "name",
+       {{"NAME", "name"},
+        {"ROLE", "role"},
+        {"CERTIFICATE UNTIL", "expiresAt"},
+        {"REVOKED", "revoked"}}},
+      {"transitions",
+       "transition",
+       "id",
+       {{"ID", "id"},
+        {"AT", "at"},
+        {"CHECK", "check"},
+        {"AGENT", "agent"},
+        {"FROM", "from", Form::kState},
+        {"TO", "to", Form::kState},
+        {"HARD", "hard"},
+        {"REASON", "reason", text, true},
         {"SUMMARY", "summary"}}},
-      {"audit", "audit", "sequence",
-       {{"SEQUENCE", "sequence"}, {"AT", "at"}, {"ACTOR", "actor"}, {"ACTION", "action"},
-        {"SUBJECT", "subject"}, {"DETAIL", "detail"}, {"HASH", "hash", text, true}}},
+      {"audit",
+       "audit",
+       "sequence",
+       {{"SEQUENCE", "sequence"},
+        {"AT", "at"},
+        {"ACTOR", "actor"},
+        {"ACTION", "action"},
+        {"SUBJECT", "subject"},
+        {"DETAIL", "detail"},
+        {"HASH", "hash", text, true}}},
   };
 }
 
@@ -54,7 +99,9 @@ std::string Lower(std::string_view word) {
   return lower;
 }
 
-std::string Plain(const Json& value) { return value.is_string() ? value.get<std::string>() : value.dump(); }
+std::string Plain(const Json& value) {
+  return value.is_string() ? value.get<std::string>() : value.dump();
+}
 
 }  // namespace
 

@@ -43,7 +43,8 @@ TEST(Json, AnAgentHasThemEvenWhenNothingIsKnown) {
   v1::Agent agent;
   agent.set_name("db-1");
   const Json json = ToJson(agent);
-  for (const char* key : {"name", "labels", "connected", "lastSeenAt", "version", "logEpoch", "committedSeq", "gaps"}) {
+  for (const char* key : {"name", "labels", "connected", "lastSeenAt", "version", "logEpoch",
+                          "committedSeq", "gaps"}) {
     EXPECT_TRUE(json.contains(key)) << key;
   }
   EXPECT_TRUE(json["lastSeenAt"].is_null());
@@ -61,7 +62,9 @@ TEST(Json, AnOpenAlertHasNoEnd) {
   EXPECT_TRUE(json["resolvedAt"].is_null());
 }
 
-TEST(Json, NoDataKeepsItsUnderscore) { EXPECT_EQ(ToJson(State(v1::CHECK_STATUS_NO_DATA, "x"))["state"], "NO_DATA"); }
+TEST(Json, NoDataKeepsItsUnderscore) {
+  EXPECT_EQ(ToJson(State(v1::CHECK_STATUS_NO_DATA, "x"))["state"], "NO_DATA");
+}
 
 TEST(Table, ColumnsAreAligned) {
   Json items = Json::array();
@@ -79,7 +82,8 @@ TEST(Table, ControlCharactersNeverReachTheTerminal) {
   state.set_summary("\x1b[2Jgone\n");
   Json items = Json::array();
   items.push_back(ToJson(state));
-  EXPECT_EQ(TableText(FindKind("states")->columns, items, {.now = kNow}).find('\x1b'), std::string::npos);
+  EXPECT_EQ(TableText(FindKind("states")->columns, items, {.now = kNow}).find('\x1b'),
+            std::string::npos);
 }
 
 TEST(Table, NamesAreKindAndName) {

@@ -12,7 +12,8 @@ std::string AgeText(const Json& value, absl::Time now) {
   const auto time = ParseTime(value.get<std::string>());
   if (!time.ok()) return value.get<std::string>();
   const absl::Duration age = now - *time;
-  return ShortDuration(age < absl::Seconds(1) ? absl::ZeroDuration() : absl::Trunc(age, absl::Seconds(1)));
+  return ShortDuration(age < absl::Seconds(1) ? absl::ZeroDuration()
+                                              : absl::Trunc(age, absl::Seconds(1)));
 }
 
 std::string ScalarText(const Json& value) {
@@ -61,7 +62,8 @@ std::vector<Cell> HeaderRow(const std::vector<Column>& columns) {
   return row;
 }
 
-std::vector<Cell> Row(const std::vector<Column>& columns, const Json& item, const TableStyle& style) {
+std::vector<Cell> Row(const std::vector<Column>& columns, const Json& item,
+                      const TableStyle& style) {
   std::vector<Cell> row;
   for (const Column& column : columns) {
     const std::string text = CellText(item, column, style.now);
@@ -89,7 +91,9 @@ std::string Joined(const std::vector<std::vector<Cell>>& rows) {
 }  // namespace
 
 std::string Painted(std::string_view state) {
-  const auto paint = [state](int colour) { return fmt::format("\x1b[{}m{}\x1b[0m", colour, state); };
+  const auto paint = [state](int colour) {
+    return fmt::format("\x1b[{}m{}\x1b[0m", colour, state);
+  };
   if (state == "OK" || state == "RESOLVED") return paint(32);
   if (state == "WARNING" || state == "PENDING") return paint(33);
   if (state == "CRITICAL" || state == "FIRING" || state == "FAILED") return paint(31);
@@ -113,7 +117,8 @@ std::string CellText(const Json& item, const Column& column, absl::Time now) {
   return missing ? "-" : ScalarText(value);
 }
 
-std::string TableText(const std::vector<Column>& columns, const Json& items, const TableStyle& style) {
+std::string TableText(const std::vector<Column>& columns, const Json& items,
+                      const TableStyle& style) {
   const std::vector<Column> shown = Shown(columns, style.wide);
   std::vector<std::vector<Cell>> rows = {HeaderRow(shown)};
   for (const Json& item : items) rows.push_back(Row(shown, item, style));

@@ -1,5 +1,5 @@
-// Tables of JSON objects for people: upper-case headers, columns two spaces apart, aligned by what a
-// terminal shows. Control characters never reach the terminal. Pure; any thread may call.
+// Tables of JSON objects for people: upper-case headers, columns two spaces apart, aligned by what
+// a terminal shows. Control characters never reach the terminal. Pure; any thread may call.
 #pragma once
 
 #include <string>
@@ -33,7 +33,8 @@ struct TableStyle {
   bool colour = false;
 };
 
-std::string TableText(const std::vector<Column>& columns, const Json& items, const TableStyle& style);
+std::string TableText(const std::vector<Column>& columns, const Json& items,
+                      const TableStyle& style);
 // The state with the colour of its meaning.
 std::string Painted(std::string_view state);
 // One value as the table shows it, without colour.

@@ -45,8 +45,8 @@ void Write(spdlog::level::level_enum level, std::string_view message, Fields fie
 Field::Field(std::string_view k, absl::Duration v) : key(k), value(DurationText(v)) {}
 
 void StartLog(std::string_view program, LogLevel level) {
-  auto logger = std::make_shared<spdlog::logger>(
-      std::string(program), std::make_shared<spdlog::sinks::stderr_sink_mt>());
+  auto logger = std::make_shared<spdlog::logger>(std::string(program),
+                                                 std::make_shared<spdlog::sinks::stderr_sink_mt>());
   logger->set_pattern("time=%Y-%m-%dT%H:%M:%S.%eZ level=%l program=%n %v",
                       spdlog::pattern_time_type::utc);
   switch (level) {
@@ -67,9 +67,17 @@ StatusOr<LogLevel> ParseLogLevel(std::string_view text) {
   return InvalidArgument("\"{}\" is not a log level; write debug, info, warning or error", text);
 }
 
-void LogDebug(std::string_view message, Fields fields) { Write(spdlog::level::debug, message, fields); }
-void LogInfo(std::string_view message, Fields fields) { Write(spdlog::level::info, message, fields); }
-void LogWarning(std::string_view message, Fields fields) { Write(spdlog::level::warn, message, fields); }
-void LogError(std::string_view message, Fields fields) { Write(spdlog::level::err, message, fields); }
+void LogDebug(std::string_view message, Fields fields) {
+  Write(spdlog::level::debug, message, fields);
+}
+void LogInfo(std::string_view message, Fields fields) {
+  Write(spdlog::level::info, message, fields);
+}
+void LogWarning(std::string_view message, Fields fields) {
+  Write(spdlog::level::warn, message, fields);
+}
+void LogError(std::string_view message, Fields fields) {
+  Write(spdlog::level::err, message, fields);
+}
 
 }  // namespace muster

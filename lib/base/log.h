@@ -2,8 +2,8 @@
 //
 //   LogInfo("agent connected", {{"agent", name}, {"epoch", epoch}});
 //
-// Any thread may call. Values are quoted where they must be. Secrets have no way in: Field takes text,
-// numbers, durations and statuses only.
+// Any thread may call. Values are quoted where they must be. Secrets have no way in: Field takes
+// text, numbers, durations and statuses only.
 #pragma once
 
 #include <initializer_list>

@@ -77,8 +77,8 @@ StatusOr<Secret> ReadSecretReference(std::string_view reference) {
     }
     return ReadSecretFile(std::string(folder) + "/" + name, reference);
   }
-  return InvalidArgument("\"{}\" is not a secret reference; write file:/PATH, env:NAME or systemd:NAME",
-                         reference);
+  return InvalidArgument(
+      "\"{}\" is not a secret reference; write file:/PATH, env:NAME or systemd:NAME", reference);
 }
 
 }  // namespace muster

@@ -1,4 +1,5 @@
-// A secret in memory: it cannot be copied, formatted, compared or logged, and is wiped when it goes.
+// A secret in memory: it cannot be copied, formatted, compared or logged, and is wiped when it
+// goes.
 #pragma once
 
 #include <string>
@@ -30,8 +31,9 @@ class Secret {
 // Overwrites the text's bytes in a way that the compiler keeps, then empties it.
 void WipeText(std::string& text);
 
-// What a reference names on this host: "file:/path" (its first line; the file must not be readable by
-// others), "env:NAME", "systemd:NAME" (a credential of the unit). The error names the reference only.
+// What a reference names on this host: "file:/path" (its first line; the file must not be readable
+// by others), "env:NAME", "systemd:NAME" (a credential of the unit). The error names the reference
+// only.
 StatusOr<Secret> ReadSecretReference(std::string_view reference);
 
 }  // namespace muster

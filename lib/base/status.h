@@ -17,9 +17,9 @@
 
 namespace muster {
 
+using absl::OkStatus;
 using absl::Status;
 using absl::StatusOr;
-using absl::OkStatus;
 
 // absl's own string_view is not std::string_view in Debian's build.
 inline std::string_view View(absl::string_view text) { return {text.data(), text.size()}; }
@@ -31,9 +31,9 @@ Status MakeStatus(absl::StatusCode code, fmt::format_string<Args...> format, Arg
   return Status(code, fmt::format(format, std::forward<Args>(args)...));
 }
 
-#define MUSTER_STATUS_KIND(Name)                                                \
-  template <typename... Args>                                                   \
-  [[nodiscard]] Status Name(fmt::format_string<Args...> format, Args&&... args) { \
+#define MUSTER_STATUS_KIND(Name)                                                       \
+  template <typename... Args>                                                          \
+  [[nodiscard]] Status Name(fmt::format_string<Args...> format, Args&&... args) {      \
     return MakeStatus(absl::StatusCode::k##Name, format, std::forward<Args>(args)...); \
   }
 MUSTER_STATUS_KIND(InvalidArgument)
@@ -59,8 +59,9 @@ inline Status Annotate(const Status& status, std::string_view doing) {
 
 // "NOT_FOUND: no agent named db-2".
 inline std::string Text(const Status& status) {
-  return status.ok() ? "OK"
-                     : fmt::format("{}: {}", absl::StatusCodeToString(status.code()), Message(status));
+  return status.ok()
+             ? "OK"
+             : fmt::format("{}: {}", absl::StatusCodeToString(status.code()), Message(status));
 }
 
 }  // namespace muster
@@ -68,14 +69,13 @@ inline std::string Text(const Status& status) {
 #define MUSTER_CONCAT_INNER(a, b) a##b
 #define MUSTER_CONCAT(a, b) MUSTER_CONCAT_INNER(a, b)
 
-#define MUSTER_RETURN_IF_ERROR(expr)                                \
-  do {                                                              \
-    if (::absl::Status muster_status = (expr); !muster_status.ok()) \
-      return muster_status;                                         \
+#define MUSTER_RETURN_IF_ERROR(expr)                                                      \
+  do {                                                                                    \
+    if (::absl::Status muster_status = (expr); !muster_status.ok()) return muster_status; \
   } while (false)
 
-#define MUSTER_ASSIGN_OR_RETURN(declaration, expr)                                    \
-  auto MUSTER_CONCAT(muster_or_, __LINE__) = (expr);                                  \
-  if (!MUSTER_CONCAT(muster_or_, __LINE__).ok())                                      \
-    return MUSTER_CONCAT(muster_or_, __LINE__).status();                              \
+#define MUSTER_ASSIGN_OR_RETURN(declaration, expr)       \
+  auto MUSTER_CONCAT(muster_or_, __LINE__) = (expr);     \
+  if (!MUSTER_CONCAT(muster_or_, __LINE__).ok())         \
+    return MUSTER_CONCAT(muster_or_, __LINE__).status(); \
   declaration = std::move(MUSTER_CONCAT(muster_or_, __LINE__)).value()

@@ -84,7 +84,8 @@ StatusOr<absl::Duration> ParseDuration(std::string_view text) {
     while (digits < rest.size() && (IsDigit(rest[digits]) || rest[digits] == '.')) ++digits;
     double amount = 0;
     const auto [end, error] = std::from_chars(rest.data(), rest.data() + digits, amount);
-    if (digits == 0 || error != std::errc() || end != rest.data() + digits) return NotADuration(text);
+    if (digits == 0 || error != std::errc() || end != rest.data() + digits)
+      return NotADuration(text);
     rest.remove_prefix(digits);
     size_t letters = 0;
     while (letters < rest.size() && !IsDigit(rest[letters]) && rest[letters] != '.') ++letters;
@@ -94,7 +95,8 @@ StatusOr<absl::Duration> ParseDuration(std::string_view text) {
     for (const Unit& candidate : Units()) {
       if (candidate.name == name) unit = &candidate;
     }
-    if (unit == nullptr || amount * absl::ToDoubleSeconds(unit->length) > 3e9) return NotADuration(text);
+    if (unit == nullptr || amount * absl::ToDoubleSeconds(unit->length) > 3e9)
+      return NotADuration(text);
     total += amount == std::floor(amount) ? static_cast<int64_t>(amount) * unit->length
                                           : amount * unit->length;
   }
@@ -148,9 +150,7 @@ StatusOr<absl::Time> ParseTime(std::string_view text) {
   return time;
 }
 
-std::string HexEncode(std::string_view bytes) {
-  return absl::BytesToHexString(AbslView(bytes));
-}
+std::string HexEncode(std::string_view bytes) { return absl::BytesToHexString(AbslView(bytes)); }
 
 StatusOr<std::string> HexDecode(std::string_view text) {
   std::string bytes;

@@ -12,8 +12,8 @@
 
 namespace muster {
 
-// "1h30m", "500ms", "1.5s", "2d". Units: ns us ms s m h d; parts add up. Refuses an empty text, a bare
-// number other than 0, and anything that overflows.
+// "1h30m", "500ms", "1.5s", "2d". Units: ns us ms s m h d; parts add up. Refuses an empty text, a
+// bare number other than 0, and anything that overflows.
 StatusOr<absl::Duration> ParseDuration(std::string_view text);
 // The shortest such text that reads back the same: "1h30m", "500ms", "0s".
 std::string DurationText(absl::Duration duration);

@@ -17,7 +17,8 @@ TEST(Duration, ReadsWhatOperatorsWrite) {
 }
 
 TEST(Duration, RefusesWhatIsNone) {
-  for (const char* text : {"", "10", "s", "1.s.", "ten", "10 s", "-5s", "1e9d", "99999999999d", "5x"}) {
+  for (const char* text :
+       {"", "10", "s", "1.s.", "ten", "10 s", "-5s", "1e9d", "99999999999d", "5x"}) {
     EXPECT_FALSE(ParseDuration(text).ok()) << text;
   }
 }

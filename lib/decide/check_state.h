@@ -1,5 +1,5 @@
-// What to believe of a check, result by result (promise C5). Pure: the agent uses it to decide when to look
-// again, the control plane to decide what is so.
+// What to believe of a check, result by result (promise C5). Pure: the agent uses it to decide when
+// to look again, the control plane to decide what is so.
 //
 //                     result as believed: refreshes
 //        ┌──────┐     ┌──────────────────────────┐
@@ -9,8 +9,8 @@
 //            ▲                                    │  ▼
 //            └──────────── seen = needed ─────────┘
 //
-// `needed` is Confirm.failures for anything but OK, Confirm.successes for OK. Needing one makes it hard at
-// once. A first result ever, and the first after NO_DATA, count as leaving "nothing known".
+// `needed` is Confirm.failures for anything but OK, Confirm.successes for OK. Needing one makes it
+// hard at once. A first result ever, and the first after NO_DATA, count as leaving "nothing known".
 #pragma once
 
 #include <cstdint>
@@ -23,19 +23,19 @@
 namespace muster::decide {
 
 struct CheckBelief {
-  v1::CheckStatus shown = v1::CHECK_STATUS_NO_DATA;        // what the newest results say
+  v1::CheckStatus shown = v1::CHECK_STATUS_NO_DATA;  // what the newest results say
   bool hard = true;
   uint32_t seen = 0;    // while soft: results in a row that are not `confirmed`
   uint32_t needed = 0;  // while soft
-  v1::CheckStatus confirmed = v1::CHECK_STATUS_NO_DATA;    // the last hard one
-  absl::Time since = absl::InfinitePast();                 // of `shown`
+  v1::CheckStatus confirmed = v1::CHECK_STATUS_NO_DATA;  // the last hard one
+  absl::Time since = absl::InfinitePast();               // of `shown`
 };
 
 enum class Step {
-  kSame,         // as believed before
-  kSoft,         // a new suspicion, or one that goes on with another status
-  kHard,         // confirmed: a hard transition
-  kFalseAlarm,   // back to the confirmed status before the suspicion was confirmed
+  kSame,        // as believed before
+  kSoft,        // a new suspicion, or one that goes on with another status
+  kHard,        // confirmed: a hard transition
+  kFalseAlarm,  // back to the confirmed status before the suspicion was confirmed
 };
 
 struct BeliefChange {

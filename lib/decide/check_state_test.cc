@@ -25,14 +25,17 @@ v1::Confirm Confirm(uint32_t failures, uint32_t successes) {
   return confirm;
 }
 
-// Feeds letters: o w c u, one a second; writes each outcome as status and step: "C2s" is CRITICAL, seen
-// 2, soft; "C!" is a hard transition; "." is no change; "~" is a false alarm.
+// Feeds letters: o w c u, one a second; writes each outcome as status and step: "C2s" is CRITICAL,
+// seen 2, soft; "C!" is a hard transition; "." is no change; "~" is a false alarm.
 std::string Story(const std::string& letters, const v1::Confirm& confirm) {
   CheckBelief belief;
   std::string story;
   int64_t second = 0;
   for (const char letter : letters) {
-    const auto status = letter == 'o' ? kOk : letter == 'w' ? kWarning : letter == 'c' ? kCritical : kUnknown;
+    const auto status = letter == 'o'   ? kOk
+                        : letter == 'w' ? kWarning
+                        : letter == 'c' ? kCritical
+                                        : kUnknown;
     const BeliefChange change = Believe(belief, status, At(second++), confirm);
     belief = change.belief;
     switch (change.step) {
@@ -49,9 +52,7 @@ TEST(CheckState, OneFailureIsEnoughWhenOneIsAskedFor) {
   EXPECT_EQ(Story("oocco", Confirm(1, 1)), "!.!.!");
 }
 
-TEST(CheckState, ThreeFailuresConfirm) {
-  EXPECT_EQ(Story("occcc", Confirm(3, 1)), "!1.!.");
-}
+TEST(CheckState, ThreeFailuresConfirm) { EXPECT_EQ(Story("occcc", Confirm(3, 1)), "!1.!."); }
 
 TEST(CheckState, AFalseAlarmGoesBackWithoutBeingConfirmed) {
   EXPECT_EQ(Story("oocco", Confirm(3, 2)), "1!1.~");
@@ -100,7 +101,8 @@ TEST(CheckState, FromAnyStateEnoughGoodResultsLeadToOk) {
     const auto successes = static_cast<uint32_t>(1 + random->Below(uint64_t{5}));
     CheckBelief belief;
     for (int i = 0; i < 30; ++i) {
-      belief = Believe(belief, all[random->Below(uint64_t{4})], At(i), Confirm(failures, successes)).belief;
+      belief = Believe(belief, all[random->Below(uint64_t{4})], At(i), Confirm(failures, successes))
+                   .belief;
       ASSERT_LT(belief.seen, std::max(failures, successes)) << "seed " << seed;
       ASSERT_EQ(belief.hard, belief.seen == 0) << "seed " << seed;
       ASSERT_TRUE(!belief.hard || belief.shown == belief.confirmed) << "seed " << seed;

@@ -19,7 +19,8 @@ namespace muster::exec {
 // Names the calling thread (at most 15 characters) for ps, top and gdb.
 void NameThread(const std::string& name);
 
-// One thread that runs `body` to its end; joins in the destructor, so `body` must have been told to stop.
+// One thread that runs `body` to its end; joins in the destructor, so `body` must have been told to
+// stop.
 class Thread {
  public:
   Thread() = default;
@@ -54,8 +55,8 @@ class Pool {
   std::vector<std::thread> threads_;
 };
 
-// Calls `tick` every `period` and as soon as possible after Wake(), never twice at once. Ticks wait for
-// one another; wakes that come meanwhile are one further tick.
+// Calls `tick` every `period` and as soon as possible after Wake(), never twice at once. Ticks wait
+// for one another; wakes that come meanwhile are one further tick.
 class PeriodicLoop {
  public:
   PeriodicLoop(std::string name, absl::Duration period, absl::AnyInvocable<void()> tick);

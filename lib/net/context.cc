@@ -20,16 +20,24 @@ StatusOr<Context> ReadNode(const YAML::Node& root, std::string_view name) {
   Context context;
   for (const auto& entry : root) {
     const std::string key = entry.first.Scalar();
-    if (key == "name") context.name = entry.second.as<std::string>();
-    else if (key == "servers") context.servers = entry.second.as<std::vector<std::string>>();
-    else if (key == "ca") context.identity.roots_pem = entry.second.as<std::string>();
-    else if (key == "certificate") context.identity.chain_pem = entry.second.as<std::string>();
-    else if (key == "key") context.identity.key_pem = entry.second.as<std::string>();
-    else return InvalidArgument("{}:{}: unknown field \"{}\"", name, entry.first.Mark().line + 1, key);
+    if (key == "name")
+      context.name = entry.second.as<std::string>();
+    else if (key == "servers")
+      context.servers = entry.second.as<std::vector<std::string>>();
+    else if (key == "ca")
+      context.identity.roots_pem = entry.second.as<std::string>();
+    else if (key == "certificate")
+      context.identity.chain_pem = entry.second.as<std::string>();
+    else if (key == "key")
+      context.identity.key_pem = entry.second.as<std::string>();
+    else
+      return InvalidArgument("{}:{}: unknown field \"{}\"", name, entry.first.Mark().line + 1, key);
   }
   if (context.servers.empty()) return InvalidArgument("{} names no servers", name);
-  for (const std::string& server : context.servers) MUSTER_RETURN_IF_ERROR(ParseHostPort(server).status());
-  for (const std::string* pem : {&context.identity.roots_pem, &context.identity.chain_pem, &context.identity.key_pem}) {
+  for (const std::string& server : context.servers)
+    MUSTER_RETURN_IF_ERROR(ParseHostPort(server).status());
+  for (const std::string* pem :
+       {&context.identity.roots_pem, &context.identity.chain_pem, &context.identity.key_pem}) {
     if (pem->empty()) return InvalidArgument("{} lacks ca, certificate or key", name);
   }
   return context;
@@ -44,7 +52,8 @@ void EmitPem(YAML::Emitter& out, const char* key, const std::string& pem) {
 StatusOr<Context> ReadContext(const std::string& path) {
   struct stat found {};
   if (stat(path.c_str(), &found) == 0 && (found.st_mode & (S_IROTH | S_IWOTH)) != 0) {
-    return PermissionDenied("{} holds a private key and every user can read it; run: chmod 600 {}", path, path);
+    return PermissionDenied("{} holds a private key and every user can read it; run: chmod 600 {}",
+                            path, path);
   }
   MUSTER_ASSIGN_OR_RETURN(const std::string yaml, ReadFile(path));
   return ParseContext(yaml, path);
@@ -54,7 +63,8 @@ StatusOr<Context> ParseContext(std::string_view yaml, std::string_view name) {
   try {
     return ReadNode(YAML::Load(std::string(yaml)), name);
   } catch (const YAML::Exception& error) {
-    return InvalidArgument("{}:{}:{}: {}", name, error.mark.line + 1, error.mark.column + 1, error.msg);
+    return InvalidArgument("{}:{}:{}: {}", name, error.mark.line + 1, error.mark.column + 1,
+                           error.msg);
   }
 }
 
@@ -77,16 +87,21 @@ std::string FormatJoinString(const JoinString& join) {
 StatusOr<JoinString> ParseJoinString(std::string_view text) {
   text = Trim(text);
   if (!text.starts_with(kJoinPrefix)) {
-    return InvalidArgument("that is not a join string: it begins with \"{}\"; make one with: "
-                           "musterctl token create --agent NAME", kJoinPrefix);
+    return InvalidArgument(
+        "that is not a join string: it begins with \"{}\"; make one with: "
+        "musterctl token create --agent NAME",
+        kJoinPrefix);
   }
   const StatusOr<std::string> bytes = Base64UrlDecode(text.substr(kJoinPrefix.size()));
   constexpr size_t kSize = kPinSize + kTokenSize + kChecksumSize;
-  if (bytes.ok() && bytes->size() < kSize) return InvalidArgument("the join string was cut short; copy all of it");
-  if (!bytes.ok() || bytes->size() != kSize) return InvalidArgument("the join string was changed; copy it again");
+  if (bytes.ok() && bytes->size() < kSize)
+    return InvalidArgument("the join string was cut short; copy all of it");
+  if (!bytes.ok() || bytes->size() != kSize)
+    return InvalidArgument("the join string was changed; copy it again");
   const std::string body = bytes->substr(0, kPinSize + kTokenSize);
   if (!SameBytes(Sha256(body).substr(0, kChecksumSize), bytes->substr(body.size()))) {
-    return InvalidArgument("the join string was mistyped: its checksum does not match; copy it again");
+    return InvalidArgument(
+        "the join string was mistyped: its checksum does not match; copy it again");
   }
   return JoinString{body.substr(0, kPinSize), body.substr(kPinSize)};
 }

@@ -1,5 +1,5 @@
-// What a program needs to reach a control plane: addresses, trust, own certificate. A context file is
-// what `muster-control init` writes as DIR/admin.context and what musterctl reads.
+// What a program needs to reach a control plane: addresses, trust, own certificate. A context file
+// is what `muster-control init` writes as DIR/admin.context and what musterctl reads.
 //
 // YAML: {name, servers: [host:port], ca: PEM, certificate: PEM, key: PEM}. Mode 0600.
 #pragma once

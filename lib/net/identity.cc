@@ -48,7 +48,8 @@ bool IsIdentityName(std::string_view name) {
 }
 
 StatusOr<Identity> ParseSpiffeUri(std::string_view uri) {
-  const Status refused = Unauthenticated("the certificate's identity \"{}\" is not one of muster's", uri);
+  const Status refused =
+      Unauthenticated("the certificate's identity \"{}\" is not one of muster's", uri);
   if (!uri.starts_with(kDomain)) return refused;
   const std::string_view path = uri.substr(kDomain.size());
   const size_t slash = path.find('/');

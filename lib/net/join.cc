@@ -24,7 +24,8 @@ StatusOr<std::vector<std::string>> ServerChain(const std::string& server, absl::
   SSL_set_tlsext_host_name(ssl.get(), kServerName);
   SSL_set_fd(ssl.get(), socket.fd());
   if (SSL_connect(ssl.get()) != 1) {
-    return Unavailable("{} does not speak TLS 1.3 ({}); is it the enrolment port?", server, LastSslError());
+    return Unavailable("{} does not speak TLS 1.3 ({}); is it the enrolment port?", server,
+                       LastSslError());
   }
   std::vector<std::string> chain;
   STACK_OF(X509)* shown = SSL_get_peer_cert_chain(ssl.get());
@@ -39,11 +40,15 @@ StatusOr<std::string> PinnedAuthority(const std::vector<std::string>& chain, std
                                       const std::string& server) {
   for (const std::string& der : chain) {
     const StatusOr<CertificateFacts> facts = ReadCertificate(der);
-    if (facts.ok() && facts->is_authority && SameBytes(facts->public_key_fingerprint, HexEncode(pin))) return der;
+    if (facts.ok() && facts->is_authority &&
+        SameBytes(facts->public_key_fingerprint, HexEncode(pin)))
+      return der;
   }
   return Unauthenticated(
-      "{} is not the control plane that made this join string: the authority's fingerprint differs. The token "
-      "was not sent. Check the address, or make a join string there", server);
+      "{} is not the control plane that made this join string: the authority's fingerprint "
+      "differs. The token "
+      "was not sent. Check the address, or make a join string there",
+      server);
 }
 
 }  // namespace

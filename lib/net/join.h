@@ -18,10 +18,10 @@ struct Joined {
   ClientIdentity identity;           // roots, own chain, key
 };
 
-// Makes a key, looks at the server's certificates and compares the authority's pin *before* the token is
-// sent, then trades the token for a certificate. Blocks for up to `within`.
-// Unavailable: no answer. Unauthenticated: the server is not the join string's. PermissionDenied: the token
-// is unknown, expired or used.
+// Makes a key, looks at the server's certificates and compares the authority's pin *before* the
+// token is sent, then trades the token for a certificate. Blocks for up to `within`. Unavailable:
+// no answer. Unauthenticated: the server is not the join string's. PermissionDenied: the token is
+// unknown, expired or used.
 StatusOr<Joined> Join(const std::string& server, const JoinString& join, const Clock& clock,
                       absl::Duration within = absl::Seconds(20));
 

@@ -35,7 +35,8 @@ std::string PeerName(const sockaddr_storage& address) {
   if (address.ss_family == AF_INET) {
     inet_ntop(AF_INET, &reinterpret_cast<const sockaddr_in&>(address).sin_addr, text, sizeof text);
   } else {
-    inet_ntop(AF_INET6, &reinterpret_cast<const sockaddr_in6&>(address).sin6_addr, text, sizeof text);
+    inet_ntop(AF_INET6, &reinterpret_cast<const sockaddr_in6&>(address).sin6_addr, text,
+              sizeof text);
   }
   return text;
 }
@@ -61,21 +62,24 @@ StatusOr<Socket> Listen(const std::string& text) {
     v6.sin6_port = htons(address.port);
     size = sizeof v6;
   } else {
-    return InvalidArgument("cannot listen on {}: write an address of this host, like 0.0.0.0:7443", text);
+    return InvalidArgument("cannot listen on {}: write an address of this host, like 0.0.0.0:7443",
+                           text);
   }
   Socket socket(::socket(bound.ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
   const int yes = 1;
   setsockopt(socket.fd(), SOL_SOCKET, SO_REUSEADDR, &yes, sizeof yes);
-  if (bind(socket.fd(), reinterpret_cast<sockaddr*>(&bound), size) != 0 || listen(socket.fd(), kBacklog) != 0) {
-    return Unavailable("cannot listen on {}: {}; is another program there?", text, std::strerror(errno));
+  if (bind(socket.fd(), reinterpret_cast<sockaddr*>(&bound), size) != 0 ||
+      listen(socket.fd(), kBacklog) != 0) {
+    return Unavailable("cannot listen on {}: {}; is another program there?", text,
+                       std::strerror(errno));
   }
   return socket;
 }
 
 }  // namespace
 
-// A connection is known by its descriptor and its socket's inode: gRPC owns the descriptor and closes it, and
-// the number may be another file's afterwards, but the inode is not.
+// A connection is known by its descriptor and its socket's inode: gRPC owns the descriptor and
+// closes it, and the number may be another file's afterwards, but the inode is not.
 struct Connection {
   uint64_t inode = 0;
   std::string peer;
@@ -85,7 +89,8 @@ struct GuardedListener::Impl {
   ListenerOptions options;
   Socket listening;
   Socket wake;
-  int spare = -1;  // given up for a moment when descriptors run out, to take the next caller and refuse it
+  int spare =
+      -1;  // given up for a moment when descriptors run out, to take the next caller and refuse it
   std::unique_ptr<grpc::experimental::ExternalConnectionAcceptor> acceptor;
   exec::Thread thread;
   absl::Duration swept = absl::ZeroDuration();  // owned by the thread
@@ -153,7 +158,8 @@ struct GuardedListener::Impl {
     absl::MutexLock lock(&mutex);
     // The number was used before, so that connection has ended.
     if (const auto old = open.find(fd); old != open.end()) ForgetLocked(old);
-    if (open.size() >= options.max_connections || by_peer[peer] >= options.max_connections_per_peer) return false;
+    if (open.size() >= options.max_connections || by_peer[peer] >= options.max_connections_per_peer)
+      return false;
     open[fd] = {InodeOf(fd), peer};
     ++by_peer[peer];
     ++counts.accepted;
@@ -206,7 +212,8 @@ StatusOr<std::unique_ptr<GuardedListener>> GuardedListener::Bind(ListenerOptions
 void GuardedListener::AttachTo(grpc::ServerBuilder& builder,
                                std::shared_ptr<grpc::ServerCredentials> credentials) {
   impl_->acceptor = builder.experimental().AddExternalConnectionAcceptor(
-      grpc::ServerBuilder::experimental_type::ExternalConnectionType::FROM_FD, std::move(credentials));
+      grpc::ServerBuilder::experimental_type::ExternalConnectionType::FROM_FD,
+      std::move(credentials));
 }
 
 void GuardedListener::Start() {
@@ -262,8 +269,8 @@ void SetServerArguments(grpc::ServerBuilder& builder) {
 
 namespace {
 
-std::shared_ptr<grpc::ServerCredentials> Credentials(const ServerIdentity& identity,
-                                                     grpc_ssl_client_certificate_request_type request) {
+std::shared_ptr<grpc::ServerCredentials> Credentials(
+    const ServerIdentity& identity, grpc_ssl_client_certificate_request_type request) {
   grpc::SslServerCredentialsOptions options(request);
   options.pem_root_certs = identity.roots_pem;
   options.pem_key_cert_pairs.push_back({identity.key_pem, identity.chain_pem});
@@ -272,7 +279,8 @@ std::shared_ptr<grpc::ServerCredentials> Credentials(const ServerIdentity& ident
 
 // The protocol version that a handshake with at most `version` ends in; 0 if it is refused.
 StatusOr<int> Negotiate(uint16_t port, int version) {
-  MUSTER_ASSIGN_OR_RETURN(const Socket socket, ConnectTo(fmt::format("127.0.0.1:{}", port), absl::Seconds(5)));
+  MUSTER_ASSIGN_OR_RETURN(const Socket socket,
+                          ConnectTo(fmt::format("127.0.0.1:{}", port), absl::Seconds(5)));
   SslContextPtr context(SSL_CTX_new(TLS_client_method()));
   SSL_CTX_set_max_proto_version(context.get(), version);
   SSL_CTX_set_verify(context.get(), SSL_VERIFY_NONE, nullptr);

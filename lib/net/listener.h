@@ -39,7 +39,8 @@ struct ListenerCounts {
 
 class GuardedListener {
  public:
-  // Binds and listens; Unavailable or InvalidArgument names the address. Accepts nothing before Start.
+  // Binds and listens; Unavailable or InvalidArgument names the address. Accepts nothing before
+  // Start.
   static StatusOr<std::unique_ptr<GuardedListener>> Bind(ListenerOptions options);
   ~GuardedListener();
 

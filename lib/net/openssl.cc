@@ -30,14 +30,16 @@ StatusOr<KeyPtr> ReadPrivateKey(std::string_view pem) {
 StatusOr<CertificatePtr> ParseCertificate(std::string_view der) {
   const auto* bytes = reinterpret_cast<const unsigned char*>(der.data());
   CertificatePtr certificate(d2i_X509(nullptr, &bytes, static_cast<long>(der.size())));
-  if (certificate == nullptr) return InvalidArgument("the certificate cannot be read: {}", LastSslError());
+  if (certificate == nullptr)
+    return InvalidArgument("the certificate cannot be read: {}", LastSslError());
   return certificate;
 }
 
 StatusOr<RequestPtr> ParseRequest(std::string_view der) {
   const auto* bytes = reinterpret_cast<const unsigned char*>(der.data());
   RequestPtr request(d2i_X509_REQ(nullptr, &bytes, static_cast<long>(der.size())));
-  if (request == nullptr) return InvalidArgument("the certificate request cannot be read: {}", LastSslError());
+  if (request == nullptr)
+    return InvalidArgument("the certificate request cannot be read: {}", LastSslError());
   return request;
 }
 

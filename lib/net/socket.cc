@@ -30,7 +30,8 @@ StatusOr<Socket> ConnectTo(const std::string& host_port, absl::Duration within) 
   addrinfo* found = nullptr;
   const int resolved =
       getaddrinfo(address.host.c_str(), fmt::format("{}", address.port).c_str(), &hints, &found);
-  if (resolved != 0) return Unavailable("cannot resolve {}: {}", address.host, gai_strerror(resolved));
+  if (resolved != 0)
+    return Unavailable("cannot resolve {}: {}", address.host, gai_strerror(resolved));
   Status failed = Unavailable("{} has no address", address.host);
   for (const addrinfo* at = found; at != nullptr; at = at->ai_next) {
     Socket socket(::socket(at->ai_family, SOCK_STREAM | SOCK_CLOEXEC, 0));

@@ -18,7 +18,8 @@ std::string BioText(BIO* bio) {
 }
 
 void ReadNames(X509* certificate, CertificateFacts& facts) {
-  auto* names = static_cast<GENERAL_NAMES*>(X509_get_ext_d2i(certificate, NID_subject_alt_name, nullptr, nullptr));
+  auto* names = static_cast<GENERAL_NAMES*>(
+      X509_get_ext_d2i(certificate, NID_subject_alt_name, nullptr, nullptr));
   for (int i = 0; names != nullptr && i < sk_GENERAL_NAME_num(names); ++i) {
     const GENERAL_NAME* name = sk_GENERAL_NAME_value(names, i);
     if (name->type != GEN_URI && name->type != GEN_DNS) continue;
@@ -42,7 +43,8 @@ std::string SerialHex(X509* certificate) {
 }  // namespace
 
 void PrepareTls() {
-  // A list without a TLS 1.2 suite is the only way in this gRPC to refuse TLS 1.2; 1.3 has suites of its own.
+  // A list without a TLS 1.2 suite is the only way in this gRPC to refuse TLS 1.2; 1.3 has suites
+  // of its own.
   setenv("GRPC_SSL_CIPHER_SUITES", "PSK-AES256-GCM-SHA384", 1);
   for (const char* name : {"GRPC_TRACE", "GRPC_VERBOSITY", "SSLKEYLOGFILE"}) unsetenv(name);
 }
@@ -51,7 +53,8 @@ StatusOr<Secret> NewPrivateKey() {
   KeyPtr key(EVP_EC_gen("P-256"));
   if (key == nullptr) return Internal("could not make a key: {}", LastSslError());
   BioPtr bio(BIO_new(BIO_s_secmem()));
-  if (PEM_write_bio_PKCS8PrivateKey(bio.get(), key.get(), nullptr, nullptr, 0, nullptr, nullptr) != 1) {
+  if (PEM_write_bio_PKCS8PrivateKey(bio.get(), key.get(), nullptr, nullptr, 0, nullptr, nullptr) !=
+      1) {
     return Internal("could not write a key: {}", LastSslError());
   }
   return Secret(BioText(bio.get()));
@@ -117,8 +120,8 @@ Status KeyMatches(const Secret& key_pem, std::string_view certificate_der) {
   return FailedPrecondition("the certificate belongs to another key");
 }
 
-Status VerifyChain(const std::vector<std::string>& chain_der, const std::vector<std::string>& roots_der,
-                   absl::Time at) {
+Status VerifyChain(const std::vector<std::string>& chain_der,
+                   const std::vector<std::string>& roots_der, absl::Time at) {
   if (chain_der.empty()) return InvalidArgument("the certificate chain is empty");
   std::unique_ptr<X509_STORE, Freer<X509_STORE_free>> store(X509_STORE_new());
   for (const std::string& der : roots_der) {
@@ -141,7 +144,8 @@ Status VerifyChain(const std::vector<std::string>& chain_der, const std::vector<
   return good ? OkStatus() : Unauthenticated("the certificate does not verify: {}", why);
 }
 
-std::shared_ptr<grpc::Channel> OpenChannel(const std::string& address, const ClientIdentity& identity,
+std::shared_ptr<grpc::Channel> OpenChannel(const std::string& address,
+                                           const ClientIdentity& identity,
                                            const ChannelOptions& options) {
   grpc::SslCredentialsOptions tls;
   tls.pem_root_certs = identity.roots_pem;
@@ -151,7 +155,8 @@ std::shared_ptr<grpc::Channel> OpenChannel(const std::string& address, const Cli
   arguments.SetSslTargetNameOverride(kServerName);
   arguments.SetInt(GRPC_ARG_ENABLE_HTTP_PROXY, 0);
   arguments.SetInt(GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, 1);
-  arguments.SetInt(GRPC_ARG_KEEPALIVE_TIME_MS, static_cast<int>(absl::ToInt64Milliseconds(options.keepalive_time)));
+  arguments.SetInt(GRPC_ARG_KEEPALIVE_TIME_MS,
+                   static_cast<int>(absl::ToInt64Milliseconds(options.keepalive_time)));
   arguments.SetInt(GRPC_ARG_KEEPALIVE_TIMEOUT_MS,
                    static_cast<int>(absl::ToInt64Milliseconds(options.keepalive_timeout)));
   arguments.SetInt(GRPC_ARG_KEEPALIVE_PERMIT_WITHOUT_CALLS, 1);

@@ -18,7 +18,8 @@ class ServerCredentials;
 namespace muster::net {
 
 // The name in every control plane certificate, and what clients check, whatever address they dial.
-// Trust comes from the cluster's own authority, so the address proves nothing that this name does not.
+// Trust comes from the cluster's own authority, so the address proves nothing that this name does
+// not.
 inline constexpr char kServerName[] = "control.muster.internal";
 
 // Must be called first thing in main(), before any gRPC credential is made: TLS 1.3 only
@@ -38,8 +39,8 @@ struct CertificateFacts {
   std::vector<std::string> dns_names;
   absl::Time not_before;
   absl::Time not_after;
-  std::string serial;       // hex
-  std::string fingerprint;  // SHA-256 of the DER, hex
+  std::string serial;                  // hex
+  std::string fingerprint;             // SHA-256 of the DER, hex
   std::string public_key_fingerprint;  // SHA-256 of the SubjectPublicKeyInfo, hex
   bool is_authority = false;
 };
@@ -47,8 +48,8 @@ StatusOr<CertificateFacts> ReadCertificate(std::string_view der);
 // FailedPrecondition unless the certificate's public key belongs to the private key.
 Status KeyMatches(const Secret& key_pem, std::string_view certificate_der);
 // Checks the chain (leaf first) against the roots at a time.
-Status VerifyChain(const std::vector<std::string>& chain_der, const std::vector<std::string>& roots_der,
-                   absl::Time at);
+Status VerifyChain(const std::vector<std::string>& chain_der,
+                   const std::vector<std::string>& roots_der, absl::Time at);
 
 // What a client of the control plane holds.
 struct ClientIdentity {
@@ -62,9 +63,10 @@ struct ChannelOptions {
   absl::Duration keepalive_timeout = absl::Seconds(10);
   size_t max_message_bytes = 1 << 20;
 };
-// host:port. Every setting of docs/architecture/transport.md; no proxy; no compression; own subchannel
-// pool; reconnect back-off 1 to 30 s.
-std::shared_ptr<grpc::Channel> OpenChannel(const std::string& address, const ClientIdentity& identity,
+// host:port. Every setting of docs/architecture/transport.md; no proxy; no compression; own
+// subchannel pool; reconnect back-off 1 to 30 s.
+std::shared_ptr<grpc::Channel> OpenChannel(const std::string& address,
+                                           const ClientIdentity& identity,
                                            const ChannelOptions& options = {});
 
 }  // namespace muster::net

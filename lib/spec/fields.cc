@@ -17,7 +17,8 @@ using google::protobuf::Message;
 using google::protobuf::Reflection;
 
 std::string Lower(std::string text) {
-  std::transform(text.begin(), text.end(), text.begin(), [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
+  std::transform(text.begin(), text.end(), text.begin(),
+                 [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
   return text;
 }
 
@@ -34,7 +35,8 @@ StatusOr<Number> ParseNumber(const std::string& text) {
   Number number{};
   const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), number);
   if (error != std::errc() || end != text.data() + text.size()) {
-    return InvalidArgument("\"{}\" is not {}", text, std::is_integral_v<Number> ? "a whole number that fits" : "a number");
+    return InvalidArgument("\"{}\" is not {}", text,
+                           std::is_integral_v<Number> ? "a whole number that fits" : "a number");
   }
   return number;
 }
@@ -46,7 +48,8 @@ Status SetEnum(Message& message, const FieldDescriptor& field, const std::string
     names.push_back(EnumText(value));
     if (names.back() != Lower(text)) continue;
     const Reflection& reflection = *message.GetReflection();
-    field.is_repeated() ? reflection.AddEnum(&message, &field, &value) : reflection.SetEnum(&message, &field, &value);
+    field.is_repeated() ? reflection.AddEnum(&message, &field, &value)
+                        : reflection.SetEnum(&message, &field, &value);
     return OkStatus();
   }
   return InvalidArgument("\"{}\" is none of the values{}", text, Suggest(text, names));
@@ -56,14 +59,16 @@ Status SetDuration(Message& message, const FieldDescriptor& field, const std::st
   MUSTER_ASSIGN_OR_RETURN(absl::Duration duration, ParseDuration(text));
   const Reflection& reflection = *message.GetReflection();
   auto& proto = static_cast<google::protobuf::Duration&>(
-      *(field.is_repeated() ? reflection.AddMessage(&message, &field) : reflection.MutableMessage(&message, &field)));
+      *(field.is_repeated() ? reflection.AddMessage(&message, &field)
+                            : reflection.MutableMessage(&message, &field)));
   proto.set_seconds(absl::IDivDuration(duration, absl::Seconds(1), &duration));
   proto.set_nanos(static_cast<int32_t>(absl::ToInt64Nanoseconds(duration)));
   return OkStatus();
 }
 
 Status SetBool(Message& message, const FieldDescriptor& field, const std::string& text) {
-  if (text != "true" && text != "false") return InvalidArgument("\"{}\" is neither true nor false", text);
+  if (text != "true" && text != "false")
+    return InvalidArgument("\"{}\" is neither true nor false", text);
   const Reflection& reflection = *message.GetReflection();
   field.is_repeated() ? reflection.AddBool(&message, &field, text == "true")
                       : reflection.SetBool(&message, &field, text == "true");
@@ -87,32 +92,38 @@ size_t Distance(std::string_view a, std::string_view b) {
 
 }  // namespace
 
-const v1::FieldRule& RuleOf(const FieldDescriptor& field) { return field.options().GetExtension(v1::rule); }
+const v1::FieldRule& RuleOf(const FieldDescriptor& field) {
+  return field.options().GetExtension(v1::rule);
+}
 
 Status SetFromText(Message& message, const FieldDescriptor& field, const std::string& text) {
   const Reflection& reflection = *message.GetReflection();
   const bool add = field.is_repeated();
   switch (field.cpp_type()) {
     case FieldDescriptor::CPPTYPE_STRING:
-      add ? reflection.AddString(&message, &field, text) : reflection.SetString(&message, &field, text);
+      add ? reflection.AddString(&message, &field, text)
+          : reflection.SetString(&message, &field, text);
       return OkStatus();
     case FieldDescriptor::CPPTYPE_BOOL: return SetBool(message, field, text);
     case FieldDescriptor::CPPTYPE_ENUM: return SetEnum(message, field, text);
     case FieldDescriptor::CPPTYPE_MESSAGE: return SetDuration(message, field, text);
     case FieldDescriptor::CPPTYPE_UINT32: {
       MUSTER_ASSIGN_OR_RETURN(const uint32_t number, ParseNumber<uint32_t>(text));
-      add ? reflection.AddUInt32(&message, &field, number) : reflection.SetUInt32(&message, &field, number);
+      add ? reflection.AddUInt32(&message, &field, number)
+          : reflection.SetUInt32(&message, &field, number);
       return OkStatus();
     }
     case FieldDescriptor::CPPTYPE_UINT64: {
       MUSTER_ASSIGN_OR_RETURN(const uint64_t number, ParseNumber<uint64_t>(text));
-      add ? reflection.AddUInt64(&message, &field, number) : reflection.SetUInt64(&message, &field, number);
+      add ? reflection.AddUInt64(&message, &field, number)
+          : reflection.SetUInt64(&message, &field, number);
       return OkStatus();
     }
     case FieldDescriptor::CPPTYPE_DOUBLE: {
       MUSTER_ASSIGN_OR_RETURN(const double number, ParseNumber<double>(text));
       if (!std::isfinite(number)) return InvalidArgument("\"{}\" is not a finite number", text);
-      add ? reflection.AddDouble(&message, &field, number) : reflection.SetDouble(&message, &field, number);
+      add ? reflection.AddDouble(&message, &field, number)
+          : reflection.SetDouble(&message, &field, number);
       return OkStatus();
     }
     default: return Internal("fields of type {} have no text form", field.cpp_type_name());
@@ -124,14 +135,18 @@ std::string ToText(const Message& message, const FieldDescriptor& field, int ind
   const bool one = index < 0;
   switch (field.cpp_type()) {
     case FieldDescriptor::CPPTYPE_STRING:
-      return one ? reflection.GetString(message, &field) : reflection.GetRepeatedString(message, &field, index);
-    case FieldDescriptor::CPPTYPE_BOOL: return reflection.GetBool(message, &field) ? "true" : "false";
+      return one ? reflection.GetString(message, &field)
+                 : reflection.GetRepeatedString(message, &field, index);
+    case FieldDescriptor::CPPTYPE_BOOL:
+      return reflection.GetBool(message, &field) ? "true" : "false";
     case FieldDescriptor::CPPTYPE_ENUM: return EnumText(*reflection.GetEnum(message, &field));
     case FieldDescriptor::CPPTYPE_UINT32:
       return fmt::format("{}", one ? reflection.GetUInt32(message, &field)
                                    : reflection.GetRepeatedUInt32(message, &field, index));
-    case FieldDescriptor::CPPTYPE_UINT64: return fmt::format("{}", reflection.GetUInt64(message, &field));
-    case FieldDescriptor::CPPTYPE_DOUBLE: return fmt::format("{}", reflection.GetDouble(message, &field));
+    case FieldDescriptor::CPPTYPE_UINT64:
+      return fmt::format("{}", reflection.GetUInt64(message, &field));
+    case FieldDescriptor::CPPTYPE_DOUBLE:
+      return fmt::format("{}", reflection.GetDouble(message, &field));
     case FieldDescriptor::CPPTYPE_MESSAGE: {
       const auto& duration =
           static_cast<const google::protobuf::Duration&>(reflection.GetMessage(message, &field));

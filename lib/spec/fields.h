@@ -24,11 +24,11 @@ const v1::FieldRule& RuleOf(const google::protobuf::FieldDescriptor& field);
 
 // Sets a scalar, enum or duration field (an element, if it is repeated) from its text form.
 // InvalidArgument says what to write instead.
-Status SetFromText(google::protobuf::Message& message, const google::protobuf::FieldDescriptor& field,
-                   const std::string& text);
+Status SetFromText(google::protobuf::Message& message,
+                   const google::protobuf::FieldDescriptor& field, const std::string& text);
 // The text form of a scalar, enum or duration; `index` is -1 for a field that is not repeated.
-std::string ToText(const google::protobuf::Message& message, const google::protobuf::FieldDescriptor& field,
-                   int index);
+std::string ToText(const google::protobuf::Message& message,
+                   const google::protobuf::FieldDescriptor& field, int index);
 
 // ", did you mean "x"?" or the list of what there is.
 std::string Suggest(std::string_view wrong, const std::vector<std::string>& names);

@@ -30,11 +30,13 @@ google::protobuf::Duration ToProto(absl::Duration duration) {
 
 bool IsSet(const Message& message, const FieldDescriptor& field) {
   const Reflection& reflection = *message.GetReflection();
-  return field.is_repeated() ? reflection.FieldSize(message, &field) > 0 : reflection.HasField(message, &field);
+  return field.is_repeated() ? reflection.FieldSize(message, &field) > 0
+                             : reflection.HasField(message, &field);
 }
 
 bool IsSubMessage(const FieldDescriptor& field) {
-  return field.cpp_type() == FieldDescriptor::CPPTYPE_MESSAGE && !field.is_map() && !IsDuration(field);
+  return field.cpp_type() == FieldDescriptor::CPPTYPE_MESSAGE && !field.is_map() &&
+         !IsDuration(field);
 }
 
 void FillMessage(Message& message) {
@@ -45,7 +47,8 @@ void FillMessage(Message& message) {
       if (!field.is_repeated() && IsSet(message, field)) {
         FillMessage(*message.GetReflection()->MutableMessage(&message, &field));
       }
-    } else if (const std::string& fallback = RuleOf(field).fallback(); !fallback.empty() && !IsSet(message, field)) {
+    } else if (const std::string& fallback = RuleOf(field).fallback();
+               !fallback.empty() && !IsSet(message, field)) {
       (void)SetFromText(message, field, fallback);
     }
   }
@@ -58,7 +61,8 @@ class Checker {
 
   void Check(const Message& message, const std::string& path) {
     const auto& descriptor = *message.GetDescriptor();
-    for (int i = 0; i < descriptor.oneof_decl_count(); ++i) CheckOneof(message, *descriptor.oneof_decl(i), path);
+    for (int i = 0; i < descriptor.oneof_decl_count(); ++i)
+      CheckOneof(message, *descriptor.oneof_decl(i), path);
     for (int i = 0; i < descriptor.field_count(); ++i) {
       const FieldDescriptor& field = *descriptor.field(i);
       const std::string here = path.empty() ? field.json_name() : path + "." + field.json_name();
@@ -69,11 +73,13 @@ class Checker {
   }
 
  private:
-  void CheckOneof(const Message& message, const google::protobuf::OneofDescriptor& oneof, const std::string& path) {
+  void CheckOneof(const Message& message, const google::protobuf::OneofDescriptor& oneof,
+                  const std::string& path) {
     if (oneof.is_synthetic() || !oneof.options().GetExtension(v1::exactly_one)) return;
     if (message.GetReflection()->HasOneof(message, &oneof)) return;
     std::string names;
-    for (int i = 0; i < oneof.field_count(); ++i) names += (names.empty() ? "" : ", ") + oneof.field(i)->json_name();
+    for (int i = 0; i < oneof.field_count(); ++i)
+      names += (names.empty() ? "" : ", ") + oneof.field(i)->json_name();
     complain_(path, "needs one of: " + names);
   }
 
@@ -100,12 +106,14 @@ class Checker {
     }
   }
 
-  void CheckValue(const Message& message, const FieldDescriptor& field, int index, const std::string& path) {
+  void CheckValue(const Message& message, const FieldDescriptor& field, int index,
+                  const std::string& path) {
     const std::string text = ToText(message, field, index);
     const v1::FieldRule& rule = RuleOf(field);
     if (!rule.pattern().empty() && !RE2::FullMatch(text, rule.pattern())) {
       complain_(path, fmt::format("\"{}\" is not {}", text,
-                                  rule.meaning().empty() ? "of the form " + rule.pattern() : rule.meaning()));
+                                  rule.meaning().empty() ? "of the form " + rule.pattern()
+                                                         : rule.meaning()));
     }
     if (!rule.bounded()) return;
     double value = 0;
@@ -115,14 +123,16 @@ class Checker {
       value = std::strtod(text.c_str(), nullptr);
     }
     if (value < rule.at_least() || value > rule.at_most()) {
-      complain_(path, fmt::format("{} is out of bounds: {} to {}", text, rule.at_least(), rule.at_most()));
+      complain_(path, fmt::format("{} is out of bounds: {} to {}", text, rule.at_least(),
+                                  rule.at_most()));
     }
   }
 
-  void CheckDuration(const Message& message, const FieldDescriptor& field, const std::string& path) {
+  void CheckDuration(const Message& message, const FieldDescriptor& field,
+                     const std::string& path) {
     const v1::FieldRule& rule = RuleOf(field);
-    const absl::Duration value = ToAbsl(
-        static_cast<const google::protobuf::Duration&>(message.GetReflection()->GetMessage(message, &field)));
+    const absl::Duration value = ToAbsl(static_cast<const google::protobuf::Duration&>(
+        message.GetReflection()->GetMessage(message, &field)));
     if (value < absl::ZeroDuration() || (rule.has_shortest() && value < ToAbsl(rule.shortest()))) {
       complain_(path, fmt::format("{} is too short; the least is {}", DurationText(value),
                                   DurationText(ToAbsl(rule.shortest()))));
@@ -149,11 +159,12 @@ void CheckPattern(const std::string& pattern, const std::string& path, const Com
   RE2::Options options;
   options.set_log_errors(false);
   const RE2 compiled(pattern, options);
-  if (!compiled.ok()) complain(path, fmt::format("is not a regular expression: {}", compiled.error()));
+  if (!compiled.ok())
+    complain(path, fmt::format("is not a regular expression: {}", compiled.error()));
 }
 
-void CheckLabels(const google::protobuf::Map<std::string, std::string>& labels, const std::string& path,
-                 const Complain& complain) {
+void CheckLabels(const google::protobuf::Map<std::string, std::string>& labels,
+                 const std::string& path, const Complain& complain) {
   for (const auto& [key, value] : labels) {
     if (key.empty() || key.size() > kLongestLabel || value.size() > kLongestLabel) {
       complain(path + "." + key, fmt::format("keys and values have 1 to {} bytes", kLongestLabel));
@@ -169,7 +180,8 @@ void CheckHttp(const v1::HttpProbe& http, const Complain& complain) {
     CheckPattern(pattern, path + ".expect.headers." + name, complain);
   }
   for (const auto& [name, value] : http.headers()) {
-    if ((name + value).find_first_of("\r\n") != std::string::npos || name.find(':') != std::string::npos) {
+    if ((name + value).find_first_of("\r\n") != std::string::npos ||
+        name.find(':') != std::string::npos) {
       complain(path + ".headers." + name, "holds a line break or a colon in its name");
     }
   }
@@ -185,36 +197,42 @@ void CheckPostgres(const v1::PostgresProbe& postgres, const Complain& complain) 
   if (postgres.dsn().empty() == !postgres.has_connection()) {
     complain(path, "needs exactly one of dsn and connection");
   }
-  if (postgres.dsn().find("password") != std::string::npos) {
-    complain(path + ".dsn", "must not hold a password; put the whole string in a file of the host and write "
-                            "connection: {secret: \"file:/etc/muster/secrets/NAME\"}");
+  const bool uri_with_password = RE2::PartialMatch(postgres.dsn(), "://[^/@:]*:[^/@]+@");
+  if (uri_with_password || RE2::PartialMatch(postgres.dsn(), "(^|[\\s?&])password\\s*=")) {
+    complain(path + ".dsn",
+             "must not hold a password; put the whole string in a file of the host and write "
+             "connection: {secret: \"file:/etc/muster/secrets/NAME\"}");
   }
 }
 
 void CheckCheck(const v1::CheckSpec& check, const Complain& complain) {
   CheckLabels(check.agents(), "spec.agents", complain);
   if (ToAbsl(check.timeout()) > ToAbsl(check.every())) {
-    complain("spec.timeout", fmt::format("{} is longer than every ({})", DurationText(ToAbsl(check.timeout())),
-                                         DurationText(ToAbsl(check.every()))));
+    complain("spec.timeout",
+             fmt::format("{} is longer than every ({})", DurationText(ToAbsl(check.timeout())),
+                         DurationText(ToAbsl(check.every()))));
   }
   const v1::Probe& probe = check.probe();
   if (probe.has_http()) CheckHttp(probe.http(), complain);
   if (probe.has_tcp()) CheckPattern(probe.tcp().expect(), "spec.probe.tcp.expect", complain);
   if (probe.has_postgres()) CheckPostgres(probe.postgres(), complain);
-  if (probe.has_plugin() && probe.plugin().command_size() > 0 && !probe.plugin().command(0).starts_with("/")) {
+  if (probe.has_plugin() && probe.plugin().command_size() > 0 &&
+      !probe.plugin().command(0).starts_with("/")) {
     complain("spec.probe.plugin.command[0]", "is not an absolute path");
   }
 }
 
 template <typename Receiver>
 void CheckUrl(const Receiver& receiver, const std::string& path, const Complain& complain) {
-  if (receiver.url().empty() == !receiver.has_url_from()) complain(path, "needs exactly one of url and urlFrom");
+  if (receiver.url().empty() == !receiver.has_url_from())
+    complain(path, "needs exactly one of url and urlFrom");
 }
 
 void CheckReceiver(const v1::ReceiverSpec& receiver, const Complain& complain) {
   if (receiver.has_webhook()) CheckUrl(receiver.webhook(), "spec.webhook", complain);
   if (receiver.has_slack()) CheckUrl(receiver.slack(), "spec.slack", complain);
-  if (receiver.has_email() && receiver.email().has_password() && receiver.email().username().empty()) {
+  if (receiver.has_email() && receiver.email().has_password() &&
+      receiver.email().username().empty()) {
     complain("spec.email.username", "is required where there is a password");
   }
 }
@@ -225,7 +243,8 @@ void FillDefaults(v1::Document& document) {
   if (document.has_check()) {
     v1::CheckSpec& check = *document.mutable_check();
     check.mutable_confirm();
-    if (check.probe().has_postgres() && check.probe().postgres().look_case() == v1::PostgresProbe::LOOK_NOT_SET) {
+    if (check.probe().has_postgres() &&
+        check.probe().postgres().look_case() == v1::PostgresProbe::LOOK_NOT_SET) {
       check.mutable_probe()->mutable_postgres()->mutable_ping();
     }
     FillMessage(check);

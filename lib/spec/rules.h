@@ -1,5 +1,5 @@
-// What a document must hold beyond its types: the (rule) and (exactly_one) options of the protocol, defaults,
-// and what fields demand of one another.
+// What a document must hold beyond its types: the (rule) and (exactly_one) options of the protocol,
+// defaults, and what fields demand of one another.
 #pragma once
 
 #include <functional>

@@ -34,11 +34,22 @@ class Screen final : public YAML::EventHandler {
   void OnDocumentStart(const YAML::Mark&) override { ++documents; }
   void OnDocumentEnd() override {}
   void OnNull(const YAML::Mark& mark, YAML::anchor_t anchor) override { Anchor(mark, anchor); }
-  void OnAlias(const YAML::Mark& mark, YAML::anchor_t) override { Refuse(mark, "anchors and aliases are not taken; write the value out"); }
-  void OnScalar(const YAML::Mark& mark, const std::string&, YAML::anchor_t anchor, const std::string&) override { Anchor(mark, anchor); }
-  void OnSequenceStart(const YAML::Mark& mark, const std::string&, YAML::anchor_t anchor, YAML::EmitterStyle::value) override { Deeper(mark, anchor); }
+  void OnAlias(const YAML::Mark& mark, YAML::anchor_t) override {
+    Refuse(mark, "anchors and aliases are not taken; write the value out");
+  }
+  void OnScalar(const YAML::Mark& mark, const std::string&, YAML::anchor_t anchor,
+                const std::string&) override {
+    Anchor(mark, anchor);
+  }
+  void OnSequenceStart(const YAML::Mark& mark, const std::string&, YAML::anchor_t anchor,
+                       YAML::EmitterStyle::value) override {
+    Deeper(mark, anchor);
+  }
   void OnSequenceEnd() override { --depth_; }
-  void OnMapStart(const YAML::Mark& mark, const std::string&, YAML::anchor_t anchor, YAML::EmitterStyle::value) override { Deeper(mark, anchor); }
+  void OnMapStart(const YAML::Mark& mark, const std::string&, YAML::anchor_t anchor,
+                  YAML::EmitterStyle::value) override {
+    Deeper(mark, anchor);
+  }
   void OnMapEnd() override { --depth_; }
 
   std::optional<Problem> problem;
@@ -74,7 +85,8 @@ Place PlaceNear(const std::map<std::string, Place>& places, std::string path, Pl
 
 class DocumentReader {
  public:
-  DocumentReader(std::string file, std::vector<Problem>& problems) : file_(std::move(file)), problems_(problems) {}
+  DocumentReader(std::string file, std::vector<Problem>& problems)
+      : file_(std::move(file)), problems_(problems) {}
 
   v1::Document Read(const YAML::Node& root) {
     v1::Document document;
@@ -116,7 +128,9 @@ class DocumentReader {
         reader.SetPlace(key, PlaceOf(entry.second));
         spec = entry.second;
       } else {
-        Complain(place, key, fmt::format("unknown field \"{}\"{}", key, Suggest(key, {"apiVersion", "kind", "metadata", "spec"})));
+        Complain(place, key,
+                 fmt::format("unknown field \"{}\"{}", key,
+                             Suggest(key, {"apiVersion", "kind", "metadata", "spec"})));
       }
     }
     const auto at = [&](const char* key) { return PlaceNear(reader.places(), key, top_); };
@@ -129,7 +143,9 @@ class DocumentReader {
     } else if (document.kind() == "Receiver") {
       reader.Read(spec.value_or(none), "spec", *document.mutable_receiver());
     } else {
-      Complain(at("kind"), "kind", fmt::format("\"{}\" is no kind{}", document.kind(), Suggest(document.kind(), {"Check", "Receiver"})));
+      Complain(at("kind"), "kind",
+               fmt::format("\"{}\" is no kind{}", document.kind(),
+                           Suggest(document.kind(), {"Check", "Receiver"})));
     }
   }
 
@@ -146,7 +162,8 @@ void ReadAll(const std::string& yaml, const std::string& file, Parsed& parsed) {
   std::istringstream input(yaml);
   Screen screen;
   YAML::Parser parser(input);
-  while (!screen.problem.has_value() && screen.documents <= kMostDocuments && parser.HandleNextDocument(screen)) {
+  while (!screen.problem.has_value() && screen.documents <= kMostDocuments &&
+         parser.HandleNextDocument(screen)) {
   }
   if (screen.problem.has_value()) {
     screen.problem->file = file;
@@ -154,7 +171,8 @@ void ReadAll(const std::string& yaml, const std::string& file, Parsed& parsed) {
     return;
   }
   if (screen.documents > kMostDocuments) {
-    parsed.problems.push_back({file, 0, 0, "", fmt::format("holds more than {} documents", kMostDocuments)});
+    parsed.problems.push_back(
+        {file, 0, 0, "", fmt::format("holds more than {} documents", kMostDocuments)});
     return;
   }
   std::set<std::pair<std::string, std::string>> names;
@@ -162,10 +180,12 @@ void ReadAll(const std::string& yaml, const std::string& file, Parsed& parsed) {
   for (const YAML::Node& root : YAML::LoadAll(yaml)) {
     if (root.IsNull()) continue;  // an empty document between two lines of dashes
     v1::Document document = reader.Read(root);
-    if (!names.emplace(document.kind(), document.metadata().name()).second && !document.metadata().name().empty()) {
+    if (!names.emplace(document.kind(), document.metadata().name()).second &&
+        !document.metadata().name().empty()) {
       const Place place = PlaceOf(root);
       parsed.problems.push_back({file, place.line, place.column, "metadata.name",
-                                 fmt::format("{}/{} stands twice in the file", document.kind(), document.metadata().name())});
+                                 fmt::format("{}/{} stands twice in the file", document.kind(),
+                                             document.metadata().name())});
     }
     parsed.documents.push_back(std::move(document));
   }
@@ -179,7 +199,8 @@ void EmitText(YAML::Emitter& out, const std::string& text, bool quote) {
   out << text;
 }
 
-void EmitValue(YAML::Emitter& out, const Message& message, const FieldDescriptor& field, int index) {
+void EmitValue(YAML::Emitter& out, const Message& message, const FieldDescriptor& field,
+               int index) {
   const bool is_text = field.cpp_type() == FieldDescriptor::CPPTYPE_STRING;
   EmitText(out, ToText(message, field, index), is_text);
 }
@@ -206,7 +227,8 @@ void EmitField(YAML::Emitter& out, const Message& message, const FieldDescriptor
   if (field.is_map()) return EmitMap(out, message, field);
   if (field.is_repeated()) {
     out << YAML::Flow << YAML::BeginSeq;
-    for (int i = 0; i < message.GetReflection()->FieldSize(message, &field); ++i) EmitValue(out, message, field, i);
+    for (int i = 0; i < message.GetReflection()->FieldSize(message, &field); ++i)
+      EmitValue(out, message, field, i);
     out << YAML::EndSeq;
     return;
   }
@@ -256,7 +278,8 @@ std::vector<Problem> ValidateDocument(v1::Document& document) {
   const auto complain = [&](const std::string& path, const std::string& message) {
     problems.push_back({name, 0, 0, path, message});
   };
-  if (document.api_version() != kApiVersion) complain("apiVersion", fmt::format("must be {}", kApiVersion));
+  if (document.api_version() != kApiVersion)
+    complain("apiVersion", fmt::format("must be {}", kApiVersion));
   const bool fits = (document.kind() == "Check" && document.has_check()) ||
                     (document.kind() == "Receiver" && document.has_receiver());
   if (!fits) complain("kind", "is not the kind of its spec");

@@ -31,7 +31,8 @@ struct BadCase {
 class BadSpec : public ::testing::TestWithParam<BadCase> {};
 
 TEST_P(BadSpec, NamesThePlaceAndTheRemedy) {
-  EXPECT_NE(Problems(GetParam().yaml).find(GetParam().expected), std::string::npos) << Problems(GetParam().yaml);
+  EXPECT_NE(Problems(GetParam().yaml).find(GetParam().expected), std::string::npos)
+      << Problems(GetParam().yaml);
 }
 
 INSTANTIATE_TEST_SUITE_P(
@@ -41,41 +42,61 @@ INSTANTIATE_TEST_SUITE_P(
                 "f.yaml:6:5: spec.probe.htpp: unknown field \"htpp\"; did you mean \"http\"?"},
         BadCase{"WrongDuration", Check("  every: 10\n  probe: {tcp: {address: 'a:1'}}\n"),
                 "f.yaml:5:10: spec.every: \"10\" is not a duration"},
-        BadCase{"TimeoutOverEvery", Check("  every: 1s\n  timeout: 2s\n  probe: {tcp: {address: 'a:1'}}\n"),
+        BadCase{"TimeoutOverEvery",
+                Check("  every: 1s\n  timeout: 2s\n  probe: {tcp: {address: 'a:1'}}\n"),
                 "f.yaml:6:12: spec.timeout: 2s is longer than every (1s)"},
-        BadCase{"TooOften", Check("  every: 1ms\n  probe: {tcp: {address: 'a:1'}}\n"), "the least is 100ms"},
+        BadCase{"TooOften", Check("  every: 1ms\n  probe: {tcp: {address: 'a:1'}}\n"),
+                "the least is 100ms"},
         BadCase{"NoProbe", Check("  every: 1s\n"), "spec.probe: is required"},
         BadCase{"EmptyProbe", Check("  probe: {}\n"), "spec.probe: needs one of: http, tcp"},
-        BadCase{"TwoProbes", Check("  probe: {tcp: {address: 'a:1'}, icmp: {host: b}}\n"), "cannot stand beside tcp"},
-        BadCase{"NotAUrl", Check("  probe: {http: {url: 'ftp://x'}}\n"), "is not an http:// or https:// URL"},
-        BadCase{"WrongStatus", Check("  probe: {http: {url: 'http://x', expect: {status: [200, 700]}}}\n"),
+        BadCase{"TwoProbes", Check("  probe: {tcp: {address: 'a:1'}, icmp: {host: b}}\n"),
+                "cannot stand beside tcp"},
+        BadCase{"NotAUrl", Check("  probe: {http: {url: 'ftp://x'}}\n"),
+                "is not an http:// or https:// URL"},
+        BadCase{"WrongStatus",
+                Check("  probe: {http: {url: 'http://x', expect: {status: [200, 700]}}}\n"),
                 "spec.probe.http.expect.status[1]: 700 is out of bounds: 100 to 599"},
-        BadCase{"BadPattern", Check("  probe: {tcp: {address: 'a:1', expect: '('}}\n"), "is not a regular expression"},
-        BadCase{"PasswordInDsn", Check("  probe: {postgres: {dsn: 'host=a password=b'}}\n"), "must not hold a password"},
-        BadCase{"PlainSecret", Check("  probe: {postgres: {connection: {secret: hunter2}}}\n"), "is not file:/PATH"},
-        BadCase{"RelativePlugin", Check("  probe: {plugin: {command: [check_x]}}\n"), "is not an absolute path"},
-        BadCase{"RepeatedKey", Check("  every: 1s\n  every: 2s\n  probe: {tcp: {address: 'a:1'}}\n"),
+        BadCase{"BadPattern", Check("  probe: {tcp: {address: 'a:1', expect: '('}}\n"),
+                "is not a regular expression"},
+        BadCase{"PasswordInDsn", Check("  probe: {postgres: {dsn: 'host=a password=b'}}\n"),
+                "must not hold a password"},
+        BadCase{"PasswordInUri", Check("  probe: {postgres: {dsn: 'postgres://u:p@host/db'}}\n"),
+                "must not hold a password"},
+        BadCase{"PlainSecret", Check("  probe: {postgres: {connection: {secret: hunter2}}}\n"),
+                "is not file:/PATH"},
+        BadCase{"RelativePlugin", Check("  probe: {plugin: {command: [check_x]}}\n"),
+                "is not an absolute path"},
+        BadCase{"RepeatedKey",
+                Check("  every: 1s\n  every: 2s\n  probe: {tcp: {address: 'a:1'}}\n"),
                 "f.yaml:6:3: spec.every: stands twice"},
         BadCase{"Alias", "a: &x 1\nb: *x\n", "aliases are not taken"},
         BadCase{"Syntax", "a: [1, 2\nb: 3\n", "f.yaml:2:"},
         BadCase{"WrongKind", "apiVersion: muster/v1\nkind: Chekc\nmetadata: {name: a}\nspec: {}\n",
                 "f.yaml:2:7: kind: \"Chekc\" is no kind; did you mean \"Check\"?"},
-        BadCase{"WrongVersion", "apiVersion: v2\nkind: Check\nmetadata: {name: a}\nspec: {}\n", "apiVersion: must be muster/v1"},
-        BadCase{"BadName", "apiVersion: muster/v1\nkind: Check\nmetadata: {name: A_b}\nspec: {probe: {icmp: {host: a}}}\n",
+        BadCase{"WrongVersion", "apiVersion: v2\nkind: Check\nmetadata: {name: a}\nspec: {}\n",
+                "apiVersion: must be muster/v1"},
+        BadCase{"BadName",
+                "apiVersion: muster/v1\nkind: Check\nmetadata: {name: A_b}\nspec: {probe: {icmp: "
+                "{host: a}}}\n",
                 "metadata.name: \"A_b\" is not lower-case letters"},
-        BadCase{"ListForText", Check("  description: [a]\n  probe: {icmp: {host: a}}\n"), "must be a single value"},
-        BadCase{"TextForMap", Check("  probe: http\n"), "f.yaml:5:10: spec.probe: must be a map of fields"},
+        BadCase{"ListForText", Check("  description: [a]\n  probe: {icmp: {host: a}}\n"),
+                "must be a single value"},
+        BadCase{"TextForMap", Check("  probe: http\n"),
+                "f.yaml:5:10: spec.probe: must be a map of fields"},
         BadCase{"NotADocument", "just text\n", "must be a map"},
-        BadCase{"SlackWithoutUrl", "apiVersion: muster/v1\nkind: Receiver\nmetadata: {name: a}\nspec: {slack: {}}\n",
+        BadCase{"SlackWithoutUrl",
+                "apiVersion: muster/v1\nkind: Receiver\nmetadata: {name: a}\nspec: {slack: {}}\n",
                 "needs exactly one of url and urlFrom"},
         BadCase{"MailPasswordWithoutUser",
-                "apiVersion: muster/v1\nkind: Receiver\nmetadata: {name: a}\nspec: {email: {server: 'a:25', from: a@b, "
+                "apiVersion: muster/v1\nkind: Receiver\nmetadata: {name: a}\nspec: {email: "
+                "{server: 'a:25', from: a@b, "
                 "to: [c@d], password: {secret: 'file:/x'}}}\n",
                 "spec.email.username: is required"}),
     [](const auto& info) { return info.param.name; });
 
 TEST(Spec, AllProblemsOfAFileAreTold) {
-  const Parsed parsed = ParseYaml(Check("  every: x\n  timeout: y\n  probe: {nope: 1}\n"), "f.yaml");
+  const Parsed parsed =
+      ParseYaml(Check("  every: x\n  timeout: y\n  probe: {nope: 1}\n"), "f.yaml");
   EXPECT_EQ(parsed.problems.size(), 3u);
 }
 
@@ -130,7 +151,8 @@ TEST_P(Examples, AreGoodAndReadBackTheSame) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Files, Examples, ::testing::Values("this-host.yaml", "platform.yaml", "receivers.yaml"),
+INSTANTIATE_TEST_SUITE_P(Files, Examples,
+                         ::testing::Values("this-host.yaml", "platform.yaml", "receivers.yaml"),
                          [](const auto& info) {
                            std::string name = info.param;
                            std::erase_if(name, [](char c) { return c == '-' || c == '.'; });

@@ -24,13 +24,15 @@ const FieldDescriptor* FindField(const Descriptor& descriptor, const std::string
 
 std::vector<std::string> FieldNames(const Descriptor& descriptor) {
   std::vector<std::string> names;
-  for (int i = 0; i < descriptor.field_count(); ++i) names.push_back(descriptor.field(i)->json_name());
+  for (int i = 0; i < descriptor.field_count(); ++i)
+    names.push_back(descriptor.field(i)->json_name());
   return names;
 }
 
 }  // namespace
 
-void YamlReader::Read(const YAML::Node& node, const std::string& path, Message& message, int depth) {
+void YamlReader::Read(const YAML::Node& node, const std::string& path, Message& message,
+                      int depth) {
   if (node.IsNull()) return;  // `ping:` is `ping: {}`
   if (!node.IsMap()) return complain_(PlaceOf(node), path, "must be a map of fields");
   if (depth > kDeepest) return complain_(PlaceOf(node), path, "is nested too deeply");
@@ -45,12 +47,15 @@ void YamlReader::Read(const YAML::Node& node, const std::string& path, Message& 
     const std::string here = path.empty() ? name : path + "." + name;
     const FieldDescriptor* field = FindField(*message.GetDescriptor(), name);
     if (field == nullptr) {
-      complain_(place, here, fmt::format("unknown field \"{}\"{}", name, Suggest(name, FieldNames(*message.GetDescriptor()))));
+      complain_(place, here,
+                fmt::format("unknown field \"{}\"{}", name,
+                            Suggest(name, FieldNames(*message.GetDescriptor()))));
     } else if (!seen.insert(name).second) {
       complain_(place, here, "stands twice");
     } else if (field->real_containing_oneof() != nullptr &&
                message.GetReflection()->HasOneof(message, field->real_containing_oneof())) {
-      const auto* other = message.GetReflection()->GetOneofFieldDescriptor(message, field->real_containing_oneof());
+      const auto* other =
+          message.GetReflection()->GetOneofFieldDescriptor(message, field->real_containing_oneof());
       complain_(place, here, fmt::format("cannot stand beside {}", other->json_name()));
     } else {
       places_[here] = PlaceOf(entry.second);
@@ -59,8 +64,8 @@ void YamlReader::Read(const YAML::Node& node, const std::string& path, Message& 
   }
 }
 
-void YamlReader::ReadField(const YAML::Node& node, const std::string& path, const FieldDescriptor& field,
-                           Message& message, int depth) {
+void YamlReader::ReadField(const YAML::Node& node, const std::string& path,
+                           const FieldDescriptor& field, Message& message, int depth) {
   const Reflection& reflection = *message.GetReflection();
   if (field.is_map()) return ReadMap(node, path, field, message);
   if (field.is_repeated()) {
@@ -78,15 +83,15 @@ void YamlReader::ReadField(const YAML::Node& node, const std::string& path, cons
   ReadScalar(node, path, field, message);
 }
 
-void YamlReader::ReadScalar(const YAML::Node& node, const std::string& path, const FieldDescriptor& field,
-                            Message& message) {
+void YamlReader::ReadScalar(const YAML::Node& node, const std::string& path,
+                            const FieldDescriptor& field, Message& message) {
   if (!node.IsScalar()) return complain_(PlaceOf(node), path, "must be a single value");
   const Status set = SetFromText(message, field, node.Scalar());
   if (!set.ok()) complain_(PlaceOf(node), path, std::string(View(set.message())));
 }
 
-void YamlReader::ReadMap(const YAML::Node& node, const std::string& path, const FieldDescriptor& field,
-                         Message& message) {
+void YamlReader::ReadMap(const YAML::Node& node, const std::string& path,
+                         const FieldDescriptor& field, Message& message) {
   if (node.IsNull()) return;
   if (!node.IsMap()) return complain_(PlaceOf(node), path, "must be a map");
   const FieldDescriptor& key_field = *field.message_type()->FindFieldByNumber(1);

@@ -105,7 +105,8 @@ bool Pump(Pipe in, Pipe out, Pipe err, std::string_view input, ProgramResult& re
     drain(fds[1], err_open, result.err);
     if (fds[2].revents != 0) {
       const ssize_t wrote = write(in.write_end, input.data(), input.size());
-      input.remove_prefix(wrote > 0 ? static_cast<size_t>(wrote) : (errno == EAGAIN ? 0 : input.size()));
+      input.remove_prefix(wrote > 0 ? static_cast<size_t>(wrote)
+                                    : (errno == EAGAIN ? 0 : input.size()));
     }
   }
   if (in_open) close(in.write_end);
@@ -236,7 +237,9 @@ constexpr char kPostgresBin[] = "/usr/lib/postgresql/15/bin/";
 
 // The server refuses to run as root: its programs then run as Debian's user "postgres".
 std::vector<std::string> AsServerUser(std::vector<std::string> argv) {
-  if (geteuid() == 0) argv.insert(argv.begin(), {"setpriv", "--reuid=postgres", "--regid=postgres", "--clear-groups"});
+  if (geteuid() == 0)
+    argv.insert(argv.begin(),
+                {"setpriv", "--reuid=postgres", "--regid=postgres", "--clear-groups"});
   return argv;
 }
 
@@ -247,8 +250,9 @@ PostgresServer::PostgresServer(const std::vector<std::string>& settings) : port_
     if (chown(folder_.path().c_str(), user->pw_uid, user->pw_gid) != 0) std::abort();
   }
   const std::string data = folder_.File("data");
-  const ProgramResult made = RunProgram(AsServerUser({std::string(kPostgresBin) + "initdb", "-D", data, "-A",
-                                                      "trust", "-U", "postgres", "--no-sync", "-E", "UTF8"}));
+  const ProgramResult made =
+      RunProgram(AsServerUser({std::string(kPostgresBin) + "initdb", "-D", data, "-A", "trust",
+                               "-U", "postgres", "--no-sync", "-E", "UTF8"}));
   if (made.exit_code != 0) {
     std::fprintf(stderr, "initdb: %s\n", made.err.c_str());
     return;
@@ -269,13 +273,16 @@ PostgresServer::PostgresServer(const std::vector<std::string>& settings) : port_
 PostgresServer::~PostgresServer() { Stop(); }
 
 void PostgresServer::Start() {
-  const ProgramResult started = RunProgram(AsServerUser({std::string(kPostgresBin) + "pg_ctl", "-D", folder_.File("data"),
-                                                         "-l", folder_.File("log"), "-w", "start"}));
-  if (started.exit_code != 0) std::fprintf(stderr, "pg_ctl: %s%s\n", started.out.c_str(), started.err.c_str());
+  const ProgramResult started =
+      RunProgram(AsServerUser({std::string(kPostgresBin) + "pg_ctl", "-D", folder_.File("data"),
+                               "-l", folder_.File("log"), "-w", "start"}));
+  if (started.exit_code != 0)
+    std::fprintf(stderr, "pg_ctl: %s%s\n", started.out.c_str(), started.err.c_str());
 }
 
 void PostgresServer::Stop() {
-  RunProgram(AsServerUser({std::string(kPostgresBin) + "pg_ctl", "-D", folder_.File("data"), "-m", "immediate", "-w", "stop"}));
+  RunProgram(AsServerUser({std::string(kPostgresBin) + "pg_ctl", "-D", folder_.File("data"), "-m",
+                           "immediate", "-w", "stop"}));
 }
 
 std::string PostgresServer::dsn() const {
@@ -283,7 +290,8 @@ std::string PostgresServer::dsn() const {
 }
 
 std::string PostgresServer::Sql(const std::string& sql) {
-  const ProgramResult ran = RunProgram({"psql", "-X", "-q", "-At", "-v", "ON_ERROR_STOP=1", "-d", dsn(), "-c", sql});
+  const ProgramResult ran =
+      RunProgram({"psql", "-X", "-q", "-At", "-v", "ON_ERROR_STOP=1", "-d", dsn(), "-c", sql});
   if (ran.exit_code != 0) std::fprintf(stderr, "psql: %s\n", ran.err.c_str());
   return ran.out;
 }

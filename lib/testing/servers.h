@@ -1,4 +1,5 @@
-// Real servers and programs for tests: started on loopback, ended with the object that started them.
+// Real servers and programs for tests: started on loopback, ended with the object that started
+// them.
 #pragma once
 
 #include <sys/types.h>
@@ -28,8 +29,8 @@ class TempFolder {
   std::string path_;
 };
 
-// A TCP port of 127.0.0.1 that nobody listened on a moment ago, below the kernel's ephemeral range, and
-// different at each call of this process.
+// A TCP port of 127.0.0.1 that nobody listened on a moment ago, below the kernel's ephemeral range,
+// and different at each call of this process.
 uint16_t FreePort();
 
 // Tries until it holds or 20 s have passed; returns whether it held. The one wait that tests use.
@@ -42,12 +43,14 @@ struct ProgramResult {
   std::string out;
   std::string err;
 };
-// Runs a program to its end. `input` becomes its stdin. `environment` holds "NAME=value", added to ours.
+// Runs a program to its end. `input` becomes its stdin. `environment` holds "NAME=value", added to
+// ours.
 ProgramResult RunProgram(const std::vector<std::string>& argv, const std::string& input = "",
                          const std::vector<std::string>& environment = {},
                          absl::Duration within = absl::Seconds(60));
 
-// A program that runs until the object goes (SIGTERM, then SIGKILL after 10 s). Its output goes to a log.
+// A program that runs until the object goes (SIGTERM, then SIGKILL after 10 s). Its output goes to
+// a log.
 class ServerProcess {
  public:
   ServerProcess(std::vector<std::string> argv, std::string log_file,

@@ -1,4 +1,5 @@
-// Any bytes as a batch, both as a zstd frame and as what is inside one: refused or read, never more.
+// Any bytes as a batch, both as a zstd frame and as what is inside one: refused or read, never
+// more.
 #include <zstd.h>
 
 #include <cstdint>

@@ -55,11 +55,13 @@ StatusOr<std::string> Decompress(std::string_view frame, size_t limit) {
     return InvalidArgument("batch is not a zstd frame that declares its size");
   }
   if (declared > limit) {
-    return ResourceExhausted("batch of {} bytes before compression; the limit is {}", declared, limit);
+    return ResourceExhausted("batch of {} bytes before compression; the limit is {}", declared,
+                             limit);
   }
   std::string raw(static_cast<size_t>(declared), '\0');
   const size_t size = ZSTD_decompress(raw.data(), raw.size(), frame.data(), frame.size());
-  if (ZSTD_isError(size) || size != raw.size()) return InvalidArgument("batch's zstd frame is damaged");
+  if (ZSTD_isError(size) || size != raw.size())
+    return InvalidArgument("batch's zstd frame is damaged");
   return raw;
 }
 
@@ -85,8 +87,10 @@ Status CheckDetail(const v1::ResultDetail& detail) {
 
 Status CheckShape(const v1::RecordBatch& batch, const BatchLimits& limits) {
   const size_t rows = static_cast<size_t>(batch.check_id_size());
-  if (batch.count() == 0 || batch.count() > limits.entries || batch.count() > kMostReasonableEntries) {
-    return ResourceExhausted("batch of {} entries; 1 to {} are allowed", batch.count(), limits.entries);
+  if (batch.count() == 0 || batch.count() > limits.entries ||
+      batch.count() > kMostReasonableEntries) {
+    return ResourceExhausted("batch of {} entries; 1 to {} are allowed", batch.count(),
+                             limits.entries);
   }
   if (static_cast<size_t>(batch.observed_at_us_size()) != rows || batch.status().size() != rows ||
       static_cast<size_t>(batch.latency_us_size()) != rows) {
@@ -132,7 +136,8 @@ class Unpacker {
     record = std::move(*batch_.mutable_others(other_++));
     if (record.has_gap()) {
       const v1::Gap& gap = record.gap();
-      if (gap.last() < gap.first() || gap.last() != record.sequence() || gap.last() > UINT64_MAX / 2) {
+      if (gap.last() < gap.first() || gap.last() != record.sequence() ||
+          gap.last() > UINT64_MAX / 2) {
         return InvalidArgument("a gap of the batch has a range that cannot be");
       }
       next_ = gap.last() + 1;
@@ -196,8 +201,10 @@ void Clip(v1::ResultDetail& detail) {
   };
   cut(detail.mutable_summary(), kMostSummaryBytes);
   cut(detail.mutable_transcript(), kMostTranscriptBytes);
-  while (static_cast<size_t>(detail.metrics_size()) > kMostMetrics) detail.mutable_metrics()->RemoveLast();
-  while (static_cast<size_t>(detail.phases_size()) > kMostPhases) detail.mutable_phases()->RemoveLast();
+  while (static_cast<size_t>(detail.metrics_size()) > kMostMetrics)
+    detail.mutable_metrics()->RemoveLast();
+  while (static_cast<size_t>(detail.phases_size()) > kMostPhases)
+    detail.mutable_phases()->RemoveLast();
   for (v1::Metric& metric : *detail.mutable_metrics()) {
     cut(metric.mutable_name(), kMostNameBytes);
     cut(metric.mutable_unit(), kMostNameBytes);
@@ -234,9 +241,11 @@ StatusOr<DecodedBatch> DecodeBatch(std::string_view payload, const BatchLimits& 
   MUSTER_RETURN_IF_ERROR(CheckShape(batch, limits));
   MUSTER_ASSIGN_OR_RETURN(DecodedBatch decoded, Unpacker(batch).Unpack());
   if (decoded.records.size() != batch.count()) {
-    return InvalidArgument("batch says {} entries and holds {}", batch.count(), decoded.records.size());
+    return InvalidArgument("batch says {} entries and holds {}", batch.count(),
+                           decoded.records.size());
   }
-  if (batch.detail_row_size() != batch.detail_size()) return InvalidArgument("batch's details are damaged");
+  if (batch.detail_row_size() != batch.detail_size())
+    return InvalidArgument("batch's details are damaged");
   return decoded;
 }
 

@@ -1,7 +1,7 @@
 // Records to the compressed columnar batch in which they travel and are stored, and back. Pure.
 //
-// A batch is trusted by nobody: Decode checks every length, bound and order, and never inflates to more
-// than its limit.
+// A batch is trusted by nobody: Decode checks every length, bound and order, and never inflates to
+// more than its limit.
 #pragma once
 
 #include <cstddef>

@@ -52,12 +52,14 @@ v1::RecordBatch Valid() {
   return batch;
 }
 
-Status Refusal(const v1::RecordBatch& batch) { return DecodeBatch(Zstd(batch.SerializeAsString())).status(); }
+Status Refusal(const v1::RecordBatch& batch) {
+  return DecodeBatch(Zstd(batch.SerializeAsString())).status();
+}
 
 TEST(Columns, GiveBackWhatWasPutIn) {
-  std::vector<v1::Record> records = {Result(5, 1, 1'800'000'000'000'000),
-                                     GapRecord(6, 99),
-                                     Result(100, 2, 1'799'999'999'000'001, v1::CHECK_STATUS_CRITICAL)};
+  std::vector<v1::Record> records = {
+      Result(5, 1, 1'800'000'000'000'000), GapRecord(6, 99),
+      Result(100, 2, 1'799'999'999'000'001, v1::CHECK_STATUS_CRITICAL)};
   records[2].mutable_result()->mutable_detail()->set_summary("status 503, expected 200");
   v1::Record taken;
   taken.set_sequence(101);
@@ -111,8 +113,9 @@ TEST(Columns, ASteadyResultCostsUnderTenBytes) {
   std::vector<v1::Record> records;
   const auto random = SeededRandom(3);
   for (uint64_t i = 0; i < 128; ++i) {
-    records.push_back(Result(i + 1, static_cast<uint32_t>(i % 50),
-                             1'800'000'000'000'000 + static_cast<int64_t>(i * 78'000 + random->Below(uint64_t{3000}))));
+    records.push_back(Result(
+        i + 1, static_cast<uint32_t>(i % 50),
+        1'800'000'000'000'000 + static_cast<int64_t>(i * 78'000 + random->Below(uint64_t{3000}))));
     *records.back().mutable_result()->mutable_latency() =
         ToProto(absl::Microseconds(static_cast<int64_t>(300 + random->Below(uint64_t{700}))));
   }
@@ -120,7 +123,8 @@ TEST(Columns, ASteadyResultCostsUnderTenBytes) {
 }
 
 TEST(Columns, RefuseWhatDoesNotFollow) {
-  EXPECT_EQ(EncodeBatch({Result(1, 1, 1), Result(3, 1, 2)}).status().code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_EQ(EncodeBatch({Result(1, 1, 1), Result(3, 1, 2)}).status().code(),
+            absl::StatusCode::kInvalidArgument);
   EXPECT_EQ(EncodeBatch({}).status().code(), absl::StatusCode::kInvalidArgument);
 }
 

@@ -1,4 +1,5 @@
-// Runs a fuzz target without libFuzzer: every file of the corpus folder, then seeded mutations of them.
+// Runs a fuzz target without libFuzzer: every file of the corpus folder, then seeded mutations of
+// them.
 //
 //   TARGET CORPUS [MUTATIONS]      default 2000
 #include <algorithm>
@@ -22,7 +23,8 @@ void Run(const std::string& input) {
 
 std::vector<std::string> ReadCorpus(const char* folder) {
   std::vector<std::filesystem::path> paths;
-  for (const auto& entry : std::filesystem::directory_iterator(folder)) paths.push_back(entry.path());
+  for (const auto& entry : std::filesystem::directory_iterator(folder))
+    paths.push_back(entry.path());
   std::sort(paths.begin(), paths.end());
   std::vector<std::string> corpus;
   for (const auto& path : paths) {
@@ -32,15 +34,20 @@ std::vector<std::string> ReadCorpus(const char* folder) {
   return corpus;
 }
 
-std::string Mutate(std::string input, const std::vector<std::string>& corpus, std::mt19937_64& random) {
+std::string Mutate(std::string input, const std::vector<std::string>& corpus,
+                   std::mt19937_64& random) {
   const auto below = [&](size_t bound) { return bound == 0 ? 0 : random() % bound; };
   for (size_t times = 1 + below(4); times > 0; --times) {
     const size_t at = below(input.size() + 1);
     switch (below(5)) {
       case 0: input.insert(at, 1, static_cast<char>(random())); break;
-      case 1: if (at < input.size()) input[at] = static_cast<char>(random()); break;
+      case 1:
+        if (at < input.size()) input[at] = static_cast<char>(random());
+        break;
       case 2: input.erase(at, below(8)); break;
-      case 3: if (at < input.size()) input.insert(at, input.substr(at, below(32))); break;
+      case 3:
+        if (at < input.size()) input.insert(at, input.substr(at, below(32)));
+        break;
       default: {
         const std::string& other = corpus[below(corpus.size())];
         input = input.substr(0, at) + other.substr(below(other.size() + 1));
@@ -65,7 +72,8 @@ int main(int argc, char** argv) {
   const long mutations = argc > 2 ? std::atol(argv[2]) : 2000;
   std::mt19937_64 random(20261123);
   for (const std::string& input : corpus) Run(input);
-  for (long i = 0; i < mutations; ++i) Run(Mutate(corpus[random() % corpus.size()], corpus, random));
+  for (long i = 0; i < mutations; ++i)
+    Run(Mutate(corpus[random() % corpus.size()], corpus, random));
   std::printf("%zu inputs and %ld mutations\n", corpus.size(), mutations);
   return 0;
 }
