@@ -60,6 +60,11 @@ Status ReadSetting(const std::string& key, const YAML::Node& node, std::string_v
     return OkStatus();
   }
   if (key == "spool") return ReadSpool(node, where, config.spool);
+  if (key != "policy" && key != "log_level" && key != "probe_threads") {
+    return InvalidArgument(
+        "{}: unknown setting {}; known are servers, policy, spool, probe_threads, log_level", where,
+        key);
+  }
   MUSTER_ASSIGN_OR_RETURN(std::string value, Scalar(node, where));
   if (key == "policy") {
     config.policy = std::move(value);
@@ -70,10 +75,6 @@ Status ReadSetting(const std::string& key, const YAML::Node& node, std::string_v
     MUSTER_ASSIGN_OR_RETURN(const uint64_t threads, ParseSize(value));
     if (threads < 1 || threads > 256) return InvalidArgument("{}: 1 to 256 threads", where);
     config.probe_threads = threads;
-  } else {
-    return InvalidArgument(
-        "{}: unknown setting {}; known are servers, policy, spool, probe_threads, log_level", where,
-        key);
   }
   return OkStatus();
 }

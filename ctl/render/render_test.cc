@@ -73,8 +73,8 @@ TEST(Table, ColumnsAreAligned) {
   const std::string text = TableText(FindKind("states")->columns, items, {.now = kNow});
   EXPECT_EQ(text,
             "CHECK          AGENT  STATE     HARD  SINCE  OBSERVED  SUMMARY\n"
-            "api            db-1   OK        true  5m     3s        HTTP 200\n"
-            "a-longer-name  db-1   CRITICAL  true  5m     3s        HTTP 200\n");
+            "api            db-1   OK        yes   5m     3s        HTTP 200\n"
+            "a-longer-name  db-1   CRITICAL  yes   5m     3s        HTTP 200\n");
 }
 
 TEST(Table, ControlCharactersNeverReachTheTerminal) {
