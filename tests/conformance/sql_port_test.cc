@@ -1,0 +1,239 @@
+// What every database driver holds to.
+#include <atomic>
+#include <limits>
+
+#include "lib/exec/threads.h"
+#include "tests/conformance/backends.h"
+
+namespace muster::control {
+namespace {
+
+using ::testing::ElementsAre;
+
+class SqlPort : public ::testing::TestWithParam<Backend> {
+ protected:
+  void SetUp() override {
+    auto opened = GetParam().database(folder_);
+    ASSERT_TRUE(opened.ok()) << Text(opened.status());
+    database_ = *std::move(opened);
+    const std::string_view schema[] = {
+        "CREATE TABLE t (id BIGINT PRIMARY KEY, name TEXT UNIQUE, body BYTES, size DOUBLE "
+        "PRECISION);"
+        "CREATE TABLE sums (id BIGINT PRIMARY KEY, value BIGINT NOT NULL)"};
+    const Status migrated = database_->Migrate(schema);
+    ASSERT_TRUE(migrated.ok()) << Text(migrated);
+  }
+
+  Status Write(std::string_view sql, std::initializer_list<sql::Parameter> parameters = {}) {
+    return database_->Write(
+        [&](sql::Transaction& t) { return t.Execute(sql, parameters).status(); });
+  }
+
+  StatusOr<sql::Rows> Ask(std::string_view sql,
+                          std::initializer_list<sql::Parameter> parameters = {}) {
+    sql::Rows rows;
+    MUSTER_RETURN_IF_ERROR(database_->Read([&](sql::Transaction& t) -> Status {
+      MUSTER_ASSIGN_OR_RETURN(rows, t.Query(sql, parameters));
+      return OkStatus();
+    }));
+    return rows;
+  }
+
+  int64_t Number(std::string_view sql) {
+    const auto rows = Ask(sql);
+    EXPECT_TRUE(rows.ok()) << Text(rows.status());
+    return rows.ok() && rows->size() == 1 ? (*rows)[0].Int(0) : -1;
+  }
+
+  muster::testing::TempFolder folder_;
+  std::unique_ptr<sql::Database> database_;
+};
+MUSTER_ON_EVERY_BACKEND(SqlPort);
+
+TEST_P(SqlPort, GivesBackWhatItTook) {
+  const int64_t least = std::numeric_limits<int64_t>::min();
+  const std::string bytes("\0\xff'\0", 4);
+  ASSERT_TRUE(Write("INSERT INTO t (id, name, body, size) VALUES ($1, $2, $3, $4)",
+                    {least, std::string_view("Zoë's"), sql::Bytes{bytes}, 0.1})
+                  .ok());
+  const auto rows = Ask("SELECT id, name, body, size FROM t");
+  ASSERT_TRUE(rows.ok() && rows->size() == 1);
+  EXPECT_EQ((*rows)[0].Int(0), least);
+  EXPECT_EQ((*rows)[0].Text(1), "Zoë's");
+  EXPECT_EQ((*rows)[0].Text(2), bytes);
+  EXPECT_EQ((*rows)[0].Real(3), 0.1);
+}
+
+TEST_P(SqlPort, TellsNullFromEmpty) {
+  ASSERT_TRUE(Write("INSERT INTO t (id, name, body, size) VALUES ($1, $2, $3, $4)",
+                    {int64_t{1}, std::string_view(), sql::Bytes{}, sql::Null{}})
+                  .ok());
+  const auto rows = Ask("SELECT name, body, size FROM t");
+  ASSERT_TRUE(rows.ok() && rows->size() == 1);
+  EXPECT_FALSE((*rows)[0].IsNull(0));
+  EXPECT_FALSE((*rows)[0].IsNull(1));
+  EXPECT_EQ((*rows)[0].Text(1), "");
+  EXPECT_TRUE((*rows)[0].IsNull(2));
+}
+
+TEST_P(SqlPort, MeansParametersByTheirNumber) {
+  ASSERT_TRUE(
+      Write("INSERT INTO t (name, id) VALUES ($2, $1)", {int64_t{7}, std::string_view("seven")})
+          .ok());
+  ASSERT_TRUE(
+      Write("UPDATE t SET size = $2 WHERE id = $1 AND size IS NULL AND id = $1", {int64_t{7}, 1.5})
+          .ok());
+  const auto rows = Ask("SELECT name, size FROM t WHERE id = $1", {int64_t{7}});
+  ASSERT_TRUE(rows.ok() && rows->size() == 1);
+  EXPECT_EQ((*rows)[0].Text(0), "seven");
+  EXPECT_EQ((*rows)[0].Real(1), 1.5);
+}
+
+TEST_P(SqlPort, RefusesParametersThatDoNotFitTheText) {
+  EXPECT_FALSE(Ask("SELECT id FROM t WHERE id = $1").ok());
+  EXPECT_FALSE(Ask("SELECT id FROM t WHERE id = $1", {int64_t{1}, int64_t{2}}).ok());
+  EXPECT_FALSE(Ask("SELECT id FROM t WHERE id = $2", {int64_t{1}, int64_t{2}}).ok());
+}
+
+TEST_P(SqlPort, RefusesASecondStatement) {
+  EXPECT_FALSE(Write("INSERT INTO sums VALUES (1, 1); DELETE FROM sums").ok());
+  EXPECT_EQ(Number("SELECT count(*) FROM sums"), 0);
+}
+
+TEST_P(SqlPort, SaysThatARowIsAlreadyThere) {
+  ASSERT_TRUE(Write("INSERT INTO t (id, name) VALUES (1, 'one')").ok());
+  EXPECT_EQ(CodeOf(Write("INSERT INTO t (id, name) VALUES (1, 'two')")),
+            absl::StatusCode::kAlreadyExists);
+  EXPECT_EQ(CodeOf(Write("INSERT INTO t (id, name) VALUES (2, 'one')")),
+            absl::StatusCode::kAlreadyExists);
+  EXPECT_EQ(Number("SELECT count(*) FROM t"), 1);
+}
+
+TEST_P(SqlPort, CountsTheRowsThatChanged) {
+  ASSERT_TRUE(Write("INSERT INTO sums VALUES (1, 0), (2, 0), (3, 5)").ok());
+  int64_t changed = -1;
+  int64_t unchanged = -1;
+  ASSERT_TRUE(database_
+                  ->Write([&](sql::Transaction& t) -> Status {
+                    MUSTER_ASSIGN_OR_RETURN(changed,
+                                            t.Execute("UPDATE sums SET value = 1 WHERE value = 0"));
+                    MUSTER_ASSIGN_OR_RETURN(unchanged,
+                                            t.Execute("UPDATE sums SET value = 1 WHERE value = 9"));
+                    return OkStatus();
+                  })
+                  .ok());
+  EXPECT_EQ(changed, 2);
+  EXPECT_EQ(unchanged, 0);
+}
+
+TEST_P(SqlPort, ABodyThatFailsLeavesNothing) {
+  const Status status = database_->Write([](sql::Transaction& t) -> Status {
+    MUSTER_RETURN_IF_ERROR(t.Execute("INSERT INTO sums VALUES (1, 1)").status());
+    return FailedPrecondition("changed my mind");
+  });
+  EXPECT_EQ(CodeOf(status), absl::StatusCode::kFailedPrecondition);
+  EXPECT_EQ(Number("SELECT count(*) FROM sums"), 0);
+}
+
+TEST_P(SqlPort, AnErrorThatTheBodyOverlooksStillEndsTheTransaction) {
+  const Status status = database_->Write([](sql::Transaction& t) -> Status {
+    MUSTER_RETURN_IF_ERROR(t.Execute("INSERT INTO sums VALUES (1, 1)").status());
+    EXPECT_FALSE(t.Execute("INSERT INTO sums VALUES (1, 2)").ok());
+    EXPECT_FALSE(t.Execute("INSERT INTO sums VALUES (3, 3)").ok());
+    return OkStatus();
+  });
+  EXPECT_EQ(CodeOf(status), absl::StatusCode::kAlreadyExists);
+  EXPECT_EQ(Number("SELECT count(*) FROM sums"), 0);
+  EXPECT_TRUE(Write("INSERT INTO sums VALUES (1, 1)").ok());
+}
+
+TEST_P(SqlPort, ReadingCannotWrite) {
+  EXPECT_FALSE(database_
+                   ->Read([](sql::Transaction& t) {
+                     return t.Execute("INSERT INTO sums VALUES (1, 1)").status();
+                   })
+                   .ok());
+  EXPECT_EQ(Number("SELECT count(*) FROM sums"), 0);
+  EXPECT_TRUE(Write("INSERT INTO sums VALUES (1, 1)").ok());
+}
+
+TEST_P(SqlPort, WritersLoseNoUpdate) {
+  ASSERT_TRUE(Write("INSERT INTO sums VALUES (1, 0)").ok());
+  {
+    std::vector<exec::Thread> threads;
+    for (int i = 0; i < 8; ++i) {
+      threads.emplace_back("adder", [this] {
+        for (int n = 0; n < 25; ++n) {
+          const Status added = database_->Write([](sql::Transaction& t) -> Status {
+            MUSTER_ASSIGN_OR_RETURN(const sql::Rows rows,
+                                    t.Query("SELECT value FROM sums WHERE id = 1"));
+            return t.Execute("UPDATE sums SET value = $1 WHERE id = 1", {rows[0].Int(0) + 1})
+                .status();
+          });
+          EXPECT_TRUE(added.ok()) << Text(added);
+        }
+      });
+    }
+  }
+  EXPECT_EQ(Number("SELECT value FROM sums"), 200);
+}
+
+TEST_P(SqlPort, ReadersSeeWholeTransactions) {
+  ASSERT_TRUE(Write("INSERT INTO sums VALUES (1, 50), (2, 50)").ok());
+  std::atomic<bool> stop = false;
+  std::atomic<int> looks = 0;
+  {
+    std::vector<exec::Thread> readers;
+    for (int i = 0; i < 12; ++i) {
+      readers.emplace_back("reader", [&] {
+        while (!stop) {
+          EXPECT_EQ(Number("SELECT sum(value) FROM sums"), 100);
+          ++looks;
+        }
+      });
+    }
+    for (int n = 0; n < 100 || looks < 100; ++n) {
+      const int64_t moved = n % 2 == 0 ? 10 : -10;
+      const Status status = database_->Write([&](sql::Transaction& t) -> Status {
+        MUSTER_RETURN_IF_ERROR(
+            t.Execute("UPDATE sums SET value = value + $1 WHERE id = 1", {moved}).status());
+        return t.Execute("UPDATE sums SET value = value - $1 WHERE id = 2", {moved}).status();
+      });
+      EXPECT_TRUE(status.ok()) << Text(status);
+    }
+    stop = true;
+  }
+}
+
+TEST_P(SqlPort, MigratesOnceAndInOrder) {
+  const std::string_view first = "CREATE TABLE t (id BIGINT PRIMARY KEY)";
+  const std::string_view two[] = {first, "CREATE TABLE u (BYTES_kept BIGINT, body BYTES)"};
+  ASSERT_TRUE(database_->Migrate(two).ok());
+  ASSERT_TRUE(database_->Migrate(two).ok());
+  EXPECT_TRUE(Write("INSERT INTO u (BYTES_kept, body) VALUES (1, $1)", {sql::Bytes{"b"}}).ok());
+  EXPECT_EQ(Number("SELECT max(version) FROM schema_migrations"), 2);
+}
+
+TEST_P(SqlPort, RefusesADatabaseThatIsNewerThanTheProgram) {
+  const Status refused = database_->Migrate({});
+  EXPECT_EQ(CodeOf(refused), absl::StatusCode::kFailedPrecondition);
+}
+
+TEST_P(SqlPort, AMigrationThatFailsLeavesTheSchemaBeforeIt) {
+  const std::string_view broken[] = {"", "CREATE TABLE u (id BIGINT)",
+                                     "CREATE TABLE v (id BIGINT); CREATE TABLE t (id BIGINT)"};
+  EXPECT_FALSE(database_->Migrate(broken).ok());
+  EXPECT_EQ(Number("SELECT max(version) FROM schema_migrations"), 2);
+  EXPECT_EQ(Number("SELECT count(*) FROM u"), 0);
+  EXPECT_FALSE(Ask("SELECT count(*) FROM v").ok());
+}
+
+TEST_P(SqlPort, HasOneStoreEpoch) {
+  const auto epoch = database_->StoreEpoch();
+  ASSERT_TRUE(epoch.ok());
+  EXPECT_FALSE(epoch->empty());
+  EXPECT_EQ(database_->StoreEpoch().value_or(""), *epoch);
+}
+
+}  // namespace
+}  // namespace muster::control
