@@ -3,6 +3,7 @@
 #pragma once
 
 #include <memory>
+#include <ostream>
 #include <string>
 #include <vector>
 
@@ -20,6 +21,8 @@ struct Backend {
   StatusOr<std::unique_ptr<sql::Database>> (*database)(const muster::testing::TempFolder& folder);
   StatusOr<std::unique_ptr<Store>> (*store)(const muster::testing::TempFolder& folder);
 };
+
+inline void PrintTo(const Backend& backend, std::ostream* out) { *out << backend.name; }
 
 inline std::vector<Backend> Backends() {
   using Folder = muster::testing::TempFolder;

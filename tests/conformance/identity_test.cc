@@ -1,6 +1,5 @@
 // Identities, the deny set and the audit chain: what must not happen.
 #include <atomic>
-#include <set>
 
 #include "lib/exec/threads.h"
 #include "tests/conformance/backends.h"
@@ -201,13 +200,14 @@ TEST_P(IdentityConformance, ARefusedChangeLeavesNoAuditEntry) {
 }
 
 TEST_P(IdentityConformance, TheAuditChainHolds) {
-  for (int i = 0; i < 1500; ++i) {
-    ASSERT_TRUE(store_->database()
-                    .Write([&](sql::Transaction& t) {
-                      return AppendAudit(t, Note("act." + std::to_string(i)));
-                    })
-                    .ok());
-  }
+  ASSERT_TRUE(store_->database()
+                  .Write([&](sql::Transaction& t) -> Status {
+                    for (int i = 0; i < 1500; ++i) {
+                      MUSTER_RETURN_IF_ERROR(AppendAudit(t, Note("act." + std::to_string(i))));
+                    }
+                    return OkStatus();
+                  })
+                  .ok());
   EXPECT_TRUE(store_->audit().Verify().ok());
   const auto page = store_->audit().List(1498, 10);
   ASSERT_THAT(*page, SizeIs(2));

@@ -1,0 +1,426 @@
+// Sessions and the commit of records: exactly once, in order, and all of a batch or nothing.
+#include <algorithm>
+#include <atomic>
+
+#include "lib/exec/threads.h"
+#include "tests/conformance/backends.h"
+
+namespace muster::control {
+namespace {
+
+using ::testing::ElementsAre;
+using ::testing::IsEmpty;
+using ::testing::SizeIs;
+
+class HistoryConformance : public StoreTest {
+ protected:
+  HistoryStore& history() { return store_->history(); }
+
+  std::vector<absl::StatusCode> Commit(const std::vector<BatchCommit>& batches) {
+    const auto outcome = history().Commit(batches, now_);
+    EXPECT_TRUE(outcome.ok()) << Text(outcome.status());
+    std::vector<absl::StatusCode> codes;
+    if (!outcome.ok()) return codes;
+    for (const Status& status : *outcome) codes.push_back(status.code());
+    return codes;
+  }
+
+  // The first sequences of an agent's segments, as they are read.
+  std::vector<uint64_t> Segments(const std::string& agent, absl::Time since = absl::UnixEpoch(),
+                                 absl::Time until = absl::FromUnixSeconds(2'000'000'000)) {
+    std::vector<uint64_t> firsts;
+    const Status read = history().ReadSegments(agent, since, until, [&](const Segment& segment) {
+      EXPECT_EQ(segment.agent, agent);
+      EXPECT_EQ(segment.payload, "payload-" + std::to_string(segment.first_sequence));
+      firsts.push_back(segment.first_sequence);
+      return true;
+    });
+    EXPECT_TRUE(read.ok()) << Text(read);
+    return firsts;
+  }
+
+  uint64_t Cursor(const std::string& agent) {
+    return (*store_->sessions().Find(agent))->committed_sequence;
+  }
+
+  BatchCommit FullBatch(const std::string& agent, uint64_t epoch, uint64_t first) {
+    BatchCommit batch = Batch(agent, epoch, first);
+    batch.states = {State(agent, 1, v1::CHECK_STATUS_CRITICAL)};
+    batch.transitions = {Transition(agent, 1, v1::CHECK_STATUS_CRITICAL)};
+    v1::Gap gap;
+    gap.set_first(first);
+    gap.set_last(first);
+    gap.set_reason(v1::Gap::REASON_SPOOL_FULL);
+    batch.gaps = {gap};
+    return batch;
+  }
+
+  // Nothing of any batch: no segment, state, transition or gap, and the cursor at 0.
+  void ExpectNothingOf(const std::string& agent) {
+    EXPECT_THAT(Segments(agent), IsEmpty());
+    EXPECT_THAT(*history().StatesOf(agent), IsEmpty());
+    EXPECT_THAT(*history().TransitionsAfter(0, 10), IsEmpty());
+    EXPECT_THAT(*store_->sessions().Gaps(agent, 10), IsEmpty());
+    EXPECT_EQ(Cursor(agent), 0U);
+  }
+};
+MUSTER_ON_EVERY_BACKEND(HistoryConformance);
+
+constexpr absl::StatusCode kOk = absl::StatusCode::kOk;
+constexpr absl::StatusCode kAborted = absl::StatusCode::kAborted;
+
+TEST_P(HistoryConformance, OnlyKnownAgentsOpenSessions) {
+  const auto opened =
+      store_->sessions().Open({.agent = "nobody", .log_epoch = "log-1", .now = now_});
+  EXPECT_EQ(CodeOf(opened.status()), absl::StatusCode::kNotFound);
+  EXPECT_FALSE(store_->sessions().Find("nobody")->has_value());
+}
+
+TEST_P(HistoryConformance, ASessionTellsWhoIsThere) {
+  Enrol("web-1");
+  EXPECT_EQ((*store_->sessions().Find("web-1"))->last_seen_at, absl::InfinitePast());
+  const OpenedSession session = OpenSession("web-1");
+  EXPECT_EQ(session.labels, (Labels{{"role", "web"}}));
+  AgentRow agent = **store_->sessions().Find("web-1");
+  EXPECT_TRUE(agent.connected);
+  EXPECT_EQ(agent.replica, "r-1");
+  EXPECT_EQ(agent.facts.at("os"), "linux");
+  EXPECT_EQ(agent.disconnected_at, absl::InfiniteFuture());
+  ASSERT_TRUE(store_->sessions().Close("web-1", session.epoch, now_ + absl::Seconds(9)).ok());
+  agent = **store_->sessions().Find("web-1");
+  EXPECT_FALSE(agent.connected);
+  EXPECT_EQ(agent.disconnected_at, now_ + absl::Seconds(9));
+}
+
+TEST_P(HistoryConformance, AnOlderSessionNeitherClosesNorCommits) {
+  Enrol("web-1");
+  const OpenedSession older = OpenSession("web-1");
+  const OpenedSession newer = OpenSession("web-1");
+  EXPECT_GT(newer.epoch, older.epoch);
+  ASSERT_TRUE(store_->sessions().Close("web-1", older.epoch, now_).ok());
+  EXPECT_TRUE((*store_->sessions().Find("web-1"))->connected);
+  EXPECT_THAT(Commit({FullBatch("web-1", older.epoch, 1)}), ElementsAre(kAborted));
+  ExpectNothingOf("web-1");
+  EXPECT_THAT(Commit({FullBatch("web-1", newer.epoch, 1)}), ElementsAre(kOk));
+}
+
+TEST_P(HistoryConformance, AReplicaThatStartsClosesWhatItLeftOpen) {
+  Enrol("web-1");
+  OpenSession("web-1");
+  ASSERT_TRUE(store_->sessions().Touch({"web-1"}, now_ + absl::Seconds(30)).ok());
+  ASSERT_TRUE(store_->sessions().CloseAllOf("r-2", now_ + absl::Hours(1)).ok());
+  EXPECT_TRUE((*store_->sessions().Find("web-1"))->connected);
+  ASSERT_TRUE(store_->sessions().CloseAllOf("r-1", now_ + absl::Hours(1)).ok());
+  const AgentRow agent = **store_->sessions().Find("web-1");
+  EXPECT_FALSE(agent.connected);
+  EXPECT_EQ(agent.disconnected_at, now_ + absl::Seconds(30));
+}
+
+TEST_P(HistoryConformance, ABatchMovesTheCursorAndStoresAllOfItself) {
+  Enrol("web-1");
+  const OpenedSession session = OpenSession("web-1");
+  EXPECT_THAT(Commit({FullBatch("web-1", session.epoch, 1)}), ElementsAre(kOk));
+  EXPECT_EQ(Cursor("web-1"), 5U);
+  EXPECT_THAT(Segments("web-1"), ElementsAre(1));
+  const std::vector<CheckStateRow> states = *history().StatesOf("web-1");
+  ASSERT_THAT(states, SizeIs(1));
+  EXPECT_EQ(states[0].status, v1::CHECK_STATUS_CRITICAL);
+  EXPECT_EQ(states[0].summary, "what it said");
+  EXPECT_EQ(states[0].last_failure_at, absl::InfinitePast());
+  const std::vector<TransitionRow> transitions = *history().TransitionsAfter(0, 10);
+  ASSERT_THAT(transitions, SizeIs(1));
+  EXPECT_EQ(transitions[0].reason, "3 of 3");
+  const std::vector<GapRow> gaps = *store_->sessions().Gaps("web-1", 10);
+  ASSERT_THAT(gaps, SizeIs(1));
+  EXPECT_EQ(gaps[0].gap.reason(), v1::Gap::REASON_SPOOL_FULL);
+}
+
+TEST_P(HistoryConformance, TheSameBatchAgainLeavesNothingDouble) {
+  Enrol("web-1");
+  const OpenedSession session = OpenSession("web-1");
+  const BatchCommit batch = FullBatch("web-1", session.epoch, 1);
+  EXPECT_THAT(Commit({batch}), ElementsAre(kOk));
+  const uint64_t revision = *history().StateRevision();
+  EXPECT_THAT(Commit({batch}), ElementsAre(kAborted));
+  EXPECT_THAT(Commit({batch, batch}), ElementsAre(kAborted, kAborted));
+  EXPECT_THAT(Segments("web-1"), ElementsAre(1));
+  EXPECT_THAT(*history().TransitionsAfter(0, 10), SizeIs(1));
+  EXPECT_THAT(*store_->sessions().Gaps("web-1", 10), SizeIs(1));
+  EXPECT_EQ(*history().StateRevision(), revision);
+  EXPECT_EQ(Cursor("web-1"), 5U);
+}
+
+TEST_P(HistoryConformance, AWrongCursorLeavesNothing) {
+  Enrol("web-1");
+  const OpenedSession session = OpenSession("web-1");
+  EXPECT_THAT(Commit({FullBatch("web-1", session.epoch, 6)}), ElementsAre(kAborted));
+  BatchCommit other_log = FullBatch("web-1", session.epoch, 1);
+  other_log.log_epoch = "log-2";
+  EXPECT_THAT(Commit({other_log}), ElementsAre(kAborted));
+  ExpectNothingOf("web-1");
+}
+
+TEST_P(HistoryConformance, ABatchThatIsRefusedLeavesTheOthersStanding) {
+  for (const char* agent : {"web-1", "web-2", "web-3"}) Enrol(agent);
+  const uint64_t one = OpenSession("web-1").epoch;
+  const uint64_t two = OpenSession("web-2").epoch;
+  const uint64_t three = OpenSession("web-3").epoch;
+  EXPECT_THAT(Commit({Batch("web-1", one, 1), FullBatch("web-2", two + 1, 1), Batch("nobody", 1, 1),
+                      Batch("web-3", three, 1), Batch("web-1", one, 6), Batch("web-1", one, 16)}),
+              ElementsAre(kOk, kAborted, kAborted, kOk, kOk, kAborted));
+  EXPECT_THAT(Segments("web-1"), ElementsAre(1, 6));
+  EXPECT_THAT(Segments("web-3"), ElementsAre(1));
+  EXPECT_EQ(Cursor("web-1"), 10U);
+  ExpectNothingOf("web-2");
+}
+
+TEST_P(HistoryConformance, ATransactionThatFailsLeavesNoBatch) {
+  Enrol("web-1");
+  const OpenedSession session = OpenSession("web-1");
+  // The second batch meets a transition that is there already, which is the store's own fault.
+  ASSERT_TRUE(
+      store_->database()
+          .Write([](sql::Transaction& t) {
+            return t
+                .Execute(
+                    "INSERT INTO transitions (id, agent, check_id, from_status, to_status, hard, "
+                    "at, "
+                    "recorded_at, summary, reason) VALUES (1, 'x', 1, 1, 1, 1, 1, 1, '', '')")
+                .status();
+          })
+          .ok());
+  EXPECT_FALSE(
+      history()
+          .Commit({Batch("web-1", session.epoch, 1), FullBatch("web-1", session.epoch, 6)}, now_)
+          .ok());
+  EXPECT_THAT(Segments("web-1"), IsEmpty());
+  EXPECT_THAT(*history().StatesOf("web-1"), IsEmpty());
+  EXPECT_EQ(Cursor("web-1"), 0U);
+}
+
+TEST_P(HistoryConformance, ManyWritersOfOneLogStoreEachRecordOnce) {
+  Enrol("web-1");
+  const OpenedSession session = OpenSession("web-1");
+  std::atomic<int> stored = 0;
+  {
+    std::vector<exec::Thread> writers;
+    for (int i = 0; i < 6; ++i) {
+      writers.emplace_back("writer", [&] {
+        for (uint64_t first = 1; first <= 96; first += 5) {
+          for (const absl::StatusCode code : Commit({Batch("web-1", session.epoch, first)})) {
+            stored += code == kOk;
+          }
+        }
+      });
+    }
+  }
+  EXPECT_EQ(stored, 20);
+  EXPECT_EQ(Cursor("web-1"), 100U);
+  EXPECT_THAT(Segments("web-1"), SizeIs(20));
+}
+
+TEST_P(HistoryConformance, ALogKeepsItsCursorAndANewOneBeginsAtNothing) {
+  Enrol("web-1");
+  EXPECT_THAT(Commit({Batch("web-1", OpenSession("web-1").epoch, 1)}), ElementsAre(kOk));
+  const OpenedSession other = OpenSession("web-1", "log-2");
+  EXPECT_EQ(other.committed_sequence, 0U);
+  BatchCommit batch = Batch("web-1", other.epoch, 1);
+  batch.log_epoch = "log-2";
+  EXPECT_THAT(Commit({batch}), ElementsAre(kOk));
+  EXPECT_EQ(OpenSession("web-1", "log-1").committed_sequence, 5U);
+  EXPECT_THAT(Segments("web-1"), ElementsAre(1, 1));
+}
+
+TEST_P(HistoryConformance, SegmentsAreReadByTimeOldestFirstAcrossPages) {
+  Enrol("web-1");
+  Enrol("web-2");
+  const uint64_t epoch = OpenSession("web-1").epoch;
+  std::vector<BatchCommit> batches;
+  std::vector<uint64_t> firsts;
+  for (uint64_t first = 1; first <= 996; first += 5) {
+    batches.push_back(Batch("web-1", epoch, first));
+    firsts.push_back(first);
+  }
+  batches.push_back(Batch("web-2", OpenSession("web-2").epoch, 1));
+  Commit(batches);
+  EXPECT_EQ(Segments("web-1"), firsts);
+  EXPECT_THAT(Segments("web-1", now_ + absl::Seconds(510), now_ + absl::Seconds(521)),
+              ElementsAre(506, 511, 516, 521));
+  EXPECT_THAT(Segments("nobody"), IsEmpty());
+  int taken = 0;
+  ASSERT_TRUE(history()
+                  .ReadSegments("web-1", absl::UnixEpoch(), absl::InfiniteFuture(),
+                                [&](const Segment&) { return ++taken < 70; })
+                  .ok());
+  EXPECT_EQ(taken, 70);
+}
+
+TEST_P(HistoryConformance, SegmentsOfTheSameMomentAreAllRead) {
+  Enrol("web-1");
+  const uint64_t epoch = OpenSession("web-1").epoch;
+  std::vector<BatchCommit> batches;
+  for (uint64_t first = 1; first <= 746; first += 5) {
+    batches.push_back(Batch("web-1", epoch, first));
+    batches.back().first_observed_at = batches.back().last_observed_at = now_;
+  }
+  Commit(batches);
+  EXPECT_THAT(Segments("web-1"), SizeIs(150));
+}
+
+TEST_P(HistoryConformance, RetentionDropsWhatIsOldAndNothingElse) {
+  Enrol("web-1");
+  const uint64_t epoch = OpenSession("web-1").epoch;
+  Commit({Batch("web-1", epoch, 1), Batch("web-1", epoch, 6), Batch("web-1", epoch, 11)});
+  EXPECT_EQ(history().HistorySize()->results, 15U);
+  const absl::Time cutoff = now_ + absl::Seconds(11);
+  EXPECT_EQ(history().DropSegmentsBefore(cutoff, 1).value_or(9), 1U);
+  EXPECT_EQ(history().DropSegmentsBefore(cutoff, 10).value_or(9), 1U);
+  EXPECT_EQ(history().DropSegmentsBefore(cutoff, 10).value_or(9), 0U);
+  EXPECT_THAT(Segments("web-1"), ElementsAre(11));
+  EXPECT_EQ(Cursor("web-1"), 15U);
+}
+
+TEST_P(HistoryConformance, PagesOfStatesStayPutWhileStatesChange) {
+  std::vector<std::pair<std::string, uint32_t>> seen;
+  for (const char* agent : {"a", "b", "c"}) {
+    Enrol(agent);
+    BatchCommit batch = Batch(agent, OpenSession(agent).epoch, 1);
+    for (uint32_t check = 1; check <= 5; ++check)
+      batch.states.push_back(State(agent, check, v1::CHECK_STATUS_OK));
+    Commit({batch});
+  }
+  std::string agent;
+  uint32_t check = 0;
+  for (uint64_t first = 6;; first += 5) {
+    const std::vector<CheckStateRow> page = *history().ListStates({}, agent, check, 4);
+    if (page.empty()) break;
+    for (const CheckStateRow& row : page) seen.emplace_back(row.agent, row.check_id);
+    agent = page.back().agent;
+    check = page.back().check_id;
+    BatchCommit change = Batch("a", (*store_->sessions().Find("a"))->session_epoch, first);
+    change.states = {State("a", 1, v1::CHECK_STATUS_CRITICAL)};
+    Commit({change});
+  }
+  EXPECT_THAT(seen, SizeIs(15));
+  EXPECT_TRUE(std::is_sorted(seen.begin(), seen.end()));
+}
+
+TEST_P(HistoryConformance, StatesAreFiltered) {
+  Enrol("a");
+  Enrol("b");
+  BatchCommit a = Batch("a", OpenSession("a").epoch, 1);
+  a.states = {State("a", 1, v1::CHECK_STATUS_OK), State("a", 2, v1::CHECK_STATUS_CRITICAL)};
+  BatchCommit b = Batch("b", OpenSession("b").epoch, 1);
+  b.states = {State("b", 1, v1::CHECK_STATUS_WARNING)};
+  Commit({a, b});
+  EXPECT_THAT(*history().ListStates({.check_id = 1}, "", 0, 10), SizeIs(2));
+  EXPECT_THAT(*history().ListStates({.agent = "a"}, "", 0, 10), SizeIs(2));
+  EXPECT_THAT(*history().ListStates(
+                  {.status = {v1::CHECK_STATUS_WARNING, v1::CHECK_STATUS_CRITICAL}}, "", 0, 10),
+              SizeIs(2));
+  EXPECT_THAT(*history().ListStates(
+                  {.check_id = 1, .agent = "a", .status = {v1::CHECK_STATUS_CRITICAL}}, "", 0, 10),
+              IsEmpty());
+}
+
+TEST_P(HistoryConformance, WatchersMissNoChangeAndNoRemoval) {
+  Enrol("a");
+  const uint64_t epoch = OpenSession("a").epoch;
+  BatchCommit batch = Batch("a", epoch, 1);
+  batch.states = {State("a", 1, v1::CHECK_STATUS_OK), State("a", 2, v1::CHECK_STATUS_OK),
+                  State("a", 3, v1::CHECK_STATUS_OK)};
+  Commit({batch});
+  const uint64_t revision = *history().StateRevision();
+  EXPECT_THAT(*history().ChangedStates(0, 10), SizeIs(3));
+  EXPECT_THAT(*history().ChangedStates(revision, 10), IsEmpty());
+  batch = Batch("a", epoch, 6);
+  batch.states = {State("a", 2, v1::CHECK_STATUS_WARNING)};
+  Commit({batch});
+  EXPECT_EQ(history().KeepOnly("a", {2, 3, 7}, now_).value_or(9), 1U);
+  EXPECT_EQ(history().KeepOnly("a", {2, 3, 7}, now_).value_or(9), 0U);
+  const std::vector<CheckStateRow> changed = *history().ChangedStates(revision, 10);
+  ASSERT_THAT(changed, SizeIs(1));
+  EXPECT_EQ(changed[0].check_id, 2U);
+  const auto removed = *history().RemovedStates(revision, 10);
+  ASSERT_THAT(removed, SizeIs(1));
+  EXPECT_EQ(removed[0].check_id, 1U);
+  EXPECT_EQ(removed[0].revision, *history().StateRevision());
+  EXPECT_GT(removed[0].revision, changed[0].revision);
+}
+
+TEST_P(HistoryConformance, TheStatesOfARevokedAgentStayUntilThePlanDropsThem) {
+  Enrol("a");
+  BatchCommit batch = Batch("a", OpenSession("a").epoch, 1);
+  batch.states = {State("a", 1, v1::CHECK_STATUS_OK)};
+  Commit({batch});
+  ASSERT_TRUE(store_->identity().Revoke(v1::ROLE_AGENT, "a", now_, Note()).ok());
+  EXPECT_THAT(*history().StatesOf("a"), SizeIs(1));
+  EXPECT_EQ(history().KeepOnly("a", {}, now_).value_or(0), 1U);
+  EXPECT_THAT(*history().StatesOf("a"), IsEmpty());
+}
+
+TEST_P(HistoryConformance, ADecisionOnAStateThatHasChangedIsRefused) {
+  Enrol("a");
+  const uint64_t epoch = OpenSession("a").epoch;
+  BatchCommit batch = Batch("a", epoch, 1);
+  batch.states = {State("a", 1, v1::CHECK_STATUS_OK)};
+  Commit({batch});
+  const CheckStateRow seen = (*history().StatesOf("a"))[0];
+  batch.expected_committed = 5;
+  batch.first_sequence = 6;
+  batch.last_sequence = 10;
+  Commit({batch});
+  CheckStateRow lost = seen;
+  lost.status = v1::CHECK_STATUS_NO_DATA;
+  const TransitionRow transition = Transition("a", 1, v1::CHECK_STATUS_NO_DATA);
+  EXPECT_EQ(CodeOf(history().ApplyTransition(lost, transition)), kAborted);
+  EXPECT_THAT(*history().TransitionsAfter(0, 10), IsEmpty());
+  lost.revision = (*history().StatesOf("a"))[0].revision;
+  EXPECT_TRUE(history().ApplyTransition(lost, transition).ok());
+  EXPECT_EQ(CodeOf(history().ApplyTransition(lost, transition)), kAborted);
+  EXPECT_EQ((*history().StatesOf("a"))[0].status, v1::CHECK_STATUS_NO_DATA);
+  EXPECT_THAT(*history().TransitionsAfter(0, 10), SizeIs(1));
+}
+
+TEST_P(HistoryConformance, TransitionsAreFollowedByTheirNumbersAndListedNewestFirst) {
+  Enrol("a");
+  const uint64_t epoch = OpenSession("a").epoch;
+  for (uint64_t first = 1; first <= 11; first += 5) {
+    BatchCommit batch = Batch("a", epoch, first);
+    batch.transitions = {Transition("a", 1, v1::CHECK_STATUS_CRITICAL),
+                         Transition("a", 2, v1::CHECK_STATUS_OK)};
+    Commit({batch});
+  }
+  uint64_t after = 0;
+  for (int page = 0; page < 3; ++page) {
+    const std::vector<TransitionRow> rows = *history().TransitionsAfter(after, 2);
+    EXPECT_THAT(rows, SizeIs(2));
+    for (const TransitionRow& row : rows) {
+      EXPECT_GT(row.id, after);
+      after = row.id;
+    }
+  }
+  EXPECT_THAT(*history().TransitionsAfter(after, 2), IsEmpty());
+  const auto listed = *history().ListTransitions({.check_id = 1, .agent = "a"}, now_, 2);
+  ASSERT_THAT(listed, SizeIs(2));
+  EXPECT_GT(listed[0].id, listed[1].id);
+  EXPECT_EQ(listed[0].check_id, 1U);
+  EXPECT_THAT(*history().ListTransitions({.status = {v1::CHECK_STATUS_OK}}, now_, 10), SizeIs(3));
+  EXPECT_THAT(*history().ListTransitions({}, now_ + absl::Seconds(1), 10), IsEmpty());
+}
+
+TEST_P(HistoryConformance, AgentsAreListedInStablePages) {
+  for (const char* agent : {"d", "a", "c", "b"}) Enrol(agent);
+  std::vector<std::string> names;
+  for (std::string after;;) {
+    const std::vector<AgentRow> page = *store_->sessions().List(after, 3);
+    if (page.empty()) break;
+    for (const AgentRow& row : page) names.push_back(row.name);
+    after = names.back();
+    if (names.size() == 3) Enrol("0-comes-before");
+  }
+  EXPECT_THAT(names, ElementsAre("a", "b", "c", "d"));
+}
+
+}  // namespace
+}  // namespace muster::control
