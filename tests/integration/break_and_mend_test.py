@@ -1,4 +1,6 @@
 """Real nginx, PostgreSQL, Redis and SMTP: break each, see CRITICAL and the messages; mend it, see the resolve."""
+import email
+import email.policy
 import http.server
 import json
 import os
@@ -130,6 +132,10 @@ class Mail:
         self.controller = Server(Handler(), hostname='127.0.0.1', port=self.port)
         self.controller.start()
 
+    def subjects(self):
+        return [str(email.message_from_bytes(envelope.content, policy=email.policy.default)['Subject'])
+                for envelope, _, _ in self.messages]
+
     def texts(self):
         return [envelope.content.decode('utf-8', 'replace') for envelope, _, _ in self.messages]
 
@@ -222,10 +228,14 @@ class BreakAndMend(Case):
         body = eventually(f'webhook {check} {event}', hook)
         self.assertEqual(len(body), 1, 'told once')
         self.assertEqual(body[0]['dedupKey'], body[0]['alert']['id'])
-        eventually(f'Slack {check} {event}', lambda: [b for b in sink.of('/slack') if check in json.dumps(b)
-                                                      and 'blocks' in b and b['text']])
-        word = 'RESOLVED' if event == 'resolved' else check
-        eventually(f'email {check} {event}', lambda: [t for t in mail.texts() if check in t and word.lower() in t.lower()])
+        word = '[RESOLVED]' if event == 'resolved' else '[CRITICAL]'
+        slack = eventually(f'Slack {check} {event}', lambda: [b for b in sink.of('/slack') if check in b['text']
+                                                              and word in b['text'].upper()])
+        self.assertEqual(len(slack), 1, slack)
+        self.assertTrue(slack[0]['blocks'])
+        mails = eventually(f'email {check} {event}', lambda: [s for s in mail.subjects() if check in s
+                                                              and word in s.upper()])
+        self.assertEqual(len(mails), 1, mails)
 
     def secret(self, name, text):
         path = os.path.join(self.folder, name)
