@@ -1,13 +1,9 @@
 #include "agent/app.h"
 
-#include <fcntl.h>
-#include <sys/file.h>
 #include <sys/utsname.h>
 #include <unistd.h>
 
 #include <algorithm>
-#include <cerrno>
-#include <cstring>
 #include <map>
 #include <utility>
 
@@ -23,6 +19,7 @@
 #include "lib/base/random.h"
 #include "lib/base/text.h"
 #include "lib/exec/threads.h"
+#include "lib/program/program.h"
 #include "lib/wire/time.h"
 
 namespace muster::agent {
@@ -31,29 +28,8 @@ namespace {
 constexpr char kPolicyPlace[] = "/etc/muster/policy.yaml";
 constexpr absl::Duration kStopChecksWithin = absl::Seconds(1);
 constexpr absl::Duration kFlushWithin = absl::Seconds(1);
+constexpr absl::Duration kLookForRenewal = absl::Seconds(5);
 constexpr absl::Duration kRenewWithin = absl::Seconds(10);
-
-// Held while the object lives; the kernel lets go of it with the process.
-class FolderLock {
- public:
-  static StatusOr<FolderLock> Take(const std::string& folder) {
-    const std::string path = folder + "/lock";
-    FolderLock lock(::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600));
-    if (lock.fd_ < 0) return FailedPrecondition("open {}: {}", path, std::strerror(errno));
-    if (::flock(lock.fd_, LOCK_EX | LOCK_NB) == 0) return lock;
-    return FailedPrecondition("another muster-agent works in {}: stop it, or use another folder",
-                              folder);
-  }
-  FolderLock(FolderLock&& other) noexcept : fd_(std::exchange(other.fd_, -1)) {}
-  FolderLock& operator=(FolderLock&&) = delete;
-  ~FolderLock() {
-    if (fd_ >= 0) ::close(fd_);
-  }
-
- private:
-  explicit FolderLock(int fd) : fd_(fd) {}
-  int fd_;
-};
 
 std::string Line(const std::string& path) {
   const StatusOr<std::string> text = ReadFile(path);
@@ -87,6 +63,11 @@ StatusOr<Policy> FindPolicy(const std::string& path) {
   return Policy::Default();
 }
 
+absl::Time FirstRenewal(const Membership& membership) {
+  const StatusOr<RenewalTimes> times = TimesOf(membership.identity);
+  return times.ok() ? times->due : absl::InfinitePast();
+}
+
 v1::Record PlanTakenRecord(const std::string& hash, absl::Time at) {
   v1::Record record;
   record.mutable_plan_taken()->set_plan_hash(hash);
@@ -103,6 +84,8 @@ class RunningApp final : public App {
         lock_(std::move(lock)),
         membership_(std::move(membership)),
         policy_(std::move(policy)),
+        servers_set_(!config.servers.empty()),
+        next_renewal_(FirstRenewal(membership_)),
         random_(SystemRandom()),
         spool_(std::move(spool)),
         link_(std::make_unique<Link>(*spool_, clock_, *random_, MakeLinkOptions(plan))),
@@ -115,7 +98,7 @@ class RunningApp final : public App {
             [this](v1::CheckResult result, Novelty novelty) {
               Record(std::move(result), novelty);
             }),
-        renewal_("renewal", absl::Minutes(1), [this] { RenewWhenDue(); }) {
+        renewal_("renewal", kLookForRenewal, [this] { RenewWhenDue(); }) {
     checker_.Apply(plan);
     ready_.Set();
   }
@@ -190,27 +173,33 @@ class RunningApp final : public App {
 
   void RenewWhenDue() {
     ready_.Wait();
+    const absl::Time now = clock_.Now();
     {
       absl::MutexLock lock(&renewal_mutex_);
-      const StatusOr<absl::Time> due = RenewalTime(membership_.identity);
-      if (!renewal_asked_ && (!due.ok() || clock_.Now() < *due)) return;
+      if (!renewal_asked_ && now < next_renewal_) return;
+      renewal_asked_ = false;
     }
-    const std::string server = link_->counts().server;
+    const StatusOr<RenewalTimes> times = TimesOf(membership_.identity);
+    next_renewal_ = now + (times.ok() ? times->again : absl::Minutes(1));
+    const bool expired = times.ok() && now >= times->expired_at;
     StatusOr<Renewed> renewed =
-        muster::agent::Renew(server, membership_.identity, clock_.Now(), kRenewWithin);
-    if (!renewed.ok())
-      return LogWarning("the certificate is not renewed", {{"error", renewed.status()}});
+        expired ? RenewExpired(membership_.enroll, membership_.identity, clock_, kRenewWithin)
+                : Renew(link_->counts().server, membership_.identity, now, kRenewWithin);
+    const Status kept = renewed.ok() ? Keep(std::move(*renewed)) : renewed.status();
+    if (!kept.ok()) return LogWarning("the certificate is not renewed", {{"error", kept}});
+    LogInfo("renewed the certificate", {{"next", TimeText(next_renewal_)}});
+  }
+
+  Status Keep(Renewed renewed) {
     Membership next = membership_;
-    next.identity = std::move(renewed->identity);
-    if (!renewed->servers.empty()) next.servers = renewed->servers;
-    if (const Status written = WriteMembership(data_, next); !written.ok()) {
-      return LogWarning("the renewed certificate cannot be stored", {{"error", written}});
-    }
+    next.identity = std::move(renewed.identity);
+    if (!renewed.servers.empty() && !servers_set_) next.servers = std::move(renewed.servers);
+    MUSTER_RETURN_IF_ERROR(WriteMembership(data_, next));
     membership_ = std::move(next);
     link_->Replace(membership_.identity, membership_.servers);
-    LogInfo("renewed the certificate");
-    absl::MutexLock lock(&renewal_mutex_);
-    renewal_asked_ = false;
+    MUSTER_ASSIGN_OR_RETURN(const RenewalTimes times, TimesOf(membership_.identity));
+    next_renewal_ = times.due;
+    return OkStatus();
   }
 
   const Clock& clock_ = SystemClock();
@@ -218,6 +207,8 @@ class RunningApp final : public App {
   const FolderLock lock_;
   Membership membership_;  // after the start of the renewal's thread alone
   const Policy policy_;
+  const bool servers_set_;   // by the settings file: the control plane's word does not count
+  absl::Time next_renewal_;  // after the start of the renewal's thread alone
   const std::unique_ptr<Random> random_;
   const std::unique_ptr<Spool> spool_;
   Ready ready_;
@@ -237,18 +228,21 @@ StatusOr<Config> ReadSettings(const RunOptions& options) {
     MUSTER_ASSIGN_OR_RETURN(config, ReadConfig(options.config_file));
   }
   if (!options.policy_file.empty()) config.policy = options.policy_file;
-  if (!options.log_level.empty()) config.log_level = options.log_level;
+  if (!options.log_level.empty()) {
+    MUSTER_ASSIGN_OR_RETURN(config.log_level, ParseLogLevel(options.log_level));
+  }
   return config;
 }
 
 StatusOr<std::unique_ptr<App>> App::Start(const RunOptions& options, const Config& config) {
   MUSTER_ASSIGN_OR_RETURN(Membership membership, ReadMembership(options.data));
   if (!config.servers.empty()) membership.servers = config.servers;
+  if (!config.enroll.empty()) membership.enroll = config.enroll;
   if (membership.servers.empty()) {
     return FailedPrecondition("{}/agent.yaml names no servers: add servers: [HOST:7443]",
                               options.data);
   }
-  MUSTER_ASSIGN_OR_RETURN(FolderLock lock, FolderLock::Take(options.data));
+  MUSTER_ASSIGN_OR_RETURN(FolderLock lock, FolderLock::Take(options.data, "muster-agent"));
   MUSTER_ASSIGN_OR_RETURN(Policy policy, FindPolicy(config.policy));
   MUSTER_ASSIGN_OR_RETURN(std::unique_ptr<Spool> spool,
                           Spool::Open(options.data + "/log.db", config.spool, SystemClock()));
@@ -259,22 +253,6 @@ StatusOr<std::unique_ptr<App>> App::Start(const RunOptions& options, const Confi
   return std::unique_ptr<App>(
       std::make_unique<RunningApp>(options, config, std::move(lock), std::move(membership),
                                    std::move(policy), std::move(spool), ReadPlan(options.data)));
-}
-
-int ExitCode(const Status& status) {
-  switch (status.code()) {
-    case absl::StatusCode::kOk: return 0;
-    case absl::StatusCode::kInvalidArgument: return 2;
-    case absl::StatusCode::kNotFound: return 3;
-    case absl::StatusCode::kPermissionDenied:
-    case absl::StatusCode::kUnauthenticated: return 4;
-    case absl::StatusCode::kAlreadyExists:
-    case absl::StatusCode::kFailedPrecondition: return 5;
-    case absl::StatusCode::kUnavailable:
-    case absl::StatusCode::kDeadlineExceeded: return 6;
-    case absl::StatusCode::kCancelled: return 130;
-    default: return 1;
-  }
 }
 
 }  // namespace muster::agent

@@ -39,7 +39,4 @@ class App {
   virtual bool Stop() = 0;
 };
 
-// docs/reference/exit-codes.md.
-int ExitCode(const Status& status);
-
 }  // namespace muster::agent

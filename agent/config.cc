@@ -1,15 +1,12 @@
 #include "agent/config.h"
 
-#include <yaml-cpp/yaml.h>
-
-#include <charconv>
-#include <exception>
 #include <utility>
 
 #include "lib/base/file.h"
 #include "lib/base/log.h"
 #include "lib/base/text.h"
 #include "lib/net/identity.h"
+#include "lib/settings/settings.h"
 
 namespace muster::agent {
 namespace {
@@ -17,67 +14,7 @@ namespace {
 constexpr uint64_t kLeastBound = 1 << 20;
 constexpr uint64_t kMostBound = uint64_t{1} << 40;
 
-StatusOr<std::string> Scalar(const YAML::Node& node, std::string_view where) {
-  if (!node.IsScalar()) return InvalidArgument("{}: one value is expected", where);
-  return node.Scalar();
-}
-
-StatusOr<std::vector<std::string>> Addresses(const YAML::Node& node, std::string_view where) {
-  if (!node.IsSequence()) return InvalidArgument("{}: a list of host:port is expected", where);
-  std::vector<std::string> addresses;
-  for (const YAML::Node& item : node) {
-    MUSTER_ASSIGN_OR_RETURN(std::string address, Scalar(item, where));
-    MUSTER_RETURN_IF_ERROR(Annotate(ParseHostPort(address).status(), where));
-    addresses.push_back(std::move(address));
-  }
-  if (addresses.empty()) return InvalidArgument("{}: at least one address is needed", where);
-  return addresses;
-}
-
-Status ReadSpool(const YAML::Node& node, std::string_view where, SpoolOptions& spool) {
-  if (!node.IsMap()) return InvalidArgument("{}: {{bound: 256MiB, keep: 24h}} is expected", where);
-  for (const auto& item : node) {
-    const std::string key = item.first.as<std::string>();
-    MUSTER_ASSIGN_OR_RETURN(const std::string value, Scalar(item.second, where));
-    if (key == "bound") {
-      MUSTER_ASSIGN_OR_RETURN(spool.bound_bytes, ParseSize(value));
-      if (spool.bound_bytes < kLeastBound || spool.bound_bytes > kMostBound) {
-        return InvalidArgument("{}: bound must be 1MiB to 1024GiB", where);
-      }
-    } else if (key == "keep") {
-      MUSTER_ASSIGN_OR_RETURN(spool.keep_acknowledged_for, ParseDuration(value));
-    } else {
-      return InvalidArgument("{}: unknown setting spool.{}; known are bound and keep", where, key);
-    }
-  }
-  return OkStatus();
-}
-
-Status ReadSetting(const std::string& key, const YAML::Node& node, std::string_view where,
-                   Config& config) {
-  if (key == "servers") {
-    MUSTER_ASSIGN_OR_RETURN(config.servers, Addresses(node, where));
-    return OkStatus();
-  }
-  if (key == "spool") return ReadSpool(node, where, config.spool);
-  if (key != "policy" && key != "log_level" && key != "probe_threads") {
-    return InvalidArgument(
-        "{}: unknown setting {}; known are servers, policy, spool, probe_threads, log_level", where,
-        key);
-  }
-  MUSTER_ASSIGN_OR_RETURN(std::string value, Scalar(node, where));
-  if (key == "policy") {
-    config.policy = std::move(value);
-  } else if (key == "log_level") {
-    MUSTER_RETURN_IF_ERROR(Annotate(ParseLogLevel(value).status(), where));
-    config.log_level = std::move(value);
-  } else if (key == "probe_threads") {
-    MUSTER_ASSIGN_OR_RETURN(const uint64_t threads, ParseSize(value));
-    if (threads < 1 || threads > 256) return InvalidArgument("{}: 1 to 256 threads", where);
-    config.probe_threads = threads;
-  }
-  return OkStatus();
-}
+Status CheckAddress(const std::string& address) { return ParseHostPort(address).status(); }
 
 // Blocks "-----BEGIN X…-----END X…-----" whose label holds `label`, in order, as one text.
 std::string PemBlocks(std::string_view pem, std::string_view label) {
@@ -99,35 +36,20 @@ std::string PemBlocks(std::string_view pem, std::string_view label) {
 
 }  // namespace
 
-StatusOr<uint64_t> ParseSize(std::string_view text) {
-  uint64_t number = 0;
-  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), number);
-  const std::string_view unit(end, static_cast<size_t>(text.data() + text.size() - end));
-  int shift = -1;
-  if (unit.empty() || unit == "B") shift = 0;
-  if (unit == "KiB") shift = 10;
-  if (unit == "MiB") shift = 20;
-  if (unit == "GiB") shift = 30;
-  if (error != std::errc() || shift < 0 || number > (UINT64_MAX >> shift)) {
-    return InvalidArgument("\"{}\" is no size; write 256MiB, 64KiB, 1GiB or plain bytes", text);
-  }
-  return number << shift;
-}
-
 StatusOr<Config> ParseConfig(std::string_view yaml, std::string_view name) {
   Config config;
-  try {
-    const YAML::Node root = YAML::Load(std::string(yaml));
-    if (root.IsNull()) return config;
-    if (!root.IsMap()) return InvalidArgument("{}: settings as \"name: value\" are expected", name);
-    for (const auto& item : root) {
-      const std::string key = item.first.as<std::string>();
-      const std::string where = fmt::format("{}:{}: {}", name, item.first.Mark().line + 1, key);
-      MUSTER_RETURN_IF_ERROR(ReadSetting(key, item.second, where, config));
-    }
-  } catch (const std::exception& error) {
-    return InvalidArgument("{}: {}", name, error.what());
-  }
+  Settings spool;
+  spool.Add("bound", settings::Size(config.spool.bound_bytes, kLeastBound, kMostBound));
+  spool.Add("keep", settings::Duration(config.spool.keep_acknowledged_for, absl::ZeroDuration(),
+                                       absl::Hours(24 * 365)));
+  Settings settings;
+  settings.Add("servers", settings::List(config.servers, CheckAddress));
+  settings.Add("enroll", settings::List(config.enroll, CheckAddress));
+  settings.Add("policy", settings::Text(config.policy));
+  settings.Add("spool", settings::Group(std::move(spool)));
+  settings.Add("probeThreads", settings::Count(config.probe_threads, 1, 256));
+  settings.Add("logLevel", settings::Level(config.log_level));
+  MUSTER_RETURN_IF_ERROR(settings.Read(yaml, name));
   return config;
 }
 
@@ -159,12 +81,18 @@ StatusOr<Membership> ReadMembership(const std::string& folder) {
   membership.name = identity.name;
   MUSTER_ASSIGN_OR_RETURN(const Config known, ReadConfig(folder + "/agent.yaml"));
   membership.servers = known.servers;
+  membership.enroll = known.enroll;
   return membership;
 }
 
 Status WriteMembership(const std::string& folder, const Membership& membership) {
-  std::string yaml = "servers:\n";
-  for (const std::string& server : membership.servers) yaml += fmt::format("  - \"{}\"\n", server);
+  std::string yaml;
+  for (const auto& [key, addresses] :
+       {std::pair("servers", &membership.servers), std::pair("enroll", &membership.enroll)}) {
+    if (addresses->empty()) continue;
+    yaml += fmt::format("{}:\n", key);
+    for (const std::string& address : *addresses) yaml += fmt::format("  - \"{}\"\n", address);
+  }
   MUSTER_RETURN_IF_ERROR(WriteFileAtomically(folder + "/agent.yaml", yaml));
   MUSTER_RETURN_IF_ERROR(WriteFileAtomically(folder + "/ca.pem", membership.identity.roots_pem));
   return WriteFileAtomically(folder + "/identity.pem",

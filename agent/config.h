@@ -1,14 +1,16 @@
 // The agent's settings file and what it keeps in its data folder.
 //
 //   servers: [10.0.0.5:7443]     # instead of those that it learned when it joined
+//   enroll: [10.0.0.5:7444]      # where an expired certificate is renewed
 //   policy: /etc/muster/policy.yaml
 //   spool: {bound: 256MiB, keep: 24h}
-//   probe_threads: 16
-//   log_level: info
+//   probeThreads: 16
+//   logLevel: info
 //
 // DIR/identity.pem   private key and certificate chain, replaced as one
 // DIR/ca.pem         the cluster's authority
-// DIR/agent.yaml     name, and the control plane's addresses
+// DIR/agent.yaml     the control plane's addresses
+// DIR/joining.key    the key of a join that has not ended yet
 // DIR/plan.pb        the plan in force
 // DIR/log.db         the log
 #pragma once
@@ -21,6 +23,7 @@
 #include <absl/time/time.h>
 
 #include "agent/spool/spool.h"
+#include "lib/base/log.h"
 #include "lib/base/status.h"
 #include "lib/net/tls.h"
 #include "muster/v1/agent_link.pb.h"
@@ -29,22 +32,22 @@ namespace muster::agent {
 
 struct Config {
   std::vector<std::string> servers;
+  std::vector<std::string> enroll;
   std::string policy;  // empty: the default place, or the built-in policy
   SpoolOptions spool;
   size_t probe_threads = 16;
-  std::string log_level;
+  LogLevel log_level = LogLevel::kInfo;
 };
 
 // InvalidArgument names the file, the line and what is wrong; unknown settings are refused.
 StatusOr<Config> ReadConfig(const std::string& path);
 StatusOr<Config> ParseConfig(std::string_view yaml, std::string_view name);
-// "256MiB", "64KiB", "1GiB" or plain bytes.
-StatusOr<uint64_t> ParseSize(std::string_view text);
 
 // What joining gave the agent.
 struct Membership {
   std::string name;
   std::vector<std::string> servers;
+  std::vector<std::string> enroll;  // where it joined; an expired certificate is renewed there
   net::ClientIdentity identity;
 };
 // NotFound says how to join.

@@ -1,3 +1,4 @@
+#include <cstdio>
 #include <iostream>
 #include <iterator>
 
@@ -21,6 +22,20 @@ StatusOr<std::string> ReadToken(const std::string& file) {
   return text;
 }
 
+std::string JoiningPath(const std::string& folder) { return folder + "/joining.key"; }
+
+// Kept until the join has ended: if the answer is lost on its way, the same key may ask again with
+// the same token.
+StatusOr<Secret> JoiningKey(const std::string& folder) {
+  if (FileExists(JoiningPath(folder))) {
+    MUSTER_ASSIGN_OR_RETURN(std::string pem, ReadFile(JoiningPath(folder)));
+    return Secret(std::move(pem));
+  }
+  MUSTER_ASSIGN_OR_RETURN(Secret key, net::NewPrivateKey());
+  MUSTER_RETURN_IF_ERROR(WriteFileAtomically(JoiningPath(folder), key.Reveal()));
+  return key;
+}
+
 }  // namespace
 
 StatusOr<std::string> Join(const JoinOptions& options) {
@@ -33,10 +48,12 @@ StatusOr<std::string> Join(const JoinOptions& options) {
   MUSTER_RETURN_IF_ERROR(ParseHostPort(options.server).status());
   // The folder first: a token must not be spent on a certificate that cannot be kept.
   MUSTER_RETURN_IF_ERROR(MakeFolder(options.data));
-  MUSTER_RETURN_IF_ERROR(WriteFileAtomically(options.data + "/joining", "\n"));
-  MUSTER_ASSIGN_OR_RETURN(const net::Joined joined, net::Join(options.server, join, SystemClock()));
-  MUSTER_RETURN_IF_ERROR(
-      WriteMembership(options.data, {joined.agent_name, joined.servers, joined.identity}));
+  MUSTER_ASSIGN_OR_RETURN(const Secret key, JoiningKey(options.data));
+  MUSTER_ASSIGN_OR_RETURN(const net::Joined joined,
+                          net::Join(options.server, join, key, SystemClock()));
+  MUSTER_RETURN_IF_ERROR(WriteMembership(
+      options.data, {joined.agent_name, joined.servers, {options.server}, joined.identity}));
+  std::remove(JoiningPath(options.data).c_str());
   std::string servers;
   for (const std::string& server : joined.servers)
     servers += (servers.empty() ? "" : ", ") + server;

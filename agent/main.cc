@@ -1,6 +1,5 @@
 // muster-agent: join a host to a control plane, and run there.
 #include <malloc.h>
-#include <signal.h>
 #include <unistd.h>
 
 #include <CLI/CLI.hpp>
@@ -10,6 +9,7 @@
 
 #include "agent/app.h"
 #include "lib/net/tls.h"
+#include "lib/program/program.h"
 
 namespace {
 
@@ -18,7 +18,7 @@ namespace agent = muster::agent;
 
 int Fail(const Status& status) {
   std::fprintf(stderr, "muster-agent: %s\n", std::string(muster::Message(status)).c_str());
-  return agent::ExitCode(status);
+  return muster::ExitCode(status);
 }
 
 int RunJoin(const agent::JoinOptions& options) {
@@ -28,17 +28,14 @@ int RunJoin(const agent::JoinOptions& options) {
   return 0;
 }
 
-int RunAgent(const agent::RunOptions& options, const sigset_t& signals) {
+int RunAgent(const agent::RunOptions& options) {
+  const muster::StopSignals signals;
   const muster::StatusOr<agent::Config> config = agent::ReadSettings(options);
-  if (!config.ok()) return Fail(config.status()), 2;
-  const auto level = muster::ParseLogLevel(config->log_level.empty() ? "info" : config->log_level);
-  if (!level.ok()) return Fail(level.status());
-  muster::StartLog("muster-agent", *level);
+  if (!config.ok()) return Fail(config.status());
+  muster::StartLog("muster-agent", config->log_level);
   auto app = agent::App::Start(options, *config);
   if (!app.ok()) return Fail(app.status());
-  int signal = 0;
-  sigwait(&signals, &signal);
-  muster::LogInfo("stopping", {{"signal", signal}});
+  muster::LogInfo("stopping", {{"signal", signals.Wait()}});
   if (!(*app)->Stop()) {
     // A probe has not returned. All that was found is in the log: nothing is left to wait for.
     muster::LogWarning("a probe has not returned: ending without it");
@@ -46,16 +43,6 @@ int RunAgent(const agent::RunOptions& options, const sigset_t& signals) {
   }
   app->reset();
   return 0;
-}
-
-sigset_t BlockSignals() {
-  sigset_t signals;
-  sigemptyset(&signals);
-  sigaddset(&signals, SIGTERM);
-  sigaddset(&signals, SIGINT);
-  pthread_sigmask(SIG_BLOCK, &signals, nullptr);
-  signal(SIGPIPE, SIG_IGN);
-  return signals;
 }
 
 int Main(int argc, char** argv) {
@@ -88,7 +75,7 @@ int Main(int argc, char** argv) {
     return 0;
   }
   if (join_command->parsed()) return RunJoin(join);
-  return RunAgent(run, BlockSignals());
+  return RunAgent(run);
 }
 
 }  // namespace

@@ -1,9 +1,5 @@
 #include "control-plane/app.h"
 
-#include <fcntl.h>
-#include <signal.h>
-#include <string.h>
-#include <sys/file.h>
 #include <sys/statvfs.h>
 #include <unistd.h>
 
@@ -37,6 +33,8 @@
 #include "lib/base/text.h"
 #include "lib/net/context.h"
 #include "lib/net/listener.h"
+#include "lib/net/server_identity.h"
+#include "lib/program/program.h"
 
 namespace muster::control {
 namespace {
@@ -47,29 +45,6 @@ constexpr absl::Duration kDrainWithin = absl::Seconds(2);
 
 std::string KeyPath(const Config& config) { return config.data + "/cluster.key"; }
 std::string ContextPath(const Config& config) { return config.data + "/admin.context"; }
-
-// Held while the object lives; the kernel lets go of it with the process.
-class DataLock {
- public:
-  static StatusOr<DataLock> Take(const std::string& folder) {
-    const std::string path = folder + "/lock";
-    DataLock lock(open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600));
-    if (lock.fd_ < 0)
-      return FailedPrecondition("{} cannot be written; is it a data folder of init?", folder);
-    if (flock(lock.fd_, LOCK_EX | LOCK_NB) == 0) return lock;
-    return FailedPrecondition("another muster-control serves {}; stop it, or use another folder",
-                              folder);
-  }
-  DataLock(DataLock&& other) noexcept : fd_(std::exchange(other.fd_, -1)) {}
-  DataLock& operator=(DataLock&&) = delete;
-  ~DataLock() {
-    if (fd_ >= 0) close(fd_);
-  }
-
- private:
-  explicit DataLock(int fd) : fd_(fd) {}
-  int fd_;
-};
 
 // Made at the first start, so that a restart finds the sessions that this replica left open.
 StatusOr<std::string> ReplicaId(const std::string& folder) {
@@ -126,17 +101,6 @@ std::string SettingsYaml(const Config& config) {
   return yaml;
 }
 
-// Blocks the two signals for every thread that starts later; one waits for them.
-sigset_t BlockSignals() {
-  sigset_t signals;
-  sigemptyset(&signals);
-  sigaddset(&signals, SIGTERM);
-  sigaddset(&signals, SIGINT);
-  pthread_sigmask(SIG_BLOCK, &signals, nullptr);
-  signal(SIGPIPE, SIG_IGN);
-  return signals;
-}
-
 // A gRPC server behind a guarded listener.
 class Port {
  public:
@@ -162,6 +126,7 @@ class Port {
     if (server_ != nullptr) server_->Shutdown(absl::ToChronoTime(clock.Now() + kDrainWithin));
     server_.reset();
   }
+  bool Cut(const std::string& peer) { return listener_->Cut(peer); }
   uint16_t number() const { return listener_->port(); }
   net::ListenerCounts counts() const { return listener_->counts(); }
 
@@ -204,7 +169,7 @@ class Plane {
       MUSTER_ASSIGN_OR_RETURN(enroll_, Port::Open(config_.enroll_listen));
     }
     metrics_.AuthorityExpires(authority_->not_after());
-    gate_.emplace(store_->identity(), GateOptions{});
+    StartGate();
     StartTelling();
     StartHub();
     StartServices();
@@ -220,7 +185,10 @@ class Plane {
     hub_->DrainAll();
     if (enroll_ != nullptr) enroll_->Shutdown(clock_);
     main_->Shutdown(clock_);
-    for (auto* runner : {&retention_runner_, &absence_runner_, &alert_runner_}) runner->reset();
+    for (auto* runner :
+         {&certificate_runner_, &retention_runner_, &absence_runner_, &alert_runner_}) {
+      runner->reset();
+    }
     metrics_loop_.reset();
     notifier_->Stop();
     const Status closed = store_->sessions().CloseAllOf(replica_, clock_.Now());
@@ -230,6 +198,14 @@ class Plane {
  private:
   std::vector<std::string> Servers() const {
     return Advertised(config_.advertise, main_->number());
+  }
+
+  void StartGate() {
+    GateOptions options;
+    options.cut_connection = [this](const std::string& peer) {
+      if (!main_->Cut(peer) && enroll_ != nullptr) enroll_->Cut(peer);
+    };
+    gate_.emplace(store_->identity(), clock_, std::move(options));
   }
 
   void StartTelling() {
@@ -257,7 +233,8 @@ class Plane {
     const auto servers = [this] { return Servers(); };
     link_.emplace(*hub_, *gate_);
     identity_.emplace(*store_, *authority_, *gate_, clock_, servers);
-    enrollment_.emplace(store_->identity(), *authority_, *gate_, clock_, servers);
+    enrollment_.emplace(store_->identity(), *authority_, *gate_, clock_,
+                        EnrollmentOptions{servers, config_.expired_agent_grace});
     specs_.emplace(*store_, *gate_, clock_, [this] {
       hub_->SpecsChanged();
       WakeAlerts();
@@ -279,14 +256,28 @@ class Plane {
     return facts;
   }
 
-  Status Serve() {
+  StatusOr<net::ServerIdentity> NewIdentity() {
     MUSTER_ASSIGN_OR_RETURN(const Authority::ServerCertificate certificate,
                             authority_->IssueServer(replica_));
-    const net::ServerIdentity own = {authority_->RootsPem(), certificate.chain_pem,
-                                     certificate.key_pem};
+    renew_at_ = certificate.renew_at;
+    return net::ServerIdentity{authority_->RootsPem(), certificate.chain_pem, certificate.key_pem};
+  }
+
+  // Connections stay; handshakes from now on see the new certificate.
+  Status RenewOwnCertificate(absl::Time now) {
+    if (now < renew_at_) return OkStatus();
+    MUSTER_ASSIGN_OR_RETURN(net::ServerIdentity next, NewIdentity());
+    MUSTER_RETURN_IF_ERROR(own_->Replace(std::move(next)));
+    LogInfo("renewed the control plane's certificate", {{"next", TimeText(renew_at_)}});
+    return OkStatus();
+  }
+
+  Status Serve() {
+    MUSTER_ASSIGN_OR_RETURN(net::ServerIdentity first, NewIdentity());
+    MUSTER_ASSIGN_OR_RETURN(own_, net::CurrentIdentity::Make(std::move(first)));
     if (enroll_ != nullptr)
-      MUSTER_RETURN_IF_ERROR(enroll_->Serve(net::ServerTls(own), {&*enrollment_}));
-    return main_->Serve(net::MutualTls(own),
+      MUSTER_RETURN_IF_ERROR(enroll_->Serve(net::ServerTls(own_), {&*enrollment_}));
+    return main_->Serve(net::MutualTls(own_),
                         {&*link_, &*identity_, &*specs_, &*states_, &*alerts_, &*system_});
   }
 
@@ -322,6 +313,8 @@ class Plane {
                                              .resolved_alerts = config_.keep_resolved_alerts});
     retention_runner_.emplace("retention", absl::Hours(1), clock_,
                               [this](absl::Time now) { return retention_loop_->Tick(now); });
+    certificate_runner_.emplace("certificate", absl::Seconds(1), clock_,
+                                [this](absl::Time now) { return RenewOwnCertificate(now); });
     metrics_loop_.emplace("metrics", absl::Seconds(1), [this] { CountAll(); });
   }
 
@@ -364,6 +357,8 @@ class Plane {
   const std::string replica_;
   const std::unique_ptr<Store> store_;
   const std::unique_ptr<Authority> authority_;
+  std::shared_ptr<net::CurrentIdentity> own_;
+  absl::Time renew_at_;  // of the start, then of the certificate runner's thread
   Metrics metrics_;
   Growth sessions_grown_, results_grown_, batches_grown_, aborted_grown_, refused_grown_,
       commits_grown_, denied_grown_, full_grown_;
@@ -374,7 +369,7 @@ class Plane {
   std::optional<RetentionLoop> retention_loop_;
   std::optional<AgentHub> hub_;
   std::optional<StateService> states_;
-  std::optional<Runner> alert_runner_, absence_runner_, retention_runner_;
+  std::optional<Runner> alert_runner_, absence_runner_, retention_runner_, certificate_runner_;
   std::optional<exec::PeriodicLoop> metrics_loop_;
   std::optional<AgentLinkService> link_;
   std::optional<IdentityService> identity_;
@@ -406,8 +401,9 @@ StatusOr<std::string> Init(const Config& config) {
   }
   MUSTER_RETURN_IF_ERROR(MakeClusterKey(KeyPath(config)));
   MUSTER_ASSIGN_OR_RETURN(const Secret key, LoadClusterKey(KeyPath(config)));
-  MUSTER_ASSIGN_OR_RETURN(const std::unique_ptr<Authority> authority,
-                          Authority::Create(store->identity(), key, SystemClock()));
+  MUSTER_ASSIGN_OR_RETURN(
+      const std::unique_ptr<Authority> authority,
+      Authority::Create(store->identity(), key, SystemClock(), config.lifetimes));
   MUSTER_ASSIGN_OR_RETURN(const net::Context context, AdminContext(*store, *authority, config));
   MUSTER_RETURN_IF_ERROR(WriteFileAtomically(config.data + "/control.yaml", SettingsYaml(config)));
   MUSTER_RETURN_IF_ERROR(WriteFileAtomically(ContextPath(config), net::FormatContext(context)));
@@ -421,20 +417,19 @@ StatusOr<std::string> Init(const Config& config) {
 }
 
 Status Run(const Config& config) {
-  const sigset_t signals = BlockSignals();
+  const StopSignals signals;
   MUSTER_RETURN_IF_ERROR(RefuseRedis(config));
   MUSTER_ASSIGN_OR_RETURN(const Secret key, LoadClusterKey(KeyPath(config)));
-  MUSTER_ASSIGN_OR_RETURN(const DataLock lock, DataLock::Take(config.data));
+  MUSTER_ASSIGN_OR_RETURN(const FolderLock lock, FolderLock::Take(config.data, "muster-control"));
   MUSTER_ASSIGN_OR_RETURN(std::unique_ptr<Store> store, Store::Open(config.StoreUrl()));
   MUSTER_ASSIGN_OR_RETURN(std::unique_ptr<Authority> authority,
-                          Authority::Load(store->identity(), key, SystemClock()));
+                          Authority::Load(store->identity(), key, SystemClock(), config.lifetimes));
   MUSTER_ASSIGN_OR_RETURN(std::string replica, ReplicaId(config.data));
   Plane plane(config, std::move(store), std::move(authority), std::move(replica));
   MUSTER_RETURN_IF_ERROR(plane.Start());
-  int signal = 0;
-  sigwait(&signals, &signal);
+  const std::string signal = signals.Wait();
   plane.Stop();
-  LogInfo("stopped", {{"signal", strsignal(signal)}});
+  LogInfo("stopped", {{"signal", signal}});
   return OkStatus();
 }
 

@@ -7,6 +7,7 @@
 
 #include <absl/time/time.h>
 
+#include "control-plane/pki/authority.h"
 #include "lib/base/log.h"
 #include "lib/base/status.h"
 
@@ -24,6 +25,10 @@ namespace muster::control {
 //   flush: 5s                         # agents gather steady results for so long
 //   keepHistory: 14d
 //   keepResolvedAlerts: 365d
+//   agentCertificate: 7d              # how long an agent's certificate lasts; renewed at half of
+//   it operatorCertificate: 365d controlCertificate: 90d           # the control plane's own;
+//   renewed while it serves expiredAgentGrace: 30d            # how long an expired agent may still
+//   renew; 0s: not at all
 struct Config {
   std::string data;
   std::string store;  // empty: sqlite in `data`
@@ -36,6 +41,8 @@ struct Config {
   absl::Duration flush = absl::Seconds(5);
   absl::Duration keep_history = absl::Hours(14 * 24);
   absl::Duration keep_resolved_alerts = absl::Hours(365 * 24);
+  Lifetimes lifetimes;
+  absl::Duration expired_agent_grace = absl::Hours(30 * 24);
 
   std::string StoreUrl() const { return store.empty() ? "sqlite:" + data + "/muster.db" : store; }
 };

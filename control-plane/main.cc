@@ -9,35 +9,18 @@
 #include "lib/base/file.h"
 #include "lib/base/log.h"
 #include "lib/net/tls.h"
+#include "lib/program/program.h"
 
 namespace {
 
 using muster::Status;
 using muster::control::Config;
 
-constexpr int kFailed = 1;
 constexpr int kUsage = 2;
-
-// docs/reference/exit-codes.md
-int ExitCode(const Status& status) {
-  switch (status.code()) {
-    case absl::StatusCode::kOk: return 0;
-    case absl::StatusCode::kInvalidArgument: return kUsage;
-    case absl::StatusCode::kNotFound: return 3;
-    case absl::StatusCode::kPermissionDenied:
-    case absl::StatusCode::kUnauthenticated: return 4;
-    case absl::StatusCode::kAlreadyExists:
-    case absl::StatusCode::kFailedPrecondition:
-    case absl::StatusCode::kAborted: return 5;
-    case absl::StatusCode::kUnavailable:
-    case absl::StatusCode::kDeadlineExceeded: return 6;
-    default: return kFailed;
-  }
-}
 
 int Report(const Status& status) {
   if (!status.ok()) std::cerr << "error: " << muster::Message(status) << "\n";
-  return ExitCode(status);
+  return muster::ExitCode(status);
 }
 
 // Flags win over the file, the file over what init wrote, that over the defaults.
@@ -88,13 +71,15 @@ int main(int argc, char** argv) {
   CLI::App* init =
       app.add_subcommand("init", "make a control plane: authority, cluster key, admin.context");
   init->add_option("--data", flags.data, "folder for keys and the embedded store")->required();
-  init->add_option("--store", flags.store, "sqlite:PATH; default is muster.db in the data folder");
+  init->add_option("--store", flags.store,
+                   "sqlite:PATH or postgresql://…; default is muster.db in the data folder");
   init->add_option("--advertise", flags.advertise,
                    "HOST[:PORT] that agents and operators dial; repeatable");
 
   CLI::App* run = app.add_subcommand("run", "serve in the foreground until SIGTERM");
   run->add_option("--data", flags.data, "folder that init made")->required();
-  run->add_option("--store", flags.store, "sqlite:PATH; default is muster.db in the data folder");
+  run->add_option("--store", flags.store,
+                  "sqlite:PATH or postgresql://…; default is muster.db in the data folder");
   run->add_option("--redis", flags.redis, "redis://HOST:PORT or redis+unix:PATH");
   run->add_option("--config", flags.config,
                   "settings as YAML; see docs/reference/control-config.md");

@@ -11,9 +11,9 @@ namespace muster::control {
 namespace {
 
 constexpr absl::Duration kAuthorityLifetime = absl::Hours(24 * 3650);
-constexpr absl::Duration kServerLifetime = absl::Hours(24 * 90);
 // Clocks differ: a certificate is good a little before it was made.
 constexpr absl::Duration kSkew = absl::Minutes(5);
+absl::Duration SkewFor(absl::Duration lifetime) { return std::min(kSkew, lifetime / 10); }
 constexpr char kPurpose[] = "muster authority key";
 
 void SetTimes(X509* certificate, absl::Time from, absl::Time until) {
@@ -83,20 +83,18 @@ Status StrongEnough(EVP_PKEY* key) {
 
 }  // namespace
 
-absl::Duration LifetimeOf(v1::Role role) {
-  return role == v1::ROLE_AGENT ? absl::Hours(24 * 7) : absl::Hours(24 * 365);
-}
-
-Authority::Authority(net::KeyPtr key, net::CertificatePtr certificate, const Clock& clock)
+Authority::Authority(net::KeyPtr key, net::CertificatePtr certificate, const Clock& clock,
+                     Lifetimes lifetimes)
     : key_(std::move(key)),
       certificate_(std::move(certificate)),
       certificate_der_(net::CertificateDer(certificate_.get())),
       not_after_(net::FromAsn1(X509_get0_notAfter(certificate_.get()))),
-      clock_(clock) {}
+      clock_(clock),
+      lifetimes_(lifetimes) {}
 
 StatusOr<std::unique_ptr<Authority>> Authority::Create(IdentityStore& store,
                                                        const Secret& cluster_key,
-                                                       const Clock& clock) {
+                                                       const Clock& clock, Lifetimes lifetimes) {
   MUSTER_ASSIGN_OR_RETURN(const Secret key_pem, net::NewPrivateKey());
   MUSTER_ASSIGN_OR_RETURN(net::KeyPtr key, net::ReadPrivateKey(key_pem.Reveal()));
   MUSTER_ASSIGN_OR_RETURN(net::CertificatePtr certificate, SelfSigned(key.get(), clock.Now()));
@@ -105,18 +103,20 @@ StatusOr<std::unique_ptr<Authority>> Authority::Create(IdentityStore& store,
   MUSTER_ASSIGN_OR_RETURN(row.sealed_key, Seal(cluster_key, key_pem.Reveal(), kPurpose));
   MUSTER_RETURN_IF_ERROR(
       store.SaveAuthority(row, {"control", "authority.create", "authority", "", clock.Now()}));
-  return std::unique_ptr<Authority>(new Authority(std::move(key), std::move(certificate), clock));
+  return std::unique_ptr<Authority>(
+      new Authority(std::move(key), std::move(certificate), clock, lifetimes));
 }
 
 StatusOr<std::unique_ptr<Authority>> Authority::Load(IdentityStore& store,
-                                                     const Secret& cluster_key,
-                                                     const Clock& clock) {
+                                                     const Secret& cluster_key, const Clock& clock,
+                                                     Lifetimes lifetimes) {
   MUSTER_ASSIGN_OR_RETURN(const AuthorityRow row, store.LoadAuthority());
   MUSTER_ASSIGN_OR_RETURN(const Secret key_pem, Unseal(cluster_key, row.sealed_key, kPurpose));
   MUSTER_ASSIGN_OR_RETURN(net::KeyPtr key, net::ReadPrivateKey(key_pem.Reveal()));
   MUSTER_ASSIGN_OR_RETURN(net::CertificatePtr certificate,
                           net::ParseCertificate(row.certificate_der));
-  return std::unique_ptr<Authority>(new Authority(std::move(key), std::move(certificate), clock));
+  return std::unique_ptr<Authority>(
+      new Authority(std::move(key), std::move(certificate), clock, lifetimes));
 }
 
 StatusOr<net::CertificatePtr> Authority::Sign(EVP_PKEY* subject_key, const std::string& uri,
@@ -127,7 +127,7 @@ StatusOr<net::CertificatePtr> Authority::Sign(EVP_PKEY* subject_key, const std::
   X509* made = certificate.get();
   X509_set_version(made, X509_VERSION_3);
   SetRandomSerial(made);
-  SetTimes(made, now - kSkew, std::min(now + lifetime, not_after_));
+  SetTimes(made, now - SkewFor(lifetime), std::min(now + lifetime, not_after_));
   SetName(X509_get_subject_name(made), name);
   X509_set_issuer_name(made, X509_get_subject_name(certificate_.get()));
   X509_set_pubkey(made, subject_key);
@@ -160,7 +160,8 @@ StatusOr<Issued> Authority::Issue(v1::Role role, std::string_view name,
   MUSTER_RETURN_IF_ERROR(StrongEnough(key));
   MUSTER_ASSIGN_OR_RETURN(
       const net::CertificatePtr certificate,
-      Sign(key, net::SpiffeUri(role, name), std::string(name), LifetimeOf(role), false));
+      Sign(key, net::SpiffeUri(role, name), std::string(name),
+           role == v1::ROLE_AGENT ? lifetimes_.agent : lifetimes_.operators, false));
   Issued issued;
   const std::string der = net::CertificateDer(certificate.get());
   MUSTER_ASSIGN_OR_RETURN(const net::CertificateFacts facts, net::ReadCertificate(der));
@@ -176,10 +177,10 @@ StatusOr<Authority::ServerCertificate> Authority::IssueServer(std::string_view r
   MUSTER_ASSIGN_OR_RETURN(const net::KeyPtr key, net::ReadPrivateKey(key_pem.Reveal()));
   MUSTER_ASSIGN_OR_RETURN(const net::CertificatePtr certificate,
                           Sign(key.get(), fmt::format("spiffe://muster/control/{}", replica),
-                               "control plane", kServerLifetime, true));
+                               "control plane", lifetimes_.control, true));
   return ServerCertificate{
       net::DerToPem({net::CertificateDer(certificate.get()), certificate_der_}),
-      std::string(key_pem.Reveal()), net::FromAsn1(X509_get0_notAfter(certificate.get()))};
+      std::string(key_pem.Reveal()), clock_.Now() + lifetimes_.control / 2};
 }
 
 std::string Authority::RootsPem() const { return net::DerToPem({certificate_der_}); }

@@ -20,15 +20,22 @@ struct Issued {
   std::vector<std::string> chain_der;  // leaf, then the authority
 };
 
+struct Lifetimes {
+  absl::Duration agent = absl::Hours(24 * 7);
+  absl::Duration operators = absl::Hours(24 * 365);
+  absl::Duration control = absl::Hours(24 * 90);
+};
+
 // Any thread may call.
 class Authority {
  public:
   // Makes a new one in the store, its key sealed under the cluster key. AlreadyExists if there is
   // one.
   static StatusOr<std::unique_ptr<Authority>> Create(IdentityStore& store,
-                                                     const Secret& cluster_key, const Clock& clock);
+                                                     const Secret& cluster_key, const Clock& clock,
+                                                     Lifetimes lifetimes = {});
   static StatusOr<std::unique_ptr<Authority>> Load(IdentityStore& store, const Secret& cluster_key,
-                                                   const Clock& clock);
+                                                   const Clock& clock, Lifetimes lifetimes = {});
 
   // InvalidArgument for a request that is not signed by its own key, or whose key is too weak.
   StatusOr<Issued> Issue(v1::Role role, std::string_view name, std::string_view csr_der) const;
@@ -36,7 +43,7 @@ class Authority {
   struct ServerCertificate {
     std::string chain_pem;
     std::string key_pem;
-    absl::Time not_after;
+    absl::Time renew_at;  // half of its life is over
   };
   StatusOr<ServerCertificate> IssueServer(std::string_view replica) const;
 
@@ -47,7 +54,8 @@ class Authority {
   absl::Time not_after() const { return not_after_; }
 
  private:
-  Authority(net::KeyPtr key, net::CertificatePtr certificate, const Clock& clock);
+  Authority(net::KeyPtr key, net::CertificatePtr certificate, const Clock& clock,
+            Lifetimes lifetimes);
   StatusOr<net::CertificatePtr> Sign(EVP_PKEY* subject_key, const std::string& uri,
                                      const std::string& name, absl::Duration lifetime,
                                      bool server) const;
@@ -57,9 +65,7 @@ class Authority {
   std::string certificate_der_;
   absl::Time not_after_;
   const Clock& clock_;
+  const Lifetimes lifetimes_;
 };
-
-// How long a certificate of a role lasts: agents 7 days, operators 365.
-absl::Duration LifetimeOf(v1::Role role);
 
 }  // namespace muster::control

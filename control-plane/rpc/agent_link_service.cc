@@ -57,7 +57,10 @@ class AgentStream final : public grpc::ServerBidiReactor<v1::FromAgent, v1::ToAg
     writing_ = false;
     if (ok) WriteNext();
   }
-  void OnCancel() override { CloseWith(Unavailable("the stream was cancelled")); }
+  void OnCancel() override {
+    if (admission_.has_value()) admission_->Cancelled();
+    CloseWith(Unavailable("the stream was cancelled"));
+  }
   void OnDone() override {
     std::shared_ptr<AgentStream> self;
     {
@@ -116,7 +119,11 @@ class AgentStream final : public grpc::ServerBidiReactor<v1::FromAgent, v1::ToAg
       self_ = shared_from_this();
     }
     StatusOr<Admission> admission = gate.Admit(*context_, kMethod);
-    if (!admission.ok()) return CloseWith(admission.status());
+    // Refusals are counted by the gate: a line for each would let anybody fill the log.
+    if (!admission.ok()) {
+      Close(admission.status());
+      return;
+    }
     agent_ = admission->identity().name;
     admission_.emplace(std::move(*admission));
     registration_.emplace(gate.RegisterStream(
@@ -239,16 +246,18 @@ class AgentStream final : public grpc::ServerBidiReactor<v1::FromAgent, v1::ToAg
     StartWrite(&sending_);
   }
 
-  // The one home of Finish.
   void CloseWith(const Status& status) {
+    if (!Close(status) || status.ok() || status.code() == absl::StatusCode::kUnavailable) return;
+    LogWarning("session ended", {{"agent", agent_}, {"reason", status}});
+  }
+
+  // The one home of Finish. False if the stream had been closed before.
+  bool Close(const Status& status) {
     absl::MutexLock lock(&io_mutex_);
-    if (finished_) return;
+    if (finished_) return false;
     finished_ = true;
-    if (!status.ok() && status.code() != absl::StatusCode::kUnavailable) {
-      LogWarning("session ended",
-                 {{"agent", agent_.empty() ? "unknown" : agent_}, {"reason", status}});
-    }
     Finish(net::ToGrpc(status));
+    return true;
   }
 
   void Leave() {

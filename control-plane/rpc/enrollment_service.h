@@ -1,5 +1,5 @@
-// Enrollment: a join token for a certificate. On a port of its own, for callers without a
-// certificate.
+// Enrollment: a join token, or an expired certificate, for a certificate. On a port of its own, for
+// callers without a certificate.
 #pragma once
 
 #include <functional>
@@ -34,11 +34,16 @@ class RateLimit {
   std::map<std::string, Bucket> buckets_ ABSL_GUARDED_BY(mutex_);
 };
 
+struct EnrollmentOptions {
+  std::function<std::vector<std::string>()> servers;  // what agents are told to dial
+  // How long after its end an agent's certificate is still good for another one; 0: not at all.
+  absl::Duration expired_agent_grace = absl::Hours(30 * 24);
+};
+
 class EnrollmentService final : public v1::Enrollment::CallbackService {
  public:
-  using Servers = std::function<std::vector<std::string>()>;
   EnrollmentService(IdentityStore& store, const Authority& authority, Gate& gate,
-                    const Clock& clock, Servers servers);
+                    const Clock& clock, EnrollmentOptions options);
 
   grpc::ServerUnaryReactor* Join(grpc::CallbackServerContext* context,
                                  const v1::JoinRequest* request,
@@ -46,12 +51,15 @@ class EnrollmentService final : public v1::Enrollment::CallbackService {
 
  private:
   Status Join(const std::string& peer, const v1::JoinRequest& request, v1::JoinResponse& response);
+  StatusOr<CertificateRow> Redeem(const std::string& peer, const v1::JoinRequest& request);
+  StatusOr<CertificateRow> Readmit(const std::string& peer, const v1::JoinRequest& request);
+  StatusOr<CertificateRow> ExpiredAgent(const v1::JoinRequest& request, absl::Time now);
 
   IdentityStore& store_;
   const Authority& authority_;
   Gate& gate_;
   const Clock& clock_;
-  const Servers servers_;
+  const EnrollmentOptions options_;
   RateLimit limit_{200, 600};
 };
 

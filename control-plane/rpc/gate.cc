@@ -18,6 +18,14 @@
 namespace muster::control {
 namespace {
 
+constexpr absl::Duration kSecond = absl::Seconds(1);
+constexpr size_t kMostAbusers = 10'000;
+
+// Strangers have no identity to count by: each connection of theirs counts by itself.
+std::string LiveKey(const net::Identity& identity, const std::string& peer) {
+  return identity.role == v1::ROLE_STRANGER ? peer : identity.fingerprint;
+}
+
 using MethodRoles = std::map<std::string, std::set<v1::Role>, std::less<>>;
 
 MethodRoles ReadRoles() {
@@ -44,6 +52,9 @@ MethodRoles ReadRoles() {
 class Call final : public grpc::ServerUnaryReactor {
  public:
   void Hold(Admission admission) { admission_.emplace(std::move(admission)); }
+  void OnCancel() override {
+    if (admission_.has_value()) admission_->Cancelled();
+  }
   void OnDone() override { delete this; }
 
  private:
@@ -67,20 +78,24 @@ StatusOr<net::Identity> PeerIdentity(const grpc::CallbackServerContext& context)
                           net::PemToDer({certificates[0].data(), certificates[0].size()}));
   MUSTER_ASSIGN_OR_RETURN(const net::CertificateFacts facts, net::ReadCertificate(chain.front()));
   if (facts.uris.size() != 1) return Unauthenticated("the certificate must carry exactly one URI");
+  if (!facts.client_usage) return Unauthenticated("the certificate is not meant for clients");
   identity.fingerprint = facts.fingerprint;
   return identity;
 }
 
 Admission::~Admission() {
-  if (gate_ != nullptr) gate_->Release(identity_);
+  if (gate_ != nullptr) gate_->Release(identity_, peer_);
 }
+
+void Admission::Cancelled() const { gate_->CountAbuse(peer_); }
 
 Gate::Registration::~Registration() {
   if (gate_ != nullptr) gate_->Unregister(id_);
 }
 
-Gate::Gate(IdentityStore& store, GateOptions options)
+Gate::Gate(IdentityStore& store, const Clock& clock, GateOptions options)
     : store_(store),
+      clock_(clock),
       options_(options),
       roles_(ReadRoles()),
       pool_("calls", options.threads, options.most_queued),
@@ -96,20 +111,44 @@ Gate::~Gate() {
 StatusOr<Admission> Gate::Admit(const grpc::CallbackServerContext& context,
                                 std::string_view method) {
   StatusOr<net::Identity> identity = PeerIdentity(context);
-  const Status decided = identity.ok() ? Decide(*identity, method) : identity.status();
+  Status decided = identity.ok() ? Decide(*identity, method) : identity.status();
+  std::string peer = context.peer();
+  if (decided.ok()) decided = CountLive(*identity, peer);
+  if (decided.ok()) return Admission(*this, std::move(*identity), std::move(peer));
+  if (decided.code() == absl::StatusCode::kResourceExhausted) CountAbuse(peer);
   absl::MutexLock lock(&mutex_);
-  if (!decided.ok()) {
-    ++refused_;
-    return decided;
+  ++refused_;
+  return decided;
+}
+
+Status Gate::CountLive(const net::Identity& identity, const std::string& peer) {
+  absl::MutexLock lock(&mutex_);
+  const auto [live, fresh] = live_.try_emplace(LiveKey(identity, peer), 0);
+  if (live->second >= options_.calls_per_identity) {
+    return ResourceExhausted("{} has {} calls at once; wait for some of them", net::Text(identity),
+                             live->second);
   }
-  size_t& live = live_[identity->fingerprint];
-  if (identity->role != v1::ROLE_STRANGER && live >= options_.calls_per_identity) {
-    ++refused_;
-    return ResourceExhausted("{} has {} calls at once; wait for some of them", net::Text(*identity),
-                             live);
+  ++live->second;
+  return OkStatus();
+}
+
+void Gate::CountAbuse(const std::string& peer) {
+  {
+    const absl::Duration now = clock_.Uptime();
+    absl::MutexLock lock(&mutex_);
+    if (abuses_.size() >= kMostAbusers) {
+      std::erase_if(abuses_, [&](const auto& entry) { return now - entry.second.since > kSecond; });
+    }
+    if (abuses_.size() >= kMostAbusers) return;
+    Abuse& abuse = abuses_.try_emplace(peer, Abuse{now, 0}).first->second;
+    if (now - abuse.since > kSecond) abuse = {now, 0};
+    if (++abuse.count <= options_.abuses_a_second) return;
+    abuses_.erase(peer);
+    ++cut_;
   }
-  ++live;
-  return Admission(*this, std::move(*identity));
+  LogWarning("a connection is cut: it resets calls, or makes too many, faster than it may",
+             {{"peer", peer}});
+  options_.cut_connection(peer);
 }
 
 Status Gate::Decide(const net::Identity& identity, std::string_view method) {
@@ -124,9 +163,9 @@ Status Gate::Decide(const net::Identity& identity, std::string_view method) {
   return OkStatus();
 }
 
-void Gate::Release(const net::Identity& identity) {
+void Gate::Release(const net::Identity& identity, const std::string& peer) {
   absl::MutexLock lock(&mutex_);
-  const auto live = live_.find(identity.fingerprint);
+  const auto live = live_.find(LiveKey(identity, peer));
   if (live != live_.end() && --live->second == 0) live_.erase(live);
 }
 
@@ -191,6 +230,11 @@ void Gate::RefreshDenied() {
     }
   }
   for (const auto& cut : cuts) cut();
+}
+
+uint64_t Gate::connections_cut() const {
+  absl::MutexLock lock(&mutex_);
+  return cut_;
 }
 
 uint64_t Gate::refused() const {

@@ -19,6 +19,7 @@
 #include <absl/synchronization/mutex.h>
 
 #include "control-plane/store/identity_store.h"
+#include "lib/base/clock.h"
 #include "lib/exec/threads.h"
 #include "lib/net/identity.h"
 
@@ -29,6 +30,10 @@ struct GateOptions {
   size_t calls_per_identity = 64;
   size_t threads = 4;
   size_t most_queued = 2000;
+  // A connection that in one second resets more calls than this, or has more refused for being too
+  // many, is cut (CVE-2023-44487): `cut_connection` gets the peer as gRPC names it.
+  size_t abuses_a_second = 200;
+  std::function<void(const std::string& peer)> cut_connection = [](const std::string&) {};
   // How soon a revocation that another replica made is noticed.
   absl::Duration refresh = absl::Seconds(1);
 };
@@ -38,21 +43,27 @@ class Gate;
 // A call that was let in; counts as live while it exists.
 class Admission {
  public:
-  Admission(Gate& gate, net::Identity identity) : gate_(&gate), identity_(std::move(identity)) {}
+  Admission(Gate& gate, net::Identity identity, std::string peer)
+      : gate_(&gate), identity_(std::move(identity)), peer_(std::move(peer)) {}
   Admission(Admission&& other) noexcept
-      : gate_(std::exchange(other.gate_, nullptr)), identity_(std::move(other.identity_)) {}
+      : gate_(std::exchange(other.gate_, nullptr)),
+        identity_(std::move(other.identity_)),
+        peer_(std::move(other.peer_)) {}
   Admission& operator=(Admission&&) = delete;
   ~Admission();
   const net::Identity& identity() const { return identity_; }
+  // The caller took the call back.
+  void Cancelled() const;
 
  private:
   Gate* gate_;
   net::Identity identity_;
+  std::string peer_;
 };
 
 class Gate {
  public:
-  Gate(IdentityStore& store, GateOptions options);
+  Gate(IdentityStore& store, const Clock& clock, GateOptions options);
   ~Gate();
 
   // `method` is its full name: "muster.v1.SpecService.ListSpecs".
@@ -83,18 +94,27 @@ class Gate {
   // Reads what was denied since, and cuts its streams. Called after a local revocation too.
   void RefreshDenied();
   uint64_t refused() const;
+  uint64_t connections_cut() const;
 
  private:
   friend class Admission;
   Status Decide(const net::Identity& identity, std::string_view method) ABSL_LOCKS_EXCLUDED(mutex_);
-  void Release(const net::Identity& identity);
+  void Release(const net::Identity& identity, const std::string& peer);
+  Status CountLive(const net::Identity& identity, const std::string& peer)
+      ABSL_LOCKS_EXCLUDED(mutex_);
+  void CountAbuse(const std::string& peer) ABSL_LOCKS_EXCLUDED(mutex_);
   void Unregister(uint64_t id);
 
   struct Stream {
     std::string fingerprint;
     std::function<void()> cut;
   };
+  struct Abuse {
+    absl::Duration since;  // of uptime
+    size_t count = 0;
+  };
   IdentityStore& store_;
+  const Clock& clock_;
   const GateOptions options_;
   const std::map<std::string, std::set<v1::Role>, std::less<>> roles_;  // by method
   mutable absl::Mutex mutex_;
@@ -103,7 +123,9 @@ class Gate {
   std::map<std::string, size_t> live_ ABSL_GUARDED_BY(mutex_);
   std::map<uint64_t, Stream> streams_ ABSL_GUARDED_BY(mutex_);
   uint64_t next_stream_ ABSL_GUARDED_BY(mutex_) = 1;
+  std::map<std::string, Abuse> abuses_ ABSL_GUARDED_BY(mutex_);  // by connection
   uint64_t refused_ ABSL_GUARDED_BY(mutex_) = 0;
+  uint64_t cut_ ABSL_GUARDED_BY(mutex_) = 0;
   exec::Pool pool_;
   exec::PeriodicLoop loop_;  // last: its thread uses all the others
 };

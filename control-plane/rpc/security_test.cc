@@ -3,6 +3,7 @@
 #include <grpcpp/generic/generic_stub.h>
 #include <gtest/gtest.h>
 #include <netinet/in.h>
+#include <signal.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -93,6 +94,19 @@ grpc::Status Version(const std::shared_ptr<grpc::Channel>& channel) {
   return v1::SystemService::NewStub(channel)->Version(&context, {}, &response);
 }
 
+// The certificate that a server shows to a handshake.
+std::string ShownLeaf(const std::string& address) {
+  const net::Socket socket = *net::ConnectTo(address, absl::Seconds(5));
+  const net::SslContextPtr context(SSL_CTX_new(TLS_client_method()));
+  constexpr unsigned char kHttp2[] = {2, 'h', '2'};
+  SSL_CTX_set_alpn_protos(context.get(), kHttp2, sizeof kHttp2);
+  const net::SslPtr ssl(SSL_new(context.get()));
+  SSL_set_fd(ssl.get(), socket.fd());
+  SSL_connect(ssl.get());
+  const net::CertificatePtr leaf(SSL_get1_peer_certificate(ssl.get()));
+  return leaf == nullptr ? "" : net::CertificateDer(leaf.get());
+}
+
 TEST(Gate, EveryRpcForEveryRole) {
   TestPlane plane;
   for (const v1::Role role : {v1::ROLE_AGENT, v1::ROLE_VIEWER, v1::ROLE_OPERATOR, v1::ROLE_ADMIN}) {
@@ -138,6 +152,171 @@ TEST(Gate, ARevokedCertificateIsDeniedAtOnce) {
   EXPECT_TRUE(testing::Eventually(
       [&] { return Version(channel).error_code() == StatusCode::PERMISSION_DENIED; },
       absl::Seconds(5)));
+}
+
+// A client certificate as the authority would never sign one.
+net::ClientIdentity Misissued(TestPlane& plane, const std::string& names, const char* usage,
+                              absl::Time from, absl::Time until) {
+  const Secret key_pem = *net::NewPrivateKey();
+  const net::KeyPtr key = *net::ReadPrivateKey(key_pem.Reveal());
+  const net::KeyPtr authority_key = plane.AuthorityKey();
+  const net::CertificatePtr authority = *net::ParseCertificate(plane.authority().certificate_der());
+  const net::CertificatePtr made(X509_new());
+  X509_set_version(made.get(), X509_VERSION_3);
+  ASN1_INTEGER_set(X509_get_serialNumber(made.get()), 7);
+  ASN1_TIME_set(X509_getm_notBefore(made.get()), absl::ToTimeT(from));
+  ASN1_TIME_set(X509_getm_notAfter(made.get()), absl::ToTimeT(until));
+  X509_set_issuer_name(made.get(), X509_get_subject_name(authority.get()));
+  X509_set_pubkey(made.get(), key.get());
+  for (const auto& [nid, value] : {std::pair<int, const char*>{NID_subject_alt_name, names.c_str()},
+                                   {NID_ext_key_usage, usage}}) {
+    if (*value == '\0') continue;
+    X509_EXTENSION* extension = X509V3_EXT_conf_nid(nullptr, nullptr, nid, value);
+    X509_add_ext(made.get(), extension, -1);
+    X509_EXTENSION_free(extension);
+  }
+  X509_sign(made.get(), authority_key.get(), EVP_sha256());
+  return {plane.authority().RootsPem(),
+          net::DerToPem({net::CertificateDer(made.get()), plane.authority().certificate_der()}),
+          std::string(key_pem.Reveal())};
+}
+
+TEST(Gate, ACertificateMustCarryExactlyOneIdentityOfOurs) {
+  TestPlane plane;
+  const absl::Time now = plane.clock().Now();
+  const auto call = [&](const std::string& names, const char* usage) {
+    return Version(plane.Channel(
+                       Misissued(plane, names, usage, now - absl::Hours(1), now + absl::Hours(1))))
+        .error_code();
+  };
+  EXPECT_EQ(call("URI:spiffe://muster/viewer/anna", "clientAuth"), StatusCode::OK);
+  EXPECT_EQ(call("URI:spiffe://muster/viewer/anna,URI:spiffe://muster/admin/root", "clientAuth"),
+            StatusCode::UNAUTHENTICATED);
+  EXPECT_EQ(call("URI:spiffe://muster/viewer/anna,URI:https://example.org", "clientAuth"),
+            StatusCode::UNAUTHENTICATED);
+  EXPECT_EQ(call("URI:spiffe://elsewhere/admin/root", "clientAuth"), StatusCode::UNAUTHENTICATED);
+  EXPECT_EQ(call("DNS:control.muster.internal", "clientAuth"), StatusCode::UNAUTHENTICATED);
+  // A server's certificate is no client's.
+  EXPECT_EQ(call("URI:spiffe://muster/viewer/anna", "serverAuth"), StatusCode::UNAVAILABLE);
+  // gRPC lets a certificate without usages pass; the gate does not.
+  EXPECT_EQ(call("URI:spiffe://muster/viewer/anna", ""), StatusCode::UNAUTHENTICATED);
+}
+
+TEST(Gate, AnExpiredCertificateGetsNowhere) {
+  TestPlane plane;
+  const absl::Time now = plane.clock().Now();
+  EXPECT_EQ(Version(plane.Channel(Misissued(plane, "URI:spiffe://muster/admin/root", "clientAuth",
+                                            now - absl::Hours(2), now - absl::Hours(1))))
+                .error_code(),
+            StatusCode::UNAVAILABLE);
+}
+
+// An HTTP/2 client by hand, which can do what a well-behaved one does not.
+class RawHttp2 {
+ public:
+  RawHttp2(TestPlane& plane, const net::ClientIdentity& identity)
+      : socket_(*net::ConnectTo(plane.address(), absl::Seconds(10))),
+        context_(SSL_CTX_new(TLS_client_method())) {
+    signal(SIGPIPE, SIG_IGN);  // the connection is meant to be cut
+    const net::KeyPtr key = *net::ReadPrivateKey(identity.key_pem);
+    const auto chain = *net::PemToDer(identity.chain_pem);
+    const net::CertificatePtr leaf = *net::ParseCertificate(chain.front());
+    SSL_CTX_use_certificate(context_.get(), leaf.get());
+    SSL_CTX_use_PrivateKey(context_.get(), key.get());
+    constexpr unsigned char kHttp2[] = {2, 'h', '2'};
+    SSL_CTX_set_alpn_protos(context_.get(), kHttp2, sizeof kHttp2);
+    ssl_.reset(SSL_new(context_.get()));
+    SSL_set_fd(ssl_.get(), socket_.fd());
+    connected_ = SSL_connect(ssl_.get()) == 1 &&
+                 Send("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + Frame(4, 0, 0, ""));
+  }
+  bool connected() const { return connected_; }
+
+  // A call that is taken back as soon as it is made. False once the connection is gone.
+  bool Reset(const std::string& path) {
+    std::string headers;
+    for (const auto& [name, value] : {std::pair<std::string, std::string>{":method", "POST"},
+                                      {":scheme", "https"},
+                                      {":path", path},
+                                      {":authority", "x"},
+                                      {"te", "trailers"},
+                                      {"content-type", "application/grpc"}}) {
+      headers += '\0';  // HPACK: literal, not indexed, new name
+      headers += static_cast<char>(name.size());
+      headers += name;
+      headers += static_cast<char>(value.size());
+      headers += value;
+    }
+    const uint32_t stream = next_;
+    next_ += 2;
+    Drain();
+    return Send(Frame(1, 4, stream, headers) + Frame(0, 1, stream, std::string(5, '\0')) +
+                Frame(3, 0, stream, std::string("\0\0\0\x8", 4)));
+  }
+
+ private:
+  static std::string Frame(uint8_t type, uint8_t flags, uint32_t stream,
+                           const std::string& payload) {
+    const auto byte = [](size_t number, int shift) { return static_cast<char>(number >> shift); };
+    std::string frame{byte(payload.size(), 16), byte(payload.size(), 8),  byte(payload.size(), 0),
+                      static_cast<char>(type),  static_cast<char>(flags), byte(stream, 24),
+                      byte(stream, 16),         byte(stream, 8),          byte(stream, 0)};
+    return frame + payload;
+  }
+  bool Send(const std::string& bytes) {
+    return SSL_write(ssl_.get(), bytes.data(), static_cast<int>(bytes.size())) > 0;
+  }
+  // The answers are read, so that the server is never the one that waits.
+  void Drain() {
+    char answers[4096];
+    char first = 0;
+    while (recv(socket_.fd(), &first, 1, MSG_DONTWAIT | MSG_PEEK) > 0 &&
+           SSL_read(ssl_.get(), answers, sizeof answers) > 0) {
+    }
+    ERR_clear_error();
+  }
+
+  net::Socket socket_;
+  net::SslContextPtr context_;
+  net::SslPtr ssl_;
+  bool connected_ = false;
+  uint32_t next_ = 1;
+};
+
+TEST(Transport, AConnectionThatResetsRapidlyIsCut) {
+  TestPlane plane;
+  const auto attacker = plane.Identity(v1::ROLE_AGENT, "mallory");
+  const auto other = plane.Channel(plane.Identity(v1::ROLE_VIEWER, "anna"));
+  ASSERT_TRUE(Version(other).ok());
+  RawHttp2 connection(plane, attacker);
+  ASSERT_TRUE(connection.connected());
+  int resets = 0;
+  constexpr int kMost = 200'000;
+  while (resets < kMost && connection.Reset("/muster.v1.AgentLink/Session")) ++resets;
+  EXPECT_LT(resets, kMost);
+  EXPECT_GE(plane.gate().connections_cut(), 1u);
+  EXPECT_TRUE(Version(other).ok());
+  // The identity itself may come back: it is the connection that is at fault.
+  EXPECT_TRUE(RawHttp2(plane, attacker).connected());
+}
+
+TEST(Transport, ANewServerCertificateIsShownToNewHandshakesOnly) {
+  TestPlane plane;
+  const auto identity = plane.Identity(v1::ROLE_VIEWER, "anna");
+  const auto before = plane.Channel(identity);
+  ASSERT_TRUE(Version(before).ok());
+  const std::string old_chain = plane.own().Get().identity.chain_pem;
+  const auto next = *plane.authority().IssueServer("r-test");
+  ASSERT_TRUE(
+      plane.own().Replace({plane.authority().RootsPem(), next.chain_pem, next.key_pem}).ok());
+  EXPECT_TRUE(Version(before).ok());
+  EXPECT_TRUE(Version(plane.Channel(identity)).ok());
+  EXPECT_EQ(ShownLeaf(plane.address()), net::PemToDer(next.chain_pem)->front());
+  EXPECT_NE(ShownLeaf(plane.address()), net::PemToDer(old_chain)->front());
+  // A key of another certificate changes nothing.
+  EXPECT_EQ(plane.own().Replace({plane.authority().RootsPem(), old_chain, next.key_pem}).code(),
+            absl::StatusCode::kFailedPrecondition);
+  EXPECT_EQ(ShownLeaf(plane.enroll_address()), net::PemToDer(next.chain_pem)->front());
 }
 
 // Reads the stream until it ends; the status.
@@ -306,7 +485,8 @@ TEST(Enrollment, ATokenIsGoodForOneCertificateHoweverManyAsk) {
     std::vector<exec::Thread> threads;
     for (int i = 0; i < 64; ++i) {
       threads.emplace_back("join", [&] {
-        const auto joined = net::Join(plane.enroll_address(), *join, SystemClock());
+        const auto joined =
+            net::Join(plane.enroll_address(), *join, *net::NewPrivateKey(), SystemClock());
         joined.ok() ? ++given : ++refused;
         EXPECT_TRUE(joined.ok() || joined.status().code() == absl::StatusCode::kPermissionDenied)
             << joined.status();
@@ -317,6 +497,74 @@ TEST(Enrollment, ATokenIsGoodForOneCertificateHoweverManyAsk) {
   EXPECT_EQ(refused, 63);
 }
 
+TEST(Enrollment, AJoinThatWasInterruptedCanBeDoneAgainWithTheSameKey) {
+  TestPlane plane;
+  const std::string token(32, 't');
+  ASSERT_TRUE(plane.store()
+                  .identity()
+                  .SaveToken({Sha256(token), "host-1", {}, plane.clock().Now() + absl::Hours(1)},
+                             {"test", "token.create", "host-1", "", plane.clock().Now()})
+                  .ok());
+  const net::JoinString join{plane.authority().Pin(), token};
+  const Secret key = *net::NewPrivateKey();
+  const auto first = net::Join(plane.enroll_address(), join, key, SystemClock());
+  const auto second = net::Join(plane.enroll_address(), join, key, SystemClock());
+  ASSERT_TRUE(first.ok() && second.ok());
+  EXPECT_EQ(first->identity.chain_pem, second->identity.chain_pem);
+  EXPECT_EQ(
+      net::Join(plane.enroll_address(), join, *net::NewPrivateKey(), SystemClock()).status().code(),
+      absl::StatusCode::kPermissionDenied);
+}
+
+TEST(Enrollment, AnExpiredAgentIsLetInAgainUnlessItWasRevoked) {
+  TestPlane plane;
+  const ManualClock then(plane.clock().Now() -
+                         absl::Hours(24 * 10));  // agents' certificates last 7 days
+  const auto authority = plane.AuthorityAt(then);
+  const auto expired = plane.Identity(*authority, v1::ROLE_AGENT, "host-1", true);
+  EXPECT_FALSE(net::Rejoin(plane.address(), expired, SystemClock(), absl::Seconds(3)).ok());
+  const auto back = net::Rejoin(plane.enroll_address(), expired, SystemClock());
+  ASSERT_TRUE(back.ok()) << back.status();
+  EXPECT_EQ(back->agent_name, "host-1");
+  ASSERT_TRUE(plane.store()
+                  .identity()
+                  .Revoke(v1::ROLE_AGENT, "host-1", plane.clock().Now(),
+                          {"test", "agent.revoke", "host-1", "", plane.clock().Now()})
+                  .ok());
+  const auto refused = [&](const net::ClientIdentity& identity) {
+    return net::Rejoin(plane.enroll_address(), identity, SystemClock()).status().code() ==
+           absl::StatusCode::kPermissionDenied;
+  };
+  EXPECT_TRUE(refused(expired));
+  EXPECT_TRUE(refused(back->identity));
+  // A new token lets the host in again, not the certificates that were revoked.
+  const auto renewed = plane.Identity(v1::ROLE_AGENT, "host-1");
+  EXPECT_TRUE(refused(expired));
+  EXPECT_TRUE(refused(back->identity));
+  EXPECT_FALSE(refused(renewed));
+}
+
+TEST(Enrollment, AnExpiredCertificateAloneIsNoProof) {
+  TestPlane plane;
+  const ManualClock then(plane.clock().Now() - absl::Hours(24 * 10));
+  const auto authority = plane.AuthorityAt(then);
+  auto stolen = plane.Identity(*authority, v1::ROLE_AGENT, "host-1", true);
+  stolen.key_pem = std::string(net::NewPrivateKey()->Reveal());
+  EXPECT_EQ(net::Rejoin(plane.enroll_address(), stolen, SystemClock()).status().code(),
+            absl::StatusCode::kPermissionDenied);
+  // Nor is an operator's, another authority's, or one that ended too long ago.
+  TestPlane other;
+  auto foreign = other.Identity(v1::ROLE_AGENT, "host-1");
+  foreign.roots_pem = plane.authority().RootsPem();
+  const ManualClock long_ago(plane.clock().Now() - absl::Hours(24 * 60));
+  const auto old_authority = plane.AuthorityAt(long_ago);
+  for (const auto& identity : {plane.Identity(v1::ROLE_ADMIN, "root"), foreign,
+                               plane.Identity(*old_authority, v1::ROLE_AGENT, "host-2", true)}) {
+    EXPECT_EQ(net::Rejoin(plane.enroll_address(), identity, SystemClock()).status().code(),
+              absl::StatusCode::kPermissionDenied);
+  }
+}
+
 TEST(Enrollment, AnExpiredTokenIsRefused) {
   TestPlane plane;
   const std::string token(32, 't');
@@ -325,7 +573,8 @@ TEST(Enrollment, AnExpiredTokenIsRefused) {
                   .SaveToken({Sha256(token), "host-1", {}, plane.clock().Now() - absl::Seconds(1)},
                              {"test", "token.create", "host-1", "", plane.clock().Now()})
                   .ok());
-  EXPECT_EQ(net::Join(plane.enroll_address(), {plane.authority().Pin(), token}, SystemClock())
+  EXPECT_EQ(net::Join(plane.enroll_address(), {plane.authority().Pin(), token},
+                      *net::NewPrivateKey(), SystemClock())
                 .status()
                 .code(),
             absl::StatusCode::kPermissionDenied);
@@ -339,12 +588,14 @@ TEST(Enrollment, AWrongPinIsRefusedBeforeTheTokenIsSent) {
                   .SaveToken({Sha256(token), "host-1", {}, plane.clock().Now() + absl::Hours(1)},
                              {"test", "token.create", "host-1", "", plane.clock().Now()})
                   .ok());
-  EXPECT_EQ(net::Join(plane.enroll_address(), {std::string(32, 'x'), token}, SystemClock())
+  EXPECT_EQ(net::Join(plane.enroll_address(), {std::string(32, 'x'), token}, *net::NewPrivateKey(),
+                      SystemClock())
                 .status()
                 .code(),
             absl::StatusCode::kUnauthenticated);
-  EXPECT_TRUE(
-      net::Join(plane.enroll_address(), {plane.authority().Pin(), token}, SystemClock()).ok());
+  EXPECT_TRUE(net::Join(plane.enroll_address(), {plane.authority().Pin(), token},
+                        *net::NewPrivateKey(), SystemClock())
+                  .ok());
 }
 
 // A request that asks for an admin's name and an authority's rights.

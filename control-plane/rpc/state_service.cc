@@ -29,7 +29,10 @@ class OutStream : public grpc::ServerWriteReactor<Message>,
     }
     if (ok) static_cast<Derived*>(this)->Drained();
   }
-  void OnCancel() override { End(OkStatus()); }
+  void OnCancel() override {
+    if (admission_.has_value()) admission_->Cancelled();
+    End(OkStatus());
+  }
   void OnDone() override {
     std::shared_ptr<Derived> self;
     {

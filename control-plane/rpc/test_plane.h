@@ -20,6 +20,7 @@
 #include "control-plane/rpc/state_service.h"
 #include "control-plane/rpc/system_service.h"
 #include "lib/net/listener.h"
+#include "lib/net/server_identity.h"
 #include "lib/net/tls.h"
 #include "lib/testing/servers.h"
 
@@ -33,8 +34,13 @@ class TestPlane {
     EXPECT_TRUE(MakeClusterKey(key_path).ok());
     key_ = *LoadClusterKey(key_path);
     store_ = *Store::Open("sqlite:" + folder_.File("muster.db"));
-    authority_ = *Authority::Create(store_->identity(), key_, clock_);
-    gate_ = std::make_unique<Gate>(store_->identity(), GateOptions{});
+    // Old enough to have signed what has expired since.
+    const ManualClock long_ago(clock_.Now() - absl::Hours(24 * 100));
+    EXPECT_TRUE(Authority::Create(store_->identity(), key_, long_ago).ok());
+    authority_ = AuthorityAt(clock_);
+    GateOptions gate;
+    gate.cut_connection = [this](const std::string& peer) { main_.listener->Cut(peer); };
+    gate_ = std::make_unique<Gate>(store_->identity(), clock_, std::move(gate));
     HubOptions options;
     options.replica = "r-test";
     hub_ = std::make_unique<AgentHub>(*store_, clock_, std::move(options));
@@ -42,19 +48,19 @@ class TestPlane {
     link_ = std::make_unique<AgentLinkService>(*hub_, *gate_);
     identity_ = std::make_unique<IdentityService>(*store_, *authority_, *gate_, clock_, servers);
     enrollment_ = std::make_unique<EnrollmentService>(store_->identity(), *authority_, *gate_,
-                                                      clock_, servers);
+                                                      clock_, EnrollmentOptions{servers});
     specs_ = std::make_unique<SpecService>(*store_, *gate_, clock_, [] {});
     states_ = std::make_unique<StateService>(*store_, *hub_, *gate_, clock_);
     alerts_ = std::make_unique<AlertService>(*store_, *gate_, clock_);
     system_ =
         std::make_unique<SystemService>(*store_, *gate_, clock_, [] { return DoctorFacts{}; });
     const auto certificate = *authority_->IssueServer("r-test");
-    const net::ServerIdentity own = {authority_->RootsPem(), certificate.chain_pem,
-                                     certificate.key_pem};
+    own_ = *net::CurrentIdentity::Make(
+        {authority_->RootsPem(), certificate.chain_pem, certificate.key_pem});
     Serve(
-        main_, net::MutualTls(own),
+        main_, net::MutualTls(own_),
         {link_.get(), identity_.get(), specs_.get(), states_.get(), alerts_.get(), system_.get()});
-    Serve(enroll_, net::ServerTls(own), {enrollment_.get()});
+    Serve(enroll_, net::ServerTls(own_), {enrollment_.get()});
   }
 
   ~TestPlane() {
@@ -93,9 +99,19 @@ class TestPlane {
   }
   uint16_t port() const { return main_.listener->port(); }
   net::GuardedListener& listener() { return *main_.listener; }
+  // The same authority, as it signs at another time or for other lifetimes.
+  std::unique_ptr<Authority> AuthorityAt(const Clock& clock, Lifetimes lifetimes = {}) {
+    return *Authority::Load(store_->identity(), key_, clock, lifetimes);
+  }
+  // The authority's own key, for certificates that it would never sign.
+  net::KeyPtr AuthorityKey() {
+    const AuthorityRow row = *store_->identity().LoadAuthority();
+    return *net::ReadPrivateKey(Unseal(key_, row.sealed_key, "muster authority key")->Reveal());
+  }
   Store& store() { return *store_; }
   Authority& authority() { return *authority_; }
   Gate& gate() { return *gate_; }
+  net::CurrentIdentity& own() { return *own_; }
   const Clock& clock() const { return clock_; }
 
  private:
@@ -131,6 +147,7 @@ class TestPlane {
   Secret key_;
   std::unique_ptr<Store> store_;
   std::unique_ptr<Authority> authority_;
+  std::shared_ptr<net::CurrentIdentity> own_;
   std::unique_ptr<Gate> gate_;
   std::unique_ptr<AgentHub> hub_;
   std::unique_ptr<AgentLinkService> link_;

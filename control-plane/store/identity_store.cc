@@ -72,15 +72,14 @@ Status UpsertOperator(sql::Transaction& t, const CertificateRow& certificate) {
       .status();
 }
 
-// A person keeps the certificates of earlier roles: all of them go. An agent of the same name is
-// another.
+// A person keeps the certificates of earlier roles: all of them go, expired ones too, because an
+// agent may show one to be let in again. An agent of the same name is another.
 StatusOr<uint32_t> DenyAll(sql::Transaction& t, bool agent, std::string_view name, absl::Time now) {
   MUSTER_ASSIGN_OR_RETURN(
       const sql::Rows rows,
-      t.Query(fmt::format("SELECT fingerprint FROM certificates WHERE role {} $1 AND name = $2 "
-                          "AND not_after > $3",
+      t.Query(fmt::format("SELECT fingerprint FROM certificates WHERE role {} $1 AND name = $2",
                           agent ? "=" : "<>"),
-              {int64_t{v1::ROLE_AGENT}, name, sql::ToMicros(now)}));
+              {int64_t{v1::ROLE_AGENT}, name}));
   uint32_t denied = 0;
   for (const sql::Row& row : rows) {
     MUSTER_ASSIGN_OR_RETURN(const int64_t id, NextValue(t, "denied"));

@@ -71,7 +71,7 @@ class IdentityStore {
   // PermissionDenied if the name is revoked.
   Status SaveCertificate(const CertificateRow& certificate, const AuditNote& note);
 
-  // Puts every unexpired certificate of the name into the deny set; returns how many. NotFound.
+  // Puts every certificate of the name into the deny set; returns how many. NotFound.
   StatusOr<uint32_t> Revoke(v1::Role role, std::string_view name, absl::Time now,
                             const AuditNote& note);
   // For operators, whose role the caller need not know.

@@ -6,6 +6,7 @@
 #include <iostream>
 
 #include "ctl/commands/commands.h"
+#include "lib/program/program.h"
 
 namespace muster::ctl {
 namespace {
@@ -27,28 +28,12 @@ std::string NextStep(const Status& status) {
 
 }  // namespace
 
-int ExitCodeOf(const Status& status) {
-  switch (status.code()) {
-    case absl::StatusCode::kOk: return 0;
-    case absl::StatusCode::kNotFound: return 3;
-    case absl::StatusCode::kPermissionDenied:
-    case absl::StatusCode::kUnauthenticated: return 4;
-    case absl::StatusCode::kAlreadyExists:
-    case absl::StatusCode::kFailedPrecondition:
-    case absl::StatusCode::kAborted: return 5;
-    case absl::StatusCode::kUnavailable:
-    case absl::StatusCode::kDeadlineExceeded: return 6;
-    case absl::StatusCode::kInvalidArgument: return kUsage;
-    default: return 1;
-  }
-}
-
 void Cli::Run(const std::function<Status(Session&)>& body) {
   Session session(flags);
   Status status = session.Open();
   if (status.ok()) status = body(session);
   if (status.ok()) return;
-  exit_code = ExitCodeOf(status);
+  exit_code = ExitCode(status);
   std::cerr << "error: " << Message(status) << "\n";
   if (const std::string next = NextStep(status); !next.empty()) std::cerr << next << "\n";
 }

@@ -43,15 +43,5 @@ TEST(Completion, BashOffersCommandsAndTheirSubcommands) {
   EXPECT_EQ(offered("musterctl get sta", 2), "states\n");
 }
 
-TEST(ExitCode, SaysWhatKindOfFailure) {
-  EXPECT_EQ(ExitCodeOf(OkStatus()), 0);
-  EXPECT_EQ(ExitCodeOf(Unknown("it may have happened")), 1);
-  EXPECT_EQ(ExitCodeOf(InvalidArgument("x")), 2);
-  EXPECT_EQ(ExitCodeOf(NotFound("x")), 3);
-  EXPECT_EQ(ExitCodeOf(PermissionDenied("x")), 4);
-  EXPECT_EQ(ExitCodeOf(FailedPrecondition("x")), 5);
-  EXPECT_EQ(ExitCodeOf(Unavailable("x")), 6);
-}
-
 }  // namespace
 }  // namespace muster::ctl

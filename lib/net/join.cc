@@ -51,32 +51,59 @@ StatusOr<std::string> PinnedAuthority(const std::vector<std::string>& chain, std
       server);
 }
 
-}  // namespace
-
-StatusOr<Joined> Join(const std::string& server, const JoinString& join, const Clock& clock,
-                      absl::Duration within) {
-  MUSTER_ASSIGN_OR_RETURN(const std::vector<std::string> shown, ServerChain(server, within));
-  MUSTER_ASSIGN_OR_RETURN(const std::string authority, PinnedAuthority(shown, join.pin, server));
-  MUSTER_ASSIGN_OR_RETURN(const Secret key, NewPrivateKey());
+// Sends the request, and believes the answer only if it is the authority's, for our key.
+StatusOr<Joined> Ask(const std::string& server, const std::string& roots_pem,
+                     const v1::JoinRequest& request, const Secret& key, const Clock& clock,
+                     absl::Duration within) {
   ClientIdentity stranger;
-  stranger.roots_pem = DerToPem({authority});
-  v1::JoinRequest request;
-  request.set_token(join.token);
-  MUSTER_ASSIGN_OR_RETURN(*request.mutable_csr(), NewCertificateRequest(key));
-  request.set_version(MUSTER_VERSION);
+  stranger.roots_pem = roots_pem;
   grpc::ClientContext context;
   context.set_deadline(absl::ToChronoTime(clock.Now() + within));
   v1::JoinResponse response;
   const auto stub = v1::Enrollment::NewStub(OpenChannel(server, stranger));
   MUSTER_RETURN_IF_ERROR(ToAbsl(stub->Join(&context, request, &response)));
   const std::vector<std::string> chain(response.chain().begin(), response.chain().end());
-  MUSTER_RETURN_IF_ERROR(VerifyChain(chain, {authority}, clock.Now()));
+  MUSTER_ASSIGN_OR_RETURN(const std::vector<std::string> roots, PemToDer(roots_pem));
+  MUSTER_RETURN_IF_ERROR(VerifyChain(chain, roots, clock.Now()));
   MUSTER_RETURN_IF_ERROR(KeyMatches(key, chain.front()));
   Joined joined;
   joined.agent_name = response.agent_name();
   joined.servers.assign(response.servers().begin(), response.servers().end());
-  joined.identity = {stranger.roots_pem, DerToPem(chain), std::string(key.Reveal())};
+  joined.identity = {roots_pem, DerToPem(chain), std::string(key.Reveal())};
   return joined;
+}
+
+}  // namespace
+
+std::string ReadmissionText(std::string_view csr_der) {
+  std::string text = "muster readmission v1";
+  text += '\0';
+  text += csr_der;
+  return text;
+}
+
+StatusOr<Joined> Join(const std::string& server, const JoinString& join, const Secret& key,
+                      const Clock& clock, absl::Duration within) {
+  MUSTER_ASSIGN_OR_RETURN(const std::vector<std::string> shown, ServerChain(server, within));
+  MUSTER_ASSIGN_OR_RETURN(const std::string authority, PinnedAuthority(shown, join.pin, server));
+  v1::JoinRequest request;
+  request.set_token(join.token);
+  MUSTER_ASSIGN_OR_RETURN(*request.mutable_csr(), NewCertificateRequest(key));
+  request.set_version(MUSTER_VERSION);
+  return Ask(server, DerToPem({authority}), request, key, clock, within);
+}
+
+StatusOr<Joined> Rejoin(const std::string& server, const ClientIdentity& expired,
+                        const Clock& clock, absl::Duration within) {
+  MUSTER_ASSIGN_OR_RETURN(const Secret key, NewPrivateKey());
+  MUSTER_ASSIGN_OR_RETURN(const std::vector<std::string> chain, PemToDer(expired.chain_pem));
+  v1::JoinRequest request;
+  request.set_expired_certificate(chain.front());
+  MUSTER_ASSIGN_OR_RETURN(*request.mutable_csr(), NewCertificateRequest(key));
+  MUSTER_ASSIGN_OR_RETURN(*request.mutable_proof(),
+                          Sign(Secret(expired.key_pem), ReadmissionText(request.csr())));
+  request.set_version(MUSTER_VERSION);
+  return Ask(server, expired.roots_pem, request, key, clock, within);
 }
 
 }  // namespace muster::net

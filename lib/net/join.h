@@ -18,11 +18,22 @@ struct Joined {
   ClientIdentity identity;           // roots, own chain, key
 };
 
-// Makes a key, looks at the server's certificates and compares the authority's pin *before* the
+// Looks at the server's certificates and compares the authority's pin *before* the
 // token is sent, then trades the token for a certificate. Blocks for up to `within`. Unavailable:
 // no answer. Unauthenticated: the server is not the join string's. PermissionDenied: the token is
 // unknown, expired or used.
-StatusOr<Joined> Join(const std::string& server, const JoinString& join, const Clock& clock,
-                      absl::Duration within = absl::Seconds(20));
+//
+// The same key with the same token gets the same certificate: keep the key until Join has returned,
+// and a join that was interrupted can be done again.
+StatusOr<Joined> Join(const std::string& server, const JoinString& join, const Secret& key,
+                      const Clock& clock, absl::Duration within = absl::Seconds(20));
+
+// A new certificate for an agent whose own has expired: shows the old one, and proves possession of
+// its key. PermissionDenied: revoked, or expired for longer than the control plane's grace.
+StatusOr<Joined> Rejoin(const std::string& server, const ClientIdentity& expired,
+                        const Clock& clock, absl::Duration within = absl::Seconds(20));
+
+// What the old key signs: see JoinRequest.proof.
+std::string ReadmissionText(std::string_view csr_der);
 
 }  // namespace muster::net

@@ -35,10 +35,27 @@ std::string PeerName(const sockaddr_storage& address) {
   if (address.ss_family == AF_INET) {
     inet_ntop(AF_INET, &reinterpret_cast<const sockaddr_in&>(address).sin_addr, text, sizeof text);
   } else {
-    inet_ntop(AF_INET6, &reinterpret_cast<const sockaddr_in6&>(address).sin6_addr, text,
-              sizeof text);
+    const in6_addr& bytes = reinterpret_cast<const sockaddr_in6&>(address).sin6_addr;
+    // One IPv4 peer has one name, whichever socket it came through.
+    if (IN6_IS_ADDR_V4MAPPED(&bytes)) {
+      inet_ntop(AF_INET, bytes.s6_addr + 12, text, sizeof text);
+    } else {
+      inet_ntop(AF_INET6, &bytes, text, sizeof text);
+    }
   }
   return text;
+}
+
+uint16_t PeerPort(const sockaddr_storage& address) {
+  return ntohs(address.ss_family == AF_INET
+                   ? reinterpret_cast<const sockaddr_in&>(address).sin_port
+                   : reinterpret_cast<const sockaddr_in6&>(address).sin6_port);
+}
+
+// The peer as gRPC writes it: "ipv4:10.0.0.1:4711", "ipv6:%5B::1%5D:4711".
+std::string GrpcName(const std::string& address, uint16_t port) {
+  return address.find(':') == std::string::npos ? fmt::format("ipv4:{}:{}", address, port)
+                                                : fmt::format("ipv6:%5B{}%5D:{}", address, port);
 }
 
 uint64_t InodeOf(int fd) {
@@ -83,6 +100,7 @@ StatusOr<Socket> Listen(const std::string& text) {
 struct Connection {
   uint64_t inode = 0;
   std::string peer;
+  uint16_t port = 0;  // of the peer
 };
 
 struct GuardedListener::Impl {
@@ -126,7 +144,7 @@ struct GuardedListener::Impl {
       const int fd = accept4(listening.fd(), reinterpret_cast<sockaddr*>(&address), &size,
                              SOCK_NONBLOCK | SOCK_CLOEXEC);
       if (fd >= 0) {
-        Take(fd, PeerName(address));
+        Take(fd, PeerName(address), PeerPort(address));
       } else if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM) {
         RefuseOne();
         return;
@@ -136,10 +154,10 @@ struct GuardedListener::Impl {
     }
   }
 
-  void Take(int fd, const std::string& peer) {
-    if (!Admit(fd, peer)) {
+  void Take(int fd, const std::string& peer, uint16_t port) {
+    if (!Admit(fd, peer, port)) {
       Sweep();
-      if (!Admit(fd, peer)) {
+      if (!Admit(fd, peer, port)) {
         close(fd);
         absl::MutexLock lock(&mutex);
         ++counts.refused_full;
@@ -154,13 +172,13 @@ struct GuardedListener::Impl {
     acceptor->HandleNewConnection(&parameters);
   }
 
-  bool Admit(int fd, const std::string& peer) {
+  bool Admit(int fd, const std::string& peer, uint16_t port) {
     absl::MutexLock lock(&mutex);
     // The number was used before, so that connection has ended.
     if (const auto old = open.find(fd); old != open.end()) ForgetLocked(old);
     if (open.size() >= options.max_connections || by_peer[peer] >= options.max_connections_per_peer)
       return false;
-    open[fd] = {InodeOf(fd), peer};
+    open[fd] = {InodeOf(fd), peer, port};
     ++by_peer[peer];
     ++counts.accepted;
     return true;
@@ -230,12 +248,21 @@ void GuardedListener::Stop() {
   impl_->thread.Join();
 }
 
+bool GuardedListener::Cut(const std::string& peer) {
+  absl::MutexLock lock(&impl_->mutex);
+  for (const auto& [fd, connection] : impl_->open) {
+    if (GrpcName(connection.peer, connection.port) != peer) continue;
+    // gRPC owns the descriptor: it is shut down, not closed, and only if it is still this socket.
+    return InodeOf(fd) == connection.inode && shutdown(fd, SHUT_RDWR) == 0;
+  }
+  return false;
+}
+
 uint16_t GuardedListener::port() const {
   sockaddr_storage address{};
   socklen_t size = sizeof address;
   getsockname(impl_->listening.fd(), reinterpret_cast<sockaddr*>(&address), &size);
-  return ntohs(address.ss_family == AF_INET ? reinterpret_cast<sockaddr_in&>(address).sin_port
-                                            : reinterpret_cast<sockaddr_in6&>(address).sin6_port);
+  return PeerPort(address);
 }
 
 ListenerCounts GuardedListener::counts() const {
@@ -269,14 +296,6 @@ void SetServerArguments(grpc::ServerBuilder& builder) {
 
 namespace {
 
-std::shared_ptr<grpc::ServerCredentials> Credentials(
-    const ServerIdentity& identity, grpc_ssl_client_certificate_request_type request) {
-  grpc::SslServerCredentialsOptions options(request);
-  options.pem_root_certs = identity.roots_pem;
-  options.pem_key_cert_pairs.push_back({identity.key_pem, identity.chain_pem});
-  return grpc::SslServerCredentials(options);
-}
-
 // The protocol version that a handshake with at most `version` ends in; 0 if it is refused.
 StatusOr<int> Negotiate(uint16_t port, int version) {
   MUSTER_ASSIGN_OR_RETURN(const Socket socket,
@@ -294,14 +313,6 @@ StatusOr<int> Negotiate(uint16_t port, int version) {
 }
 
 }  // namespace
-
-std::shared_ptr<grpc::ServerCredentials> MutualTls(const ServerIdentity& identity) {
-  return Credentials(identity, GRPC_SSL_REQUEST_AND_REQUIRE_CLIENT_CERTIFICATE_AND_VERIFY);
-}
-
-std::shared_ptr<grpc::ServerCredentials> ServerTls(const ServerIdentity& identity) {
-  return Credentials(identity, GRPC_SSL_DONT_REQUEST_CLIENT_CERTIFICATE);
-}
 
 Status ProveTls13Only(uint16_t port) {
   MUSTER_ASSIGN_OR_RETURN(const int old, Negotiate(port, TLS1_2_VERSION));

@@ -48,6 +48,8 @@ class GuardedListener {
   void AttachTo(grpc::ServerBuilder& builder, std::shared_ptr<grpc::ServerCredentials> credentials);
   // After BuildAndStart.
   void Start();
+  // Ends the connection of a peer as gRPC names it ("ipv4:10.0.0.1:4711"). False if it is not open.
+  bool Cut(const std::string& peer);
   // No further connection is accepted. Before the server shuts down. Safe to repeat.
   void Stop();
 
@@ -62,16 +64,6 @@ class GuardedListener {
 
 // The argument table of docs/architecture/transport.md for a server.
 void SetServerArguments(grpc::ServerBuilder& builder);
-
-struct ServerIdentity {
-  std::string roots_pem;
-  std::string chain_pem;
-  std::string key_pem;
-};
-// Client certificates required and verified (the agents' and operators' port).
-std::shared_ptr<grpc::ServerCredentials> MutualTls(const ServerIdentity& identity);
-// No client certificate asked for (the enrolment port).
-std::shared_ptr<grpc::ServerCredentials> ServerTls(const ServerIdentity& identity);
 
 // Connects as a client and checks that TLS 1.2 is refused and 1.3 with `identity` is taken.
 // FailedPrecondition otherwise: the caller must not serve.

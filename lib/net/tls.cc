@@ -108,6 +108,9 @@ StatusOr<CertificateFacts> ReadCertificate(std::string_view der) {
   facts.serial = SerialHex(certificate.get());
   facts.fingerprint = HexEncode(Sha256(der));
   facts.public_key_fingerprint = PublicKeyFingerprint(X509_get0_pubkey(certificate.get()));
+  // Without the extension every usage counts as allowed, and the answer is all ones.
+  const uint32_t usages = X509_get_extended_key_usage(certificate.get());
+  facts.client_usage = usages != UINT32_MAX && (usages & XKU_SSL_CLIENT) != 0;
   facts.is_authority = X509_check_ca(certificate.get()) > 0;
   return facts;
 }
@@ -118,6 +121,38 @@ Status KeyMatches(const Secret& key_pem, std::string_view certificate_der) {
   if (X509_check_private_key(certificate.get(), key.get()) == 1) return OkStatus();
   ERR_clear_error();
   return FailedPrecondition("the certificate belongs to another key");
+}
+
+StatusOr<std::string> Sign(const Secret& key_pem, std::string_view text) {
+  MUSTER_ASSIGN_OR_RETURN(const KeyPtr key, ReadPrivateKey(key_pem.Reveal()));
+  const DigestPtr digest(EVP_MD_CTX_new());
+  size_t size = 0;
+  const auto* bytes = reinterpret_cast<const unsigned char*>(text.data());
+  if (EVP_DigestSignInit(digest.get(), nullptr, EVP_sha256(), nullptr, key.get()) != 1 ||
+      EVP_DigestSign(digest.get(), nullptr, &size, bytes, text.size()) != 1) {
+    return Internal("could not sign: {}", LastSslError());
+  }
+  std::string signature(size, '\0');
+  if (EVP_DigestSign(digest.get(), reinterpret_cast<unsigned char*>(signature.data()), &size, bytes,
+                     text.size()) != 1) {
+    return Internal("could not sign: {}", LastSslError());
+  }
+  signature.resize(size);
+  return signature;
+}
+
+Status VerifySignature(std::string_view certificate_der, std::string_view text,
+                       std::string_view signature) {
+  MUSTER_ASSIGN_OR_RETURN(const CertificatePtr certificate, ParseCertificate(certificate_der));
+  const DigestPtr digest(EVP_MD_CTX_new());
+  const bool good =
+      EVP_DigestVerifyInit(digest.get(), nullptr, EVP_sha256(), nullptr,
+                           X509_get0_pubkey(certificate.get())) == 1 &&
+      EVP_DigestVerify(digest.get(), reinterpret_cast<const unsigned char*>(signature.data()),
+                       signature.size(), reinterpret_cast<const unsigned char*>(text.data()),
+                       text.size()) == 1;
+  ERR_clear_error();
+  return good ? OkStatus() : Unauthenticated("the signature is not of the certificate's key");
 }
 
 Status VerifyChain(const std::vector<std::string>& chain_der,

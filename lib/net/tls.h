@@ -43,10 +43,16 @@ struct CertificateFacts {
   std::string fingerprint;             // SHA-256 of the DER, hex
   std::string public_key_fingerprint;  // SHA-256 of the SubjectPublicKeyInfo, hex
   bool is_authority = false;
+  bool client_usage = false;  // carries the extended key usage clientAuth
 };
 StatusOr<CertificateFacts> ReadCertificate(std::string_view der);
 // FailedPrecondition unless the certificate's public key belongs to the private key.
 Status KeyMatches(const Secret& key_pem, std::string_view certificate_der);
+// ECDSA with SHA-256, as DER.
+StatusOr<std::string> Sign(const Secret& key_pem, std::string_view text);
+// Unauthenticated unless the certificate's key made the signature over the text.
+Status VerifySignature(std::string_view certificate_der, std::string_view text,
+                       std::string_view signature);
 // Checks the chain (leaf first) against the roots at a time.
 Status VerifyChain(const std::vector<std::string>& chain_der,
                    const std::vector<std::string>& roots_der, absl::Time at);

@@ -1,0 +1,59 @@
+#include "lib/program/program.h"
+
+#include <fcntl.h>
+#include <sys/file.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstring>
+
+namespace muster {
+
+int ExitCode(const Status& status) {
+  switch (status.code()) {
+    case absl::StatusCode::kOk: return 0;
+    case absl::StatusCode::kInvalidArgument: return 2;
+    case absl::StatusCode::kNotFound: return 3;
+    case absl::StatusCode::kPermissionDenied:
+    case absl::StatusCode::kUnauthenticated: return 4;
+    case absl::StatusCode::kAlreadyExists:
+    case absl::StatusCode::kFailedPrecondition:
+    case absl::StatusCode::kAborted: return 5;
+    case absl::StatusCode::kUnavailable:
+    case absl::StatusCode::kDeadlineExceeded: return 6;
+    case absl::StatusCode::kCancelled: return 130;
+    default: return 1;
+  }
+}
+
+StopSignals::StopSignals() {
+  sigemptyset(&signals_);
+  sigaddset(&signals_, SIGTERM);
+  sigaddset(&signals_, SIGINT);
+  pthread_sigmask(SIG_BLOCK, &signals_, nullptr);
+  signal(SIGPIPE, SIG_IGN);
+}
+
+std::string StopSignals::Wait() const {
+  int signal = 0;
+  sigwait(&signals_, &signal);
+  return signal == SIGINT ? "SIGINT" : "SIGTERM";
+}
+
+StatusOr<FolderLock> FolderLock::Take(const std::string& folder, std::string_view program) {
+  const std::string path = folder + "/lock";
+  FolderLock lock(open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600));
+  if (lock.fd_ < 0) {
+    return FailedPrecondition("{}: {}; is it the data folder of {}?", path, std::strerror(errno),
+                              program);
+  }
+  if (flock(lock.fd_, LOCK_EX | LOCK_NB) == 0) return lock;
+  return FailedPrecondition("another {} works in {}; stop it, or use another folder", program,
+                            folder);
+}
+
+FolderLock::~FolderLock() {
+  if (fd_ >= 0) close(fd_);
+}
+
+}  // namespace muster

@@ -1,0 +1,45 @@
+// What the three programs have in common: how they stop, how they end, and that one of them at a
+// time works in a folder.
+#pragma once
+
+#include <signal.h>
+
+#include <string>
+#include <utility>
+
+#include "lib/base/status.h"
+
+namespace muster {
+
+// docs/reference/exit-codes.md: 0 ok, 1 failed, 2 usage, 3 not found, 4 not allowed, 5 conflict,
+// 6 unreachable or timed out, 130 interrupted.
+int ExitCode(const Status& status);
+
+// SIGTERM and SIGINT, blocked for every thread that starts later; SIGPIPE is ignored. Make it
+// before any thread.
+class StopSignals {
+ public:
+  StopSignals();
+  // Until one of them comes; its name.
+  std::string Wait() const;
+
+ private:
+  sigset_t signals_;
+};
+
+// The lock on `folder`/lock, held while the object lives; the kernel lets go of it with the
+// process.
+class FolderLock {
+ public:
+  // FailedPrecondition if another process holds it, or the folder cannot be written.
+  static StatusOr<FolderLock> Take(const std::string& folder, std::string_view program);
+  FolderLock(FolderLock&& other) noexcept : fd_(std::exchange(other.fd_, -1)) {}
+  FolderLock& operator=(FolderLock&&) = delete;
+  ~FolderLock();
+
+ private:
+  explicit FolderLock(int fd) : fd_(fd) {}
+  int fd_;
+};
+
+}  // namespace muster
