@@ -19,6 +19,7 @@
 #include "lib/base/random.h"
 #include "lib/base/text.h"
 #include "lib/exec/threads.h"
+#include "lib/program/pages.h"
 #include "lib/program/program.h"
 #include "lib/wire/time.h"
 
@@ -28,7 +29,10 @@ namespace {
 constexpr char kPolicyPlace[] = "/etc/muster/policy.yaml";
 constexpr absl::Duration kStopChecksWithin = absl::Seconds(1);
 constexpr absl::Duration kFlushWithin = absl::Seconds(1);
-constexpr absl::Duration kLookForRenewal = absl::Seconds(5);
+constexpr absl::Duration kHousekeeping = absl::Seconds(5);
+// By then every check has run once and the first plan is in force.
+constexpr absl::Duration kStartIsOver = absl::Seconds(20);
+constexpr absl::Duration kReleaseEvery = absl::Hours(1);
 constexpr absl::Duration kRenewWithin = absl::Seconds(10);
 
 std::string Line(const std::string& path) {
@@ -98,13 +102,16 @@ class RunningApp final : public App {
             [this](v1::CheckResult result, Novelty novelty) {
               Record(std::move(result), novelty);
             }),
-        renewal_("renewal", kLookForRenewal, [this] { RenewWhenDue(); }) {
+        housekeeping_("housekeeping", kHousekeeping, [this] {
+          RenewWhenDue();
+          ReleasePagesWhenDue();
+        }) {
     checker_.Apply(plan);
     ready_.Set();
   }
 
   bool Stop() override {
-    renewal_.Stop();
+    housekeeping_.Stop();
     const bool ended = checker_.Stop(kStopChecksWithin);
     // The recorder writes what waits before the link sends its last.
     recorder_->Stop();
@@ -168,7 +175,7 @@ class RunningApp final : public App {
       renewal_asked_ = true;
     }
     ready_.Wait();
-    renewal_.Wake();
+    housekeeping_.Wake();
   }
 
   void RenewWhenDue() {
@@ -190,6 +197,12 @@ class RunningApp final : public App {
     LogInfo("renewed the certificate", {{"next", TimeText(next_renewal_)}});
   }
 
+  void ReleasePagesWhenDue() {
+    if (clock_.Uptime() < next_release_) return;
+    next_release_ = clock_.Uptime() + kReleaseEvery;
+    ReleaseStartPages();
+  }
+
   Status Keep(Renewed renewed) {
     Membership next = membership_;
     next.identity = std::move(renewed.identity);
@@ -207,7 +220,8 @@ class RunningApp final : public App {
   const FolderLock lock_;
   Membership membership_;  // after the start of the renewal's thread alone
   const Policy policy_;
-  const bool servers_set_;   // by the settings file: the control plane's word does not count
+  const bool servers_set_;  // by the settings file: the control plane's word does not count
+  absl::Duration next_release_ = SystemClock().Uptime() + kStartIsOver;
   absl::Time next_renewal_;  // after the start of the renewal's thread alone
   const std::unique_ptr<Random> random_;
   const std::unique_ptr<Spool> spool_;
@@ -217,7 +231,7 @@ class RunningApp final : public App {
   const std::unique_ptr<Link> link_;
   const std::unique_ptr<Recorder> recorder_;
   Checker checker_;
-  exec::PeriodicLoop renewal_;
+  exec::PeriodicLoop housekeeping_;
 };
 
 }  // namespace

@@ -134,6 +134,25 @@ TEST(Spec, WhatCameOverTheWireIsCheckedToo) {
   EXPECT_FALSE(ValidateDocument(document).empty());
 }
 
+TEST(FormatYaml, QuotesOnlyWhatWouldBeReadAsSomethingElse) {
+  v1::Document document;
+  document.set_api_version("muster/v1");
+  document.set_kind("Check");
+  document.mutable_metadata()->set_name("api");
+  (*document.mutable_metadata()->mutable_labels())["plain"] = "db-1.example.org";
+  (*document.mutable_metadata()->mutable_labels())["yes"] = "true";
+  (*document.mutable_metadata()->mutable_labels())["number"] = "1e3";
+  (*document.mutable_metadata()->mutable_labels())["text"] = "a: b #c";
+  document.mutable_check()->mutable_probe()->mutable_http()->set_url("http://x/y?z=1");
+  const std::string text = FormatYaml(document);
+  for (const char* part : {"name: api\n", "plain: db-1.example.org\n", "\"yes\": \"true\"\n",
+                           "number: \"1e3\"\n", "text: \"a: b #c\"\n", "url: http://x/y?z=1"}) {
+    EXPECT_NE(text.find(part), std::string::npos) << part << "\n" << text;
+  }
+  EXPECT_TRUE(MessageDifferencer::Equals(ParseYaml(text, "again").documents.at(0).metadata(),
+                                         document.metadata()));
+}
+
 class Examples : public ::testing::TestWithParam<const char*> {};
 
 TEST_P(Examples, AreGoodAndReadBackTheSame) {

@@ -26,7 +26,7 @@ class Certificates(Case):
         with open(os.path.join(plane.data, 'control.yaml'), 'a', encoding='utf-8') as file:
             file.write(SHORT)
         plane.start()
-        self.addCleanup(lambda: plane.process.kill() if plane.process.running() else None)
+        self.addCleanup(lambda: plane.process.end())
         return plane
 
     def test_they_are_renewed_while_everything_goes_on(self):

@@ -83,6 +83,13 @@ class Process:
             self.log_file.close()
         return code
 
+    def end(self):
+        """At the end of a test: at once, or in order where coverage is counted as programs end."""
+        if self.running() and os.environ.get('MUSTER_END_IN_ORDER'):
+            self.stop()
+        elif self.running():
+            self.kill()
+
     def log(self):
         with open(self.log_path, encoding='utf-8', errors='replace') as file:
             return file.read()
@@ -266,19 +273,19 @@ class Case(unittest.TestCase):
         self.addCleanup(shutil.rmtree, self.folder, ignore_errors=True)
 
     def own(self, process):
-        self.addCleanup(lambda: process.kill() if process and process.running() else None)
+        self.addCleanup(lambda: process.end() if process else None)
         return process
 
     def plane(self, name='plane', **options):
         plane = Plane(self.folder, name)
         plane.start(**options)
-        self.addCleanup(lambda: plane.process.kill() if plane.process.running() else None)
+        self.addCleanup(lambda: plane.process.end())
         return plane
 
     def agent(self, plane, name='host-1', labels=(), config=None):
         agent = Agent(plane, self.folder, name, labels, config)
         agent.start()
-        self.addCleanup(lambda: agent.process.kill() if agent.process.running() else None)
+        self.addCleanup(lambda: agent.process.end())
         eventually('agent connected', agent.connected)
         return agent
 
