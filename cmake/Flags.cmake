@@ -50,9 +50,16 @@ add_link_options(-pie -Wl,-z,relro -Wl,-z,now -Wl,-z,noexecstack -Wl,-z,separate
 
 if(MUSTER_SANITIZE)
   # gcc's own instrumentation makes it see uninitialised reads inside fmt.
-  add_compile_options(-Wno-error=maybe-uninitialized -Wno-error=uninitialized)
+  add_compile_options(-Wno-maybe-uninitialized -Wno-uninitialized)
   add_compile_options(-fsanitize=${MUSTER_SANITIZE} -fno-omit-frame-pointer -fno-sanitize-recover=all)
   add_link_options(-fsanitize=${MUSTER_SANITIZE})
+endif()
+if(MUSTER_SANITIZE STREQUAL "thread")
+  # Into every program, so that the sanitizer sees absl's mutexes.
+  add_library(muster_tsan OBJECT ${PROJECT_SOURCE_DIR}/tests/support/tsan_mutex.cc)
+  target_compile_options(muster_tsan PRIVATE -fno-sanitize=all -Wno-thread-safety)
+  target_link_libraries(muster_tsan PUBLIC absl::synchronization)
+  link_libraries($<$<STREQUAL:$<TARGET_PROPERTY:TYPE>,EXECUTABLE>:$<TARGET_OBJECTS:muster_tsan>>)
 endif()
 if(MUSTER_COVERAGE)
   add_compile_options(--coverage)

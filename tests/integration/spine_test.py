@@ -1,6 +1,7 @@
 """The spine, as its user would use it: init, run, join, apply, look; and what must not happen."""
 import json
 import os
+import shutil
 import signal
 import time
 
@@ -71,6 +72,32 @@ class Spine(Case):
         agent.start()
         eventually('back', lambda: plane.state('api', 'host-1')['state'] == 'OK')
         eventually('resolved', lambda: not plane.alerts(state='FIRING'))
+
+    def test_a_store_restored_from_an_older_copy_is_filled_again(self):
+        plane = self.plane()
+        server = CountingServer()
+        self.agent(plane)
+        plane.apply(CHECK.format(name='api', every='200ms', port=server.port))
+        eventually('stored', lambda: plane.agent('host-1')['committedSeq'] >= 5)
+        plane.process.stop()
+        database = os.path.join(plane.data, 'muster.db')
+        shutil.copy(database, database + '.copy')
+        plane.start()
+        self.own(plane.process)
+        eventually('stored more', lambda: plane.agent('host-1')['committedSeq'] >= 30)
+        before = plane.stream('history', 'api', '--agent', 'host-1', '--since', '1h')
+        plane.process.stop()
+        for left in ('-wal', '-shm'):
+            if os.path.exists(database + left):
+                os.remove(database + left)
+        os.replace(database + '.copy', database)
+        plane.start()
+        self.own(plane.process)
+        eventually('filled again', lambda: plane.agent('host-1')['committedSeq'] >= before[-1]['seq'])
+        after = plane.stream('history', 'api', '--agent', 'host-1', '--since', '1h')
+        self.assertEqual([(e['seq'], e['observedAt']) for e in after[:len(before)]],
+                         [(e['seq'], e['observedAt']) for e in before])
+        self.assertEqual(plane.agent('host-1')['gaps'], [])
 
     def test_late_results_keep_their_time(self):
         plane = self.plane()
