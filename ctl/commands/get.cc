@@ -4,6 +4,7 @@
 #include "ctl/commands/commands.h"
 #include "ctl/render/history.h"
 #include "lib/base/text.h"
+#include "lib/spec/spec.h"
 #include "lib/wire/time.h"
 #include "muster/v1/alert_service.grpc.pb.h"
 #include "muster/v1/identity.grpc.pb.h"
@@ -65,6 +66,13 @@ Status GetSpecs(Session& session, const std::string& kind, const std::string& na
   MUSTER_ASSIGN_OR_RETURN(const auto specs, AllSpecs(session, kind, name));
   if (specs.empty() && !name.empty())
     return NotFound("there is no {} named {}", kind.empty() ? "spec" : kind, name);
+  if (session.flags().output == "yaml") {
+    // As `apply -f` takes them.
+    for (size_t i = 0; i < specs.size(); ++i) {
+      std::cout << (i == 0 ? "" : "---\n") << spec::FormatYaml(specs[i].document());
+    }
+    return OkStatus();
+  }
   Json items = Json::array();
   for (const v1::StoredSpec& spec : specs) items.push_back(SpecJson(spec));
   session.PrintList(items, kind.empty() ? "specs" : kind);

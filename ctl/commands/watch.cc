@@ -1,38 +1,23 @@
+#include <signal.h>
+#include <sys/ioctl.h>
+#include <unistd.h>
+
 #include <iostream>
-#include <map>
+#include <memory>
+
+#include <absl/base/thread_annotations.h>
+#include <absl/synchronization/mutex.h>
+#include <absl/synchronization/notification.h>
 
 #include "ctl/commands/commands.h"
+#include "ctl/render/board.h"
 #include "lib/base/text.h"
+#include "lib/exec/threads.h"
 #include "muster/v1/state_service.grpc.pb.h"
 #include "muster/v1/system_service.grpc.pb.h"
 
 namespace muster::ctl {
 namespace {
-
-// What a watcher has seen: the newest state of each check on each agent.
-class Board {
- public:
-  void Take(const v1::WatchEvent& event) {
-    if (event.has_state()) states_[{event.state().agent(), event.state().check()}] = event.state();
-    if (event.has_removed()) states_.erase({event.removed().agent(), event.removed().check()});
-  }
-  void Clear() { states_.clear(); }
-  // The screen is written over from its top; what is left of older lines goes.
-  void Draw(absl::Time now) const {
-    Json items = Json::array();
-    for (const auto& [key, state] : states_) items.push_back(ToJson(state));
-    const std::string text =
-        TableText(FindKind("states")->columns, items, {.now = now, .colour = StdoutHasColour()});
-    std::string screen = "\x1b[H";
-    for (const char c : text) screen += c == '\n' ? std::string("\x1b[K\n") : std::string(1, c);
-    std::cout << screen << "\x1b[K\n"
-              << TimeText(absl::FromUnixSeconds(absl::ToUnixSeconds(now))) << "\x1b[K\x1b[J"
-              << std::flush;
-  }
-
- private:
-  std::map<std::pair<std::string, std::string>, v1::State> states_;
-};
 
 Json EventJson(const v1::WatchEvent& event) {
   if (event.has_state()) return {{"type", "state"}, {"state", ToJson(event.state())}};
@@ -43,20 +28,100 @@ Json EventJson(const v1::WatchEvent& event) {
   return {{"type", "synced"}};
 }
 
-Status WatchOnce(Session& session, const v1::WatchRequest& request, bool live, Board& board) {
+constexpr absl::Duration kDrawEvery = absl::Seconds(1);
+// Results that change nothing are no events: when each check was last observed is asked for.
+constexpr int kRefreshEvery = 5;  // drawings
+constexpr uint32_t kMostRefreshed = 1000;
+
+// Long lines are cut at the edge meanwhile, not wrapped: the table would lose its shape.
+constexpr char kBeginLive[] = "\x1b[2J\x1b[?7l";
+constexpr char kEndLive[] = "\x1b[?7h";
+
+size_t TerminalLines() {
+  winsize size{};
+  const bool known = ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_row > 0;
+  return known ? size.ws_row : 24;
+}
+
+// The table on the terminal: events come in from the stream, and a thread of its own draws.
+class LiveTable {
+ public:
+  LiveTable(Session& session, const v1::WatchRequest& request) : session_(session) {
+    list_.set_check(request.check());
+    list_.set_agent(request.agent());
+    list_.set_page_size(kMostRefreshed);
+    std::cout << kBeginLive << std::flush;
+    // What the shell shows for an interrupted command, and the terminal as it was.
+    for (const int interrupt : {SIGINT, SIGTERM}) {
+      signal(interrupt, [](int number) {
+        if (write(STDOUT_FILENO, kEndLive, sizeof kEndLive - 1) < 0) _exit(1);
+        _exit(128 + number);
+      });
+    }
+  }
+  ~LiveTable() {
+    loop_.Stop();
+    std::cout << kEndLive << std::flush;
+  }
+
+  void Begin(const std::shared_ptr<grpc::Channel>& channel) {
+    absl::MutexLock lock(&mutex_);
+    board_.Clear();
+    channel_ = channel;
+    synced_ = false;
+  }
+  void Take(const v1::WatchEvent& event) {
+    absl::MutexLock lock(&mutex_);
+    board_.Take(event);
+    synced_ |= event.synced();
+    if (synced_) DrawLocked();
+  }
+
+ private:
+  void Tick() {
+    std::shared_ptr<grpc::Channel> channel;
+    {
+      absl::MutexLock lock(&mutex_);
+      if (!synced_) return;
+      if (++drawn_ % kRefreshEvery == 0) channel = channel_;
+    }
+    v1::ListStatesResponse seen;
+    if (channel != nullptr) {
+      grpc::ClientContext context;
+      context.set_deadline(absl::ToChronoTime(session_.now() + kDrawEvery));
+      v1::StateService::NewStub(channel)->ListStates(&context, list_, &seen);
+    }
+    absl::MutexLock lock(&mutex_);
+    for (const v1::State& state : seen.items()) board_.Refresh(state);
+    DrawLocked();
+  }
+  void DrawLocked() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
+    const TableStyle style{
+        .now = session_.now(), .wide = session_.wide(), .colour = StdoutHasColour()};
+    std::cout << OverTheTop(board_.Text(style, TerminalLines() - 1)) << std::flush;
+  }
+
+  Session& session_;
+  v1::ListStatesRequest list_;
+  absl::Mutex mutex_;
+  Board board_ ABSL_GUARDED_BY(mutex_);
+  std::shared_ptr<grpc::Channel> channel_ ABSL_GUARDED_BY(mutex_);
+  bool synced_ ABSL_GUARDED_BY(mutex_) = false;
+  int drawn_ ABSL_GUARDED_BY(mutex_) = 0;
+  exec::PeriodicLoop loop_{"draw", kDrawEvery, [this] { Tick(); }};  // last: uses all the others
+};
+
+Status WatchOnce(Session& session, const v1::WatchRequest& request, LiveTable* live) {
   return session.TryStream([&](const auto& channel, grpc::ClientContext& context) {
     const auto reader = v1::StateService::NewStub(channel)->Watch(&context, request);
+    if (live != nullptr) live->Begin(channel);
     v1::WatchEvent event;
-    bool synced = false;
-    board.Clear();
     while (reader->Read(&event)) {
-      synced |= event.synced();
-      if (!live) {
+      if (live != nullptr) {
+        live->Take(event);
+      } else {
         std::cout << LineText(EventJson(event)) << std::flush;
-        continue;
       }
-      board.Take(event);
-      if (synced) board.Draw(session.now());
     }
     return reader->Finish();
   });
@@ -66,20 +131,17 @@ Status Watch(Session& session, const std::string& check, const std::string& agen
   v1::WatchRequest request;
   request.set_check(check);
   request.set_agent(agent);
-  const bool live = StdoutIsTerminal() && !session.json();
-  if (live) std::cout << "\x1b[2J";
-  Board board;
+  std::unique_ptr<LiveTable> live;
+  if (StdoutIsTerminal() && !session.json()) live = std::make_unique<LiveTable>(session, request);
   bool ever = false;
   while (true) {
-    const Status status = WatchOnce(session, request, live, board);
+    const Status status = WatchOnce(session, request, live.get());
     const bool away = status.ok() || status.code() == absl::StatusCode::kUnavailable;
     if (!away || (!status.ok() && !ever)) return status;
     ever = true;
     std::cerr << "the control plane is away; connecting again\n";
-    absl::Mutex mutex;
-    absl::MutexLock lock(&mutex);
-    const bool never = false;
-    mutex.AwaitWithTimeout(absl::Condition(&never), absl::Seconds(1));
+    absl::Notification never;
+    never.WaitForNotificationWithTimeout(absl::Seconds(1));
   }
 }
 

@@ -129,7 +129,10 @@ bool NullWhenUnset(const Field& field) {
 }
 
 void EmitYaml(YAML::Emitter& out, const Json& value) {
-  if (value.is_object()) {
+  if (value.is_structured() && value.empty()) {
+    out << YAML::Flow << (value.is_object() ? YAML::BeginMap : YAML::BeginSeq)
+        << (value.is_object() ? YAML::EndMap : YAML::EndSeq);
+  } else if (value.is_object()) {
     out << YAML::BeginMap;
     for (const auto& [key, part] : value.items()) {
       out << YAML::Key << key << YAML::Value;
@@ -141,8 +144,11 @@ void EmitYaml(YAML::Emitter& out, const Json& value) {
     for (const Json& part : value) EmitYaml(out, part);
     out << YAML::EndSeq;
   } else if (value.is_string()) {
-    // Quoted throughout: no text may turn into a number, a boolean or null.
-    out << YAML::DoubleQuoted << value.get<std::string>();
+    const std::string text = value.get<std::string>();
+    if (!IsPlainYaml(text)) out << YAML::DoubleQuoted;
+    out << text;
+  } else if (value.is_null()) {
+    out << YAML::Null;
   } else {
     out << value.dump();
   }

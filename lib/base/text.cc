@@ -6,6 +6,7 @@
 
 #include <absl/strings/escaping.h>
 #include <absl/time/time.h>
+#include <re2/re2.h>
 
 namespace muster {
 namespace {
@@ -234,6 +235,18 @@ std::string FormatHostPort(const HostPort& address) {
   const bool v6 = address.host.find(':') != std::string::npos;
   return v6 ? fmt::format("[{}]:{}", address.host, address.port)
             : fmt::format("{}:{}", address.host, address.port);
+}
+
+bool IsPlainYaml(std::string_view text) {
+  static const RE2& plain = *new RE2(
+      "[A-Za-z0-9/][A-Za-z0-9_./@+-]*(://[A-Za-z0-9_./@+=&?-]+)?|"
+      "[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9:.]+Z");
+  // Booleans, null and numbers of any base.
+  static const RE2& special = *new RE2(
+      "(?i)true|false|yes|no|on|off|y|n|null|nan|inf|[-+]?(0[xob])?[0-9a-f._]*[0-9][0-9a-f._]*|"
+      "[-+]?[0-9][0-9._]*(e[-+]?[0-9]*)?");
+  const re2::StringPiece piece(text.data(), text.size());
+  return RE2::FullMatch(piece, plain) && !RE2::FullMatch(piece, special);
 }
 
 }  // namespace muster

@@ -39,6 +39,10 @@ std::string OneLine(std::string_view text);
 // As OneLine, but keeps \n and \t.
 std::string CleanText(std::string_view text);
 
+// Whether the text can stand in YAML without quotes: no reader of YAML 1.1 or 1.2 takes it for
+// anything but this text.
+bool IsPlainYaml(std::string_view text);
+
 struct HostPort {
   std::string host;
   uint16_t port = 0;

@@ -2,7 +2,6 @@
 
 #include <google/protobuf/io/coded_stream.h>
 #include <google/protobuf/io/zero_copy_stream_impl_lite.h>
-#include <re2/re2.h>
 #include <yaml-cpp/eventhandler.h>
 #include <yaml-cpp/yaml.h>
 
@@ -194,16 +193,8 @@ void ReadAll(const std::string& yaml, const std::string& file, Parsed& parsed) {
 
 void Emit(YAML::Emitter& out, const Message& message);
 
-// What no reader of YAML 1.1 or 1.2 takes for anything but this text.
-bool NeedsNoQuotes(const std::string& text) {
-  static const RE2& plain = *new RE2("[A-Za-z/][A-Za-z0-9_./@+-]*(://[A-Za-z0-9_./@+=&?-]+)?");
-  static const RE2& special =
-      *new RE2("(?i)true|false|yes|no|on|off|y|n|null|nan|inf|[0-9.].*|.*\\.(nan|inf)");
-  return RE2::FullMatch(text, plain) && !RE2::FullMatch(text, special);
-}
-
 void EmitText(YAML::Emitter& out, const std::string& text, bool is_text) {
-  if (is_text && !NeedsNoQuotes(text)) out << YAML::DoubleQuoted;
+  if (is_text && !IsPlainYaml(text)) out << YAML::DoubleQuoted;
   out << text;
 }
 
