@@ -3,6 +3,21 @@
 #include "control-plane/store/schema.h"
 
 namespace muster::control {
+namespace {
+
+// No error repeats the URL, which may hold a password.
+StatusOr<std::unique_ptr<sql::Database>> OpenDatabase(const std::string& url) {
+  constexpr std::string_view kSqlite = "sqlite:";
+  if (url.starts_with("postgresql://") || url.starts_with("postgres://"))
+    return sql::OpenPostgres(url);
+  if (url.starts_with(kSqlite) && url.size() > kSqlite.size())
+    return sql::OpenSqlite(url.substr(kSqlite.size()));
+  return InvalidArgument(
+      "a store is written sqlite:PATH or postgresql://USER@HOST:PORT/DATABASE; this one is "
+      "neither");
+}
+
+}  // namespace
 
 Store::Store(std::unique_ptr<sql::Database> database)
     : database_(std::move(database)),
@@ -14,12 +29,7 @@ Store::Store(std::unique_ptr<sql::Database> database)
       alerts_(*database_) {}
 
 StatusOr<std::unique_ptr<Store>> Store::Open(const std::string& url) {
-  constexpr std::string_view kSqlite = "sqlite:";
-  if (!url.starts_with(kSqlite) || url.size() == kSqlite.size()) {
-    return InvalidArgument("\"{}\" is not a store; write sqlite:PATH", url);
-  }
-  MUSTER_ASSIGN_OR_RETURN(std::unique_ptr<sql::Database> database,
-                          sql::OpenSqlite(url.substr(kSqlite.size())));
+  MUSTER_ASSIGN_OR_RETURN(std::unique_ptr<sql::Database> database, OpenDatabase(url));
   MUSTER_RETURN_IF_ERROR(database->Migrate(Migrations()));
   return std::unique_ptr<Store>(new Store(std::move(database)));
 }

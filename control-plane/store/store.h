@@ -16,7 +16,8 @@ namespace muster::control {
 
 class Store {
  public:
-  // "sqlite:PATH". Migrates the schema. InvalidArgument for a URL of another shape.
+  // "sqlite:PATH" or "postgresql://USER@HOST:PORT/DATABASE". Migrates the schema. InvalidArgument
+  // for a URL of another shape.
   static StatusOr<std::unique_ptr<Store>> Open(const std::string& url);
   // For tests.
   static StatusOr<std::unique_ptr<Store>> OpenInMemory();

@@ -1,8 +1,9 @@
 // A thin port to a SQL database: transactions, parameters, rows. One SQL text runs on every driver;
 // what differs between them is a method here.
 //
-// Placeholders are $1, $2 …, in any order. Times are stored as BIGINT microseconds since the
-// epoch. Types in a schema: BIGINT, TEXT, DOUBLE PRECISION, and BYTES, which the driver replaces.
+// Placeholders are $1, $2 …, in any order; a Null takes its type from where it stands. Times are
+// stored as BIGINT microseconds since the epoch. Types in a schema: BIGINT, TEXT, DOUBLE PRECISION,
+// and BYTES, which the driver replaces. Text is compared by its bytes, and holds no zero byte.
 #pragma once
 
 #include <cstdint>
@@ -75,7 +76,8 @@ class Database {
   using Body = absl::FunctionRef<Status(Transaction&)>;
 
   // Commits when the body returns OK, else rolls back and returns its error. ResourceExhausted: the
-  // disk is full. Unavailable: try later. Unknown: it may have been committed. DataLoss: damaged.
+  // disk is full. Unavailable: try later. Aborted: others were in the way. Unknown: it may have
+  // been committed. DataLoss: damaged.
   virtual Status Write(Body body) = 0;
   // A consistent snapshot. Writing fails.
   virtual Status Read(Body body) = 0;
@@ -92,5 +94,14 @@ class Database {
 // A file, in WAL mode with synchronous=FULL. Refuses a damaged file with DataLoss and what to do.
 // path ":memory:" is a database of its own, for tests and simulation.
 StatusOr<std::unique_ptr<Database>> OpenSqlite(const std::string& path);
+
+struct PostgresOptions {
+  size_t readers = 7;                               // connections, beside one for writing
+  absl::Duration longest_wait = absl::Seconds(10);  // for one of them; then Unavailable
+};
+// "postgresql://USER@HOST:PORT/DATABASE", the database being there and owned by the user. The
+// server must answer now; later it may go and come back. No error repeats the URL's password.
+StatusOr<std::unique_ptr<Database>> OpenPostgres(const std::string& url,
+                                                 const PostgresOptions& options = {});
 
 }  // namespace muster::sql

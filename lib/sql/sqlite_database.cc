@@ -2,7 +2,6 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include <cctype>
 #include <cerrno>
 #include <cstring>
 
@@ -12,6 +11,7 @@
 #include "lib/base/clock.h"
 #include "lib/base/hash.h"
 #include "lib/sql/sqlite_connection.h"
+#include "lib/sql/words.h"
 
 namespace muster::sql {
 namespace {
@@ -52,20 +52,6 @@ Status OwnFile(const std::string& path) {
   if (error == ENOSPC || error == EDQUOT)
     return ResourceExhausted("the disk under {} is full; make room", path);
   return FailedPrecondition("{} cannot be made: {}", path, std::strerror(error));
-}
-
-// The word BYTES becomes BLOB.
-std::string WithTypes(std::string_view sql) {
-  const auto in_word = [](char c) {
-    return std::isalnum(static_cast<unsigned char>(c)) != 0 || c == '_';
-  };
-  std::string text(sql);
-  for (size_t at = 0; (at = text.find("BYTES", at)) != std::string::npos; ++at) {
-    const bool begins = at == 0 || !in_word(text[at - 1]);
-    const bool ends = at + 5 == text.size() || !in_word(text[at + 5]);
-    if (begins && ends) text.replace(at, 5, "BLOB");
-  }
-  return text;
 }
 
 class SqliteDatabase final : public Database {
@@ -219,7 +205,8 @@ class SqliteDatabase final : public Database {
       }
       done = applied == migrations.size();
       if (done) return OkStatus();
-      MUSTER_RETURN_IF_ERROR(t.Script(WithTypes(migrations[applied])));
+      MUSTER_RETURN_IF_ERROR(
+          t.Script(ReplaceWord(std::string(migrations[applied]), "BYTES", "BLOB")));
       return t
           .Execute("INSERT INTO schema_migrations (version, applied_at) VALUES ($1, $2)",
                    {rows[0].Int(0) + 1, ToMicros(SystemClock().Now())})

@@ -24,13 +24,24 @@ struct Backend {
 
 inline void PrintTo(const Backend& backend, std::ostream* out) { *out << backend.name; }
 
+// A fresh database on a real server, one for this program.
+inline std::string NewPostgresUrl() {
+  static muster::testing::PostgresServer server;
+  static int last = 0;
+  const std::string name = fmt::format("db{}", ++last);
+  server.Sql("CREATE DATABASE " + name);
+  return fmt::format("postgresql://postgres@127.0.0.1:{}/{}", server.port(), name);
+}
+
 inline std::vector<Backend> Backends() {
   using Folder = muster::testing::TempFolder;
   return {
       {"SqliteFile", [](const Folder& folder) { return sql::OpenSqlite(folder.File("store.db")); },
        [](const Folder& folder) { return Store::Open("sqlite:" + folder.File("store.db")); }},
       {"SqliteMemory", [](const Folder&) { return sql::OpenSqlite(":memory:"); },
-       [](const Folder&) { return Store::OpenInMemory(); }}};
+       [](const Folder&) { return Store::OpenInMemory(); }},
+      {"Postgres", [](const Folder&) { return sql::OpenPostgres(NewPostgresUrl()); },
+       [](const Folder&) { return Store::Open(NewPostgresUrl()); }}};
 }
 
 inline std::string NameOf(const ::testing::TestParamInfo<Backend>& info) { return info.param.name; }

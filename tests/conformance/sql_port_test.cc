@@ -89,6 +89,19 @@ TEST_P(SqlPort, MeansParametersByTheirNumber) {
   EXPECT_EQ((*rows)[0].Real(1), 1.5);
 }
 
+TEST_P(SqlPort, TakesParametersByTheTypeThatTheyHave) {
+  const int64_t large = int64_t{1} << 40;
+  const auto rows = Ask("SELECT $1 > 0, $1, '$2', $2, CAST($3 AS BIGINT), $4 + 1",
+                        {large, std::string_view("7"), sql::Null{}, 0.5});
+  ASSERT_TRUE(rows.ok() && rows->size() == 1) << Text(rows.status());
+  EXPECT_EQ((*rows)[0].Int(0), 1);
+  EXPECT_EQ((*rows)[0].Int(1), large);
+  EXPECT_EQ((*rows)[0].Text(2), "$2");
+  EXPECT_EQ((*rows)[0].Text(3), "7");
+  EXPECT_TRUE((*rows)[0].IsNull(4));
+  EXPECT_EQ((*rows)[0].Real(5), 1.5);
+}
+
 TEST_P(SqlPort, RefusesParametersThatDoNotFitTheText) {
   EXPECT_FALSE(Ask("SELECT id FROM t WHERE id = $1").ok());
   EXPECT_FALSE(Ask("SELECT id FROM t WHERE id = $1", {int64_t{1}, int64_t{2}}).ok());
@@ -124,6 +137,27 @@ TEST_P(SqlPort, CountsTheRowsThatChanged) {
                   .ok());
   EXPECT_EQ(changed, 2);
   EXPECT_EQ(unchanged, 0);
+}
+
+TEST_P(SqlPort, CountsAndComparesInWholeNumbers) {
+  ASSERT_TRUE(Write("INSERT INTO sums VALUES (1, 5), (2, 4000000000), (3, -1)").ok());
+  EXPECT_EQ(Number("SELECT sum(value) FROM sums"), 4'000'000'004);
+  EXPECT_EQ(Number("SELECT count(*) FROM sums"), 3);
+  EXPECT_EQ(Number("SELECT EXISTS (SELECT 1 FROM sums WHERE value < 0)"), 1);
+  EXPECT_EQ(Number("SELECT min(value) = max(value) FROM sums"), 0);
+  EXPECT_EQ(Number("SELECT 7"), 7);
+}
+
+TEST_P(SqlPort, OrdersTextByItsBytes) {
+  ASSERT_TRUE(Write("INSERT INTO t (id, name) VALUES (1, 'a'), (2, 'B'), (3, 'ä'), (4, 'a-1'), "
+                    "(5, 'a1')")
+                  .ok());
+  const auto rows =
+      Ask("SELECT name FROM t WHERE name > $1 ORDER BY name", {std::string_view("A")});
+  ASSERT_TRUE(rows.ok()) << Text(rows.status());
+  std::vector<std::string> names;
+  for (const sql::Row& row : *rows) names.push_back(row.Text(0));
+  EXPECT_THAT(names, ElementsAre("B", "a", "a-1", "a1", "ä"));
 }
 
 TEST_P(SqlPort, ABodyThatFailsLeavesNothing) {
@@ -233,6 +267,14 @@ TEST_P(SqlPort, HasOneStoreEpoch) {
   ASSERT_TRUE(epoch.ok());
   EXPECT_FALSE(epoch->empty());
   EXPECT_EQ(database_->StoreEpoch().value_or(""), *epoch);
+}
+
+TEST(StoreUrl, OneOfAnUnknownShapeIsNotRepeated) {
+  for (const char* url : {"postgres:/ada:s3cr@host/db", "ada:s3cr@host", "sqlite:", ""}) {
+    const Status refused = Store::Open(url).status();
+    EXPECT_EQ(CodeOf(refused), absl::StatusCode::kInvalidArgument) << url;
+    EXPECT_THAT(Text(refused), ::testing::Not(::testing::HasSubstr("s3cr")));
+  }
 }
 
 }  // namespace
