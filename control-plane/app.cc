@@ -396,8 +396,8 @@ StatusOr<std::string> Init(const Config& config) {
   }
   MUSTER_ASSIGN_OR_RETURN(const std::unique_ptr<Store> store, Store::Open(config.StoreUrl()));
   if (store->identity().LoadAuthority().ok()) {
-    return FailedPrecondition("{} holds an authority already; copy its cluster.key to {} instead",
-                              config.StoreUrl(), config.data);
+    return FailedPrecondition(
+        "the store holds an authority already; copy its cluster.key to {} instead", config.data);
   }
   MUSTER_RETURN_IF_ERROR(MakeClusterKey(KeyPath(config)));
   MUSTER_ASSIGN_OR_RETURN(const Secret key, LoadClusterKey(KeyPath(config)));

@@ -7,6 +7,13 @@ namespace {
 
 size_t SizeOf(const BatchCommit& batch) { return batch.payload.size() + 512; }
 
+// Whether no later try can succeed: the store is well, and refuses what it is given.
+bool LiesInTheBatch(const Status& status) {
+  using Code = absl::StatusCode;
+  return status.code() == Code::kInvalidArgument || status.code() == Code::kInternal ||
+         status.code() == Code::kAlreadyExists;
+}
+
 }  // namespace
 
 Committer::Committer(HistoryStore& history, const Clock& clock, CommitterOptions options,
@@ -81,32 +88,63 @@ void Committer::CommitGroup(std::vector<Waiting> group) {
   while (true) {
     const absl::Duration began = clock_.Uptime();
     const StatusOr<std::vector<Status>> outcome = history_.Commit(batches, clock_.Now());
-    Report(outcome.status());
-    if (!outcome.ok()) {
-      if (PauseBeforeRetry()) continue;
-      for (Waiting& waiting : group) waiting.done(Unavailable("the control plane is stopping"));
+    if (outcome.ok()) {
+      Report(OkStatus());
+      Count(batches, *outcome, clock_.Uptime() - began);
+      for (size_t i = 0; i < group.size(); ++i) group[i].done((*outcome)[i]);
       return;
     }
-    bool transitions = false;
-    {
-      absl::MutexLock lock(&mutex_);
-      ++counts_.commits;
-      counts_.last_commit = clock_.Uptime() - began;
-      for (size_t i = 0; i < batches.size(); ++i) {
-        if (!(*outcome)[i].ok()) {
-          ++counts_.aborted;
-          continue;
-        }
-        ++counts_.batches;
-        counts_.results += batches[i].results;
-        counts_.transitions += batches[i].transitions.size();
-        transitions |= !batches[i].transitions.empty();
-      }
+    if (LiesInTheBatch(outcome.status())) {
+      for (size_t i = 0; i < group.size(); ++i) group[i].batch = std::move(batches[i]);
+      return HandBack(std::move(group), outcome.status());
     }
-    if (transitions) on_transitions_();
-    for (size_t i = 0; i < group.size(); ++i) group[i].done((*outcome)[i]);
+    Report(outcome.status());
+    if (PauseBeforeRetry()) continue;
+    for (Waiting& waiting : group) waiting.done(Unavailable("the control plane is stopping"));
     return;
   }
+}
+
+void Committer::HandBack(std::vector<Waiting> group, const Status& why) {
+  if (group.size() > 1) {
+    for (Waiting& waiting : group) {
+      std::vector<Waiting> alone;
+      alone.push_back(std::move(waiting));
+      CommitGroup(std::move(alone));
+    }
+    return;
+  }
+  const BatchCommit& batch = group.front().batch;
+  LogError("a batch cannot be stored", {{"agent", batch.agent},
+                                        {"first", batch.first_sequence},
+                                        {"last", batch.last_sequence},
+                                        {"error", why}});
+  {
+    absl::MutexLock lock(&mutex_);
+    ++counts_.refused;
+  }
+  group.front().done(why);
+}
+
+void Committer::Count(const std::vector<BatchCommit>& batches, const std::vector<Status>& outcomes,
+                      absl::Duration took) {
+  bool transitions = false;
+  {
+    absl::MutexLock lock(&mutex_);
+    ++counts_.commits;
+    counts_.last_commit = took;
+    for (size_t i = 0; i < batches.size(); ++i) {
+      if (!outcomes[i].ok()) {
+        ++counts_.aborted;
+        continue;
+      }
+      ++counts_.batches;
+      counts_.results += batches[i].results;
+      counts_.transitions += batches[i].transitions.size();
+      transitions |= !batches[i].transitions.empty();
+    }
+  }
+  if (transitions) on_transitions_();
 }
 
 void Committer::Report(const Status& status) {

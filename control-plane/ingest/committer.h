@@ -1,7 +1,8 @@
 // Group commit: batches of many agents in one transaction, by one thread. What waits is bounded.
 //
 // While the store takes nothing (a full disk, a database that is away) the batches stay here and
-// are tried again; nothing is acknowledged meanwhile. Any thread may call.
+// are tried again; nothing is acknowledged meanwhile. A batch that no store would take is handed
+// back alone, with the store's reason, and keeps no other waiting. Any thread may call.
 #pragma once
 
 #include <cstdint>
@@ -33,7 +34,7 @@ struct CommitterCounts {
   uint64_t results = 0;
   uint64_t transitions = 0;
   uint64_t aborted = 0;  // batches that a newer session or cursor refused
-  uint64_t refused = 0;  // batches for which there was no room
+  uint64_t refused = 0;  // batches for which there was no room, or that no store would take
   size_t waiting = 0;
   size_t waiting_bytes = 0;
   absl::Duration last_commit;
@@ -41,7 +42,8 @@ struct CommitterCounts {
 
 class Committer {
  public:
-  // Called once a batch, on the committer's thread, with OK after the commit. It must not block.
+  // Called once a batch, on the committer's thread: OK after the commit, Aborted when the cursor or
+  // the session had moved, else why the store will never take it. It must not block.
   using Done = absl::AnyInvocable<void(Status)>;
 
   // `on_transitions` is called after a commit that held transitions: a hint for the alert loop.
@@ -64,6 +66,9 @@ class Committer {
   void Work();
   std::vector<Waiting> TakeGroup();
   void CommitGroup(std::vector<Waiting> group);
+  void HandBack(std::vector<Waiting> group, const Status& why);
+  void Count(const std::vector<BatchCommit>& batches, const std::vector<Status>& outcomes,
+             absl::Duration took);
   void Report(const Status& status);
   // False when the committer is to stop.
   bool PauseBeforeRetry();

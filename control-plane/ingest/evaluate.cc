@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <set>
 
+#include "lib/base/text.h"
 #include "lib/decide/check_state.h"
 #include "lib/wire/time.h"
 
@@ -92,8 +93,10 @@ class Evaluator {
                          CheckStateRow& row) {
     if (!result.has_detail()) return false;
     const v1::ResultDetail& detail = result.detail();
-    const bool news = detail.summary() != row.summary;
-    row.summary = detail.summary();
+    // An agent may send any bytes; a database, a page and a message take clean text alone.
+    std::string summary = OneLine(detail.summary());
+    const bool news = summary != row.summary;
+    row.summary = std::move(summary);
     *row.detail.mutable_last() = detail;
     row.detail.mutable_last()->clear_transcript();
     if (result.status() == v1::CHECK_STATUS_OK) return news;

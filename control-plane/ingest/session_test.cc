@@ -171,6 +171,16 @@ TEST(Evaluation, ResultsOfAnUnplannedCheckAreKeptAndBelievedOfNothing) {
   EXPECT_TRUE(commit->states.empty());
 }
 
+TEST(Evaluation, WhatAnAgentSaysIsCleanedBeforeItIsBelieved) {
+  ServerSession session = Session();
+  v1::Record record = Result(1, v1::CHECK_STATUS_CRITICAL, kNow);
+  record.mutable_result()->mutable_detail()->set_summary(std::string("no\0t\x1b[2J up", 11));
+  const auto commit = session.Take(Batch({record}), kNow);
+  ASSERT_EQ(commit->states.size(), 1u);
+  EXPECT_EQ(commit->states[0].summary, "no t [2J up");
+  EXPECT_EQ(commit->transitions[0].summary, "no t [2J up");
+}
+
 TEST(Evaluation, AGapIsNotAResult) {
   ServerSession session = Session();
   v1::Record gap;
