@@ -1,0 +1,83 @@
+#include "tests/bench/ingest/cluster.h"
+
+#include <filesystem>
+
+#include "control-plane/pki/cluster_key.h"
+#include "lib/base/clock.h"
+#include "tests/bench/ingest/must.h"
+
+namespace muster::bench {
+namespace {
+
+constexpr absl::Duration kShutdownWithin = absl::Seconds(2);
+
+}  // namespace
+
+Cluster::Cluster() {
+  const Clock& clock = SystemClock();
+  const std::string key_path = File("cluster.key");
+  Must(control::MakeClusterKey(key_path), "make a cluster key");
+  const Secret key = Must(control::LoadClusterKey(key_path), "load the cluster key");
+  store_ = Must(control::Store::Open("sqlite:" + store_path()), "open the store");
+  authority_ =
+      Must(control::Authority::Create(store_->identity(), key, clock), "make the authority");
+  auto certificate = Must(authority_->IssueServer("r-bench"), "issue the server's certificate");
+  own_ = Must(net::CurrentIdentity::Make(
+                  {authority_->RootsPem(), certificate.chain_pem, certificate.key_pem}),
+              "use the server's certificate");
+}
+
+Cluster::~Cluster() { StopServing(); }
+
+net::ClientIdentity Cluster::AddAgent(const std::string& name) {
+  const absl::Time now = SystemClock().Now();
+  const Secret key = Must(net::NewPrivateKey(), "make a key");
+  const std::string request = Must(net::NewCertificateRequest(key), "ask for a certificate");
+  const control::Issued issued =
+      Must(authority_->Issue(v1::ROLE_AGENT, name, request), "issue a certificate");
+  const control::TokenRow token{"hash of " + name, name, {}, now + absl::Hours(1)};
+  Must(store_->identity().SaveToken(token, {"bench", "token.create", name, "", now}),
+       "make a join token");
+  Must(store_->identity()
+           .RedeemToken(token.hash, issued.row, now, {"bench", "agent.join", name, "", now})
+           .status(),
+       "let an agent join");
+  return {authority_->RootsPem(), net::DerToPem(issued.chain_der), std::string(key.Reveal())};
+}
+
+void Cluster::Serve(grpc::Service& service) {
+  listener_ = Must(net::GuardedListener::Bind({.address = "127.0.0.1:0"}), "listen");
+  grpc::ServerBuilder builder;
+  net::SetServerArguments(builder);
+  listener_->AttachTo(builder, net::MutualTls(own_));
+  builder.RegisterService(&service);
+  server_ = builder.BuildAndStart();
+  if (server_ == nullptr) Fail("the gRPC server does not start");
+  listener_->Start();
+}
+
+void Cluster::StopServing() {
+  if (server_ == nullptr) return;
+  listener_->Stop();
+  server_->Shutdown(absl::ToChronoTime(SystemClock().Now() + kShutdownWithin));
+  server_.reset();
+}
+
+std::string Cluster::address() const { return fmt::format("127.0.0.1:{}", listener_->port()); }
+
+void Cluster::CloseStore() {
+  authority_.reset();
+  store_.reset();
+}
+
+uint64_t DatabaseBytes(const std::string& path) {
+  uint64_t bytes = 0;
+  for (const char* suffix : {"", "-wal"}) {
+    std::error_code missing;
+    const uintmax_t size = std::filesystem::file_size(path + suffix, missing);
+    if (!missing) bytes += size;
+  }
+  return bytes;
+}
+
+}  // namespace muster::bench

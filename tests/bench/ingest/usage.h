@@ -1,0 +1,28 @@
+// What the process has used so far.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <string>
+
+#include <absl/time/time.h>
+
+namespace muster::bench {
+
+struct Usage {
+  absl::Duration cpu;                             // user and system, all threads
+  std::map<std::string, absl::Duration> threads;  // by name; empty where the kernel does not say
+};
+Usage UsageNow();
+Usage operator-(Usage after, const Usage& before);
+
+// The most that was resident since the process began.
+uint64_t PeakResidentBytes();
+
+// As many descriptors as the system allows: two a connection are needed.
+void RaiseDescriptorLimit();
+
+// "ext4", "tmpfs" and the like; the number in hex for one that has no name here.
+std::string FileSystemOf(const std::string& folder);
+
+}  // namespace muster::bench
