@@ -150,7 +150,7 @@ StatusOr<Getter> FindGetter(const std::string& kind) {
   return InvalidArgument("there is no kind \"{}\"; there are {}", kind, known);
 }
 
-Status DescribeState(Session& session, const std::string& check) {
+Status DescribeCheck(Session& session, const std::string& check) {
   MUSTER_ASSIGN_OR_RETURN(const auto specs, AllSpecs(session, "Check", check));
   if (specs.empty()) return NotFound("there is no check named {}", check);
   MUSTER_ASSIGN_OR_RETURN(const auto states, AllStates(session, check, ""));
@@ -186,7 +186,8 @@ Status Explain(Session& session, const std::string& id) {
 }
 
 Status Describe(Session& session, const std::string& kind, const std::string& name) {
-  if (kind == "check" || kind == "checks") return DescribeState(session, name);
+  if (kind == "check" || kind == "checks" || kind == "state" || kind == "states")
+    return DescribeCheck(session, name);
   if (kind == "agent" || kind == "agents") return DescribeAgent(session, name);
   if (kind == "alert" || kind == "alerts") return Explain(session, name);
   if (kind == "receiver" || kind == "receivers") {

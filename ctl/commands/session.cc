@@ -5,6 +5,7 @@
 #include <cstdlib>
 #include <iostream>
 
+#include "lib/base/file.h"
 #include "lib/base/text.h"
 
 namespace muster::ctl {
@@ -13,6 +14,13 @@ namespace {
 std::string FromEnvironment(const char* name) {
   const char* value = std::getenv(name);
   return value == nullptr ? "" : value;
+}
+
+// Where a context is looked for that nobody names, by the XDG base directory specification.
+std::string HomeContext() {
+  std::string folder = FromEnvironment("XDG_CONFIG_HOME");
+  if (folder.empty()) folder = FromEnvironment("HOME") + "/.config";
+  return folder + "/muster/context.yaml";
 }
 
 bool Unreached(const Status& status) { return status.code() == absl::StatusCode::kUnavailable; }
@@ -28,9 +36,13 @@ Status Session::Open() {
   if (flags_.context.empty()) flags_.context = FromEnvironment("MUSTER_CONTEXT");
   if (flags_.server.empty()) flags_.server = FromEnvironment("MUSTER_SERVER");
   if (flags_.context.empty()) {
-    return InvalidArgument(
-        "no context: give --context FILE or set MUSTER_CONTEXT; muster-control init writes one as "
-        "DIR/admin.context");
+    flags_.context = HomeContext();
+    if (!FileExists(flags_.context)) {
+      return InvalidArgument(
+          "no context: give --context FILE, set MUSTER_CONTEXT or copy one to {}; muster-control "
+          "init writes one as DIR/admin.context",
+          flags_.context);
+    }
   }
   const StatusOr<net::Context> context = net::ReadContext(flags_.context);
   if (!context.ok()) return InvalidArgument("{}", Message(context.status()));

@@ -170,6 +170,17 @@ class BadInput(Case):
         plane.ctl('delete', 'check', 'api', '--yes')
         self.assertEqual(plane.items('get', 'checks'), [])
 
+    def test_a_context_is_looked_for_at_home(self):
+        plane = self.plane()
+        home = {'HOME': self.folder, 'XDG_CONFIG_HOME': '', 'MUSTER_CONTEXT': ''}
+        absent = run(f'{BIN}/musterctl', 'get', 'agents', env=home)
+        self.assertEqual(absent.returncode, 2)
+        self.assertIn(f'{self.folder}/.config/muster/context.yaml', absent.stderr)
+        os.makedirs(f'{self.folder}/.config/muster')
+        shutil.copy(plane.context, f'{self.folder}/.config/muster/context.yaml')
+        there = run(f'{BIN}/musterctl', 'get', 'agents', env=home)
+        self.assertEqual(there.returncode, 0, there.stderr)
+
     def test_a_join_string_is_good_once(self):
         plane = self.plane()
         token = plane.ctl('token', 'create', '--agent', 'a-1').stdout
