@@ -41,7 +41,7 @@ class AgentStream final : public grpc::ServerBidiReactor<v1::FromAgent, v1::ToAg
  public:
   static AgentStream* Start(AgentHub& hub, Gate& gate, grpc::CallbackServerContext* context) {
     const auto stream = std::make_shared<AgentStream>(hub, context);
-    stream->Begin(gate);
+    stream->Begin(gate, *context);
     return stream.get();
   }
 
@@ -113,12 +113,12 @@ class AgentStream final : public grpc::ServerBidiReactor<v1::FromAgent, v1::ToAg
   }
 
  private:
-  void Begin(Gate& gate) {
+  void Begin(Gate& gate, const grpc::CallbackServerContext& context) {
     {
       absl::MutexLock lock(&io_mutex_);
       self_ = shared_from_this();
     }
-    StatusOr<Admission> admission = gate.Admit(*context_, kMethod);
+    StatusOr<Admission> admission = gate.Admit(context, kMethod);
     // Refusals are counted by the gate: a line for each would let anybody fill the log.
     if (!admission.ok()) {
       Close(admission.status());

@@ -101,8 +101,8 @@ void Notification::Notify() {
   real(this);
 }
 void Notification::WaitForNotification() const {
-  static auto* const real = Real<void(const Notification*)>(
-      "_ZNK4absl7debian312Notification19WaitForNotificationEv");
+  static auto* const real =
+      Real<void(const Notification*)>("_ZNK4absl7debian312Notification19WaitForNotificationEv");
   real(this);
   __tsan_acquire(const_cast<Notification*>(this));
 }
