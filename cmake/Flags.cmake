@@ -33,7 +33,8 @@ if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
   add_link_options(-fuse-ld=mold)
 else()
   # Abseil of this version trips newer warnings of clang in its own headers only.
-  add_compile_options(-Wthread-safety -Wno-unknown-warning-option)
+  # A service's private method is named as the RPC that it answers.
+  add_compile_options(-Wthread-safety -Wno-overloaded-virtual -Wno-unknown-warning-option)
 endif()
 
 # Hardening. _FORTIFY_SOURCE needs optimisation, and sanitizers bring checks of their own.

@@ -50,12 +50,12 @@ grpc::ServerUnaryReactor* EnrollmentService::Join(grpc::CallbackServerContext* c
                                                   v1::JoinResponse* response) {
   return gate_.Serve(context, "muster.v1.Enrollment.Join",
                      [=, this, peer = AddressOf(context->peer())](const net::Identity&) {
-                       return Answer(peer, *request, *response);
+                       return Join(peer, *request, *response);
                      });
 }
 
-Status EnrollmentService::Answer(const std::string& peer, const v1::JoinRequest& request,
-                                 v1::JoinResponse& response) {
+Status EnrollmentService::Join(const std::string& peer, const v1::JoinRequest& request,
+                               v1::JoinResponse& response) {
   if (!limit_.Allow(peer, clock_.Uptime())) {
     return ResourceExhausted("too many attempts to join from this address; wait a minute");
   }

@@ -50,8 +50,7 @@ class EnrollmentService final : public v1::Enrollment::CallbackService {
                                  v1::JoinResponse* response) override;
 
  private:
-  Status Answer(const std::string& peer, const v1::JoinRequest& request,
-                v1::JoinResponse& response);
+  Status Join(const std::string& peer, const v1::JoinRequest& request, v1::JoinResponse& response);
   StatusOr<CertificateRow> Redeem(const std::string& peer, const v1::JoinRequest& request);
   StatusOr<CertificateRow> Readmit(const std::string& peer, const v1::JoinRequest& request);
   StatusOr<CertificateRow> ExpiredAgent(const v1::JoinRequest& request, absl::Time now);
