@@ -103,7 +103,7 @@ class GrpcProbe final : public Probe {
 
   ProbeResult Refused(const grpc::Status& status, const ProbeContext& context,
                       const Address& address, Report& report) const {
-    const std::string_view message = status.error_message();
+    const std::string message = status.error_message();
     switch (status.error_code()) {
       case grpc::StatusCode::DEADLINE_EXCEEDED:
         if (context.Left() <= absl::Milliseconds(20)) return report.TimedOut();
@@ -115,7 +115,7 @@ class GrpcProbe final : public Probe {
             fmt::format("{} does not implement grpc.health.v1.Health", address.Text()));
       default: break;
     }
-    if (message.find("Connection refused") != std::string_view::npos) {
+    if (message.find("Connection refused") != std::string::npos) {
       return report.Critical("connection refused by " + address.Text());
     }
     return report.Critical(

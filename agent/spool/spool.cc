@@ -245,6 +245,7 @@ Status Spool::Store(const std::vector<Entry>& entries) {
   uint64_t lost = 0;
   const bool trim = clock_.Uptime() - trimmed_at_ >= kTrimEvery;
   const auto write = [&](sql::Transaction& transaction) -> Status {
+    mutex_.AssertHeld();
     after = state_;
     lost = 0;
     if (trim) {
@@ -370,6 +371,7 @@ StatusOr<std::vector<v1::Record>> Spool::ReadFrom(uint64_t sequence, size_t most
     expected = through + 1;
   };
   const Status read = database_->Read([&](sql::Transaction& transaction) -> Status {
+    mutex_.AssertHeld();
     records.clear();
     expected = std::max<uint64_t>(1, sequence);
     MUSTER_RETURN_IF_ERROR(transaction.Query(kSmallCache).status());
@@ -409,6 +411,7 @@ Status Spool::StartNewEpoch() {
   State after;
   const std::string epoch = RandomUuid();
   MUSTER_RETURN_IF_ERROR(database_->Write([&](sql::Transaction& transaction) -> Status {
+    mutex_.AssertHeld();
     after = state_;
     after.epoch = epoch;
     const int64_t base = Signed(state_.acknowledged);
