@@ -107,7 +107,8 @@ class Plane final : public v1::AgentLink::Service {
       return {grpc::FAILED_PRECONDITION, "out of order"};
     }
     committed_[epoch_] = batch->span.last;
-    records_.insert(records_.end(), batch->records.begin(), batch->records.end());
+    const std::vector<v1::Record> fresh = batch->Records();
+    records_.insert(records_.end(), fresh.begin(), fresh.end());
     return grpc::Status::OK;
   }
 

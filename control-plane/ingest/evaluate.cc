@@ -1,11 +1,9 @@
 #include "control-plane/ingest/evaluate.h"
 
 #include <algorithm>
-#include <set>
 
 #include "lib/base/text.h"
 #include "lib/decide/check_state.h"
-#include "lib/wire/time.h"
 
 namespace muster::control {
 namespace {
@@ -31,9 +29,15 @@ void SetBelief(const decide::CheckBelief& belief, CheckStateRow& row) {
   row.since = belief.since;
 }
 
-bool SameBelief(const CheckStateRow& a, const CheckStateRow& b) {
-  return a.status == b.status && a.hard == b.hard && a.seen == b.seen && a.needed == b.needed &&
-         a.hard_status == b.hard_status;
+bool Same(const decide::CheckBelief& a, const decide::CheckBelief& b) {
+  return a.shown == b.shown && a.hard == b.hard && a.seen == b.seen && a.needed == b.needed &&
+         a.confirmed == b.confirmed;
+}
+
+// Whether the result says what is firmly believed, and nothing else.
+bool IsSteady(const CheckStateRow& row, const wire::ResultRow& result) {
+  return result.detail == nullptr && row.hard && row.status == result.status &&
+         row.hard_status == result.status;
 }
 
 class Evaluator {
@@ -44,77 +48,67 @@ class Evaluator {
                                                                          : context.clock_skew;
   }
 
-  void Take(const v1::Record& record) {
-    if (record.has_gap()) evaluation_.gaps.push_back(record.gap());
-    if (record.has_result()) TakeResult(record.result());
-  }
-
-  Evaluation Finish() {
-    for (const uint32_t id : to_store_) {
-      KnownState& known = states_[id];
-      known.stored_observed_at = known.row.observed_at;
-      evaluation_.states.push_back(known.row);
+  Evaluation Evaluate(const wire::DecodedBatch& batch) {
+    for (const v1::Record& record : batch.others) {
+      if (record.has_gap()) evaluation_.gaps.push_back(record.gap());
     }
+    for (const wire::ResultRow& result : batch.results) Take(result);
+    std::sort(to_store_.begin(), to_store_.end());
+    to_store_.erase(std::unique(to_store_.begin(), to_store_.end()), to_store_.end());
+    for (const uint32_t id : to_store_) evaluation_.states.push_back(states_.at(id));
     return std::move(evaluation_);
   }
 
  private:
-  void TakeResult(const v1::CheckResult& result) {
-    const absl::Time raw = wire::FromProto(result.observed_at());
-    evaluation_.first_observed_at = std::min(evaluation_.first_observed_at, raw);
-    evaluation_.last_observed_at = std::max(evaluation_.last_observed_at, raw);
+  void Take(const wire::ResultRow& result) {
+    evaluation_.first_observed_at = std::min(evaluation_.first_observed_at, result.observed_at);
+    evaluation_.last_observed_at = std::max(evaluation_.last_observed_at, result.observed_at);
     ++evaluation_.results;
-    const auto confirm = context_.confirmations.find(result.check_id());
+    const auto confirm = context_.confirmations.find(result.check_id);
     if (confirm == context_.confirmations.end()) return;
+    CheckStateRow& row = states_[result.check_id];
     // A clock that runs ahead must not make a state younger than now.
-    const absl::Time observed_at = std::min(raw - correction_, context_.now);
-    Judge(result, observed_at, confirm->second);
-  }
-
-  void Judge(const v1::CheckResult& result, absl::Time observed_at, const v1::Confirm& confirm) {
-    KnownState& known = states_[result.check_id()];
-    const CheckStateRow before = known.row;
-    CheckStateRow& row = known.row;
-    row.agent = context_.agent;
-    row.check_id = result.check_id();
-    const decide::BeliefChange change =
-        decide::Believe(BeliefOf(before), result.status(), observed_at, confirm);
-    SetBelief(change.belief, row);
+    const absl::Time observed_at = std::min(result.observed_at - correction_, context_.now);
+    if (!IsSteady(row, result)) Judge(result, observed_at, confirm->second, row);
     row.observed_at = observed_at;
-    row.latency = wire::FromProto(result.latency());
-    const bool told_something = TakeDetail(result, observed_at, row);
-    if (change.step != decide::Step::kSame) AddTransition(before, row, change);
-    const bool stale = observed_at - known.stored_observed_at >= kStateRefresh;
-    if (told_something || stale || !SameBelief(before, row)) to_store_.insert(row.check_id);
+    row.latency = result.latency;
   }
 
-  // Whether the state's text changed.
-  static bool TakeDetail(const v1::CheckResult& result, absl::Time observed_at,
+  void Judge(const wire::ResultRow& result, absl::Time observed_at, const v1::Confirm& confirm,
+             CheckStateRow& row) {
+    row.agent = context_.agent;
+    row.check_id = result.check_id;
+    const decide::CheckBelief before = BeliefOf(row);
+    const decide::BeliefChange change =
+        decide::Believe(before, result.status, observed_at, confirm);
+    SetBelief(change.belief, row);
+    const bool told = result.detail != nullptr;
+    if (told) TakeDetail(result, observed_at, row);
+    if (change.step != decide::Step::kSame) AddTransition(before.shown, observed_at, row, change);
+    if (told || !Same(before, change.belief)) to_store_.push_back(row.check_id);
+  }
+
+  static void TakeDetail(const wire::ResultRow& result, absl::Time observed_at,
                          CheckStateRow& row) {
-    if (!result.has_detail()) return false;
-    const v1::ResultDetail& detail = result.detail();
+    const v1::ResultDetail& detail = *result.detail;
     // An agent may send any bytes; a database, a page and a message take clean text alone.
-    std::string summary = OneLine(detail.summary());
-    const bool news = summary != row.summary;
-    row.summary = std::move(summary);
+    row.summary = OneLine(detail.summary());
     *row.detail.mutable_last() = detail;
     row.detail.mutable_last()->clear_transcript();
-    if (result.status() == v1::CHECK_STATUS_OK) return news;
+    if (result.status == v1::CHECK_STATUS_OK) return;
     *row.detail.mutable_last_failure() = detail;
     row.last_failure_at = observed_at;
-    return true;
   }
 
-  void AddTransition(const CheckStateRow& before, const CheckStateRow& row,
+  void AddTransition(v1::CheckStatus from, absl::Time observed_at, const CheckStateRow& row,
                      const decide::BeliefChange& change) {
     TransitionRow transition;
     transition.agent = context_.agent;
     transition.check_id = row.check_id;
-    transition.from =
-        before.status == v1::CHECK_STATUS_UNSPECIFIED ? v1::CHECK_STATUS_NO_DATA : before.status;
+    transition.from = from;
     transition.to = row.status;
     transition.hard = row.hard;
-    transition.at = row.observed_at;
+    transition.at = observed_at;
     transition.recorded_at = context_.now;
     transition.summary = row.summary;
     transition.reason = change.reason;
@@ -124,7 +118,7 @@ class Evaluator {
   const EvaluationContext& context_;
   KnownStates& states_;
   absl::Duration correction_;
-  std::set<uint32_t> to_store_;
+  std::vector<uint32_t> to_store_;
   Evaluation evaluation_;
 };
 
@@ -132,9 +126,7 @@ class Evaluator {
 
 Evaluation Evaluate(const wire::DecodedBatch& batch, const EvaluationContext& context,
                     KnownStates& states) {
-  Evaluator evaluator(context, states);
-  for (const v1::Record& record : batch.records) evaluator.Take(record);
-  return evaluator.Finish();
+  return Evaluator(context, states).Evaluate(batch);
 }
 
 }  // namespace muster::control

@@ -1,8 +1,9 @@
 // Results to states and transitions (promise C5). Pure: states in, states out.
 #pragma once
 
-#include <map>
 #include <vector>
+
+#include <absl/container/flat_hash_map.h>
 
 #include "control-plane/store/history_store.h"
 #include "lib/wire/columns.h"
@@ -10,14 +11,10 @@
 
 namespace muster::control {
 
-// A check state as the session knows it, and how old the store's copy is.
-struct KnownState {
-  CheckStateRow row;
-  absl::Time stored_observed_at = absl::InfinitePast();
-};
-using KnownStates = std::map<uint32_t, KnownState>;
+// Check states as the session knows them, by check number.
+using KnownStates = absl::flat_hash_map<uint32_t, CheckStateRow>;
 // By check number; a result of a check that is not here is kept in history and believed of nothing.
-using Confirmations = std::map<uint32_t, v1::Confirm>;
+using Confirmations = absl::flat_hash_map<uint32_t, v1::Confirm>;
 
 struct EvaluationContext {
   std::string agent;
@@ -35,14 +32,11 @@ struct Evaluation {
   absl::Time last_observed_at = absl::InfinitePast();
 };
 
-// A steady state is written again only when the store's copy is this old: a quiet check writes no
-// rows.
-inline constexpr absl::Duration kStateRefresh = absl::Seconds(30);
-
 // Skews below this are the network's, not the clock's.
 inline constexpr absl::Duration kSkewTolerance = absl::Seconds(2);
 
-// Updates `states` as if the batch were stored.
+// Updates `states` as if the batch were stored. A result that says what is believed already, and
+// nothing else, changes no row: when it was observed goes with the batch (PackObservations).
 Evaluation Evaluate(const wire::DecodedBatch& batch, const EvaluationContext& context,
                     KnownStates& states);
 

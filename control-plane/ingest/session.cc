@@ -37,8 +37,8 @@ StatusOr<SessionOpening> ReadHello(const v1::Hello& hello, std::string_view agen
   return opening;
 }
 
-ServerSession::ServerSession(SessionOpening opening, OpenedSession opened,
-                             std::vector<CheckStateRow> states, SessionSettings settings)
+ServerSession::ServerSession(SessionOpening opening, OpenedSession opened, AgentStates states,
+                             SessionSettings settings)
     : opening_(std::move(opening)),
       opened_(std::move(opened)),
       settings_(settings),
@@ -68,9 +68,8 @@ bool ServerSession::SetPlan(v1::Plan plan) {
   for (const v1::PlannedCheck& check : plan_.checks()) {
     confirmations_[check.id()] = check.spec().confirm();
   }
-  for (auto it = states_.begin(); it != states_.end();) {
-    it = confirmations_.contains(it->first) ? std::next(it) : states_.erase(it);
-  }
+  absl::erase_if(states_,
+                 [this](const auto& known) { return !confirmations_.contains(known.first); });
   return true;
 }
 
@@ -93,7 +92,7 @@ StatusOr<BatchCommit> ServerSession::Take(const v1::Records& records, absl::Time
     return FailedPrecondition("batch of {} begins at {}; {} is next", agent(), batch.span.first,
                               received_ + 1);
   }
-  for (const v1::Record& record : batch.records) {
+  for (const v1::Record& record : batch.others) {
     if (record.has_plan_taken()) taken_hash_ = record.plan_taken().plan_hash();
   }
   Evaluation evaluation =
@@ -109,6 +108,8 @@ StatusOr<BatchCommit> ServerSession::Take(const v1::Records& records, absl::Time
   commit.last_observed_at = evaluation.last_observed_at;
   commit.results = evaluation.results;
   commit.payload = records.batch();
+  commit.states_epoch = states_epoch_;
+  commit.observations = Observations();
   commit.states = std::move(evaluation.states);
   commit.transitions = std::move(evaluation.transitions);
   commit.gaps = std::move(evaluation.gaps);
@@ -125,13 +126,20 @@ v1::ToAgent ServerSession::Stored(uint64_t sequence) {
   return message;
 }
 
-void ServerSession::Reload(std::vector<CheckStateRow> states) {
+void ServerSession::Reload(AgentStates states) {
+  states_epoch_ = states.epoch;
   states_.clear();
-  for (CheckStateRow& row : states) {
+  for (CheckStateRow& row : states.rows) {
     const uint32_t id = row.check_id;
-    const absl::Time observed_at = row.observed_at;
-    states_[id] = {std::move(row), observed_at};
+    states_[id] = std::move(row);
   }
+}
+
+std::string ServerSession::Observations() const {
+  std::vector<Observation> observations;
+  observations.reserve(states_.size());
+  for (const auto& [id, row] : states_) observations.push_back({id, row.observed_at, row.latency});
+  return PackObservations(observations);
 }
 
 }  // namespace muster::control

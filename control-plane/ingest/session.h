@@ -16,6 +16,7 @@
 
 #include "control-plane/ingest/evaluate.h"
 #include "control-plane/ingest/plan.h"
+#include "control-plane/store/observations.h"
 #include "control-plane/store/session_store.h"
 #include "lib/base/status.h"
 #include "muster/v1/agent_link.pb.h"
@@ -35,7 +36,7 @@ StatusOr<SessionOpening> ReadHello(const v1::Hello& hello, std::string_view agen
 
 class ServerSession {
  public:
-  ServerSession(SessionOpening opening, OpenedSession opened, std::vector<CheckStateRow> states,
+  ServerSession(SessionOpening opening, OpenedSession opened, AgentStates states,
                 SessionSettings settings);
 
   v1::ToAgent Welcome(std::string_view store_epoch, absl::Time now) const;
@@ -56,7 +57,7 @@ class ServerSession {
   bool WindowFull() const { return in_flight_ >= settings_.window; }
 
   // What the store holds may have changed behind the session: take these states for the evaluation.
-  void Reload(std::vector<CheckStateRow> states);
+  void Reload(AgentStates states);
 
   const std::string& agent() const { return opening_.agent; }
   const Labels& labels() const { return opened_.labels; }
@@ -65,6 +66,9 @@ class ServerSession {
   const KnownStates& states() const { return states_; }
 
  private:
+  // Of every known check, packed.
+  std::string Observations() const;
+
   const SessionOpening opening_;
   const OpenedSession opened_;
   const SessionSettings settings_;
@@ -72,6 +76,7 @@ class ServerSession {
   std::string taken_hash_;
   Confirmations confirmations_;
   KnownStates states_;
+  uint64_t states_epoch_ = 0;
   uint64_t stored_;    // committed
   uint64_t received_;  // taken, perhaps not committed yet
   uint32_t in_flight_ = 0;

@@ -125,9 +125,20 @@ TEST(Evaluation, AQuietCheckWritesNoRows) {
                                   kNow + absl::Seconds(1));
   EXPECT_TRUE(quiet->states.empty());
   EXPECT_TRUE(quiet->transitions.empty());
-  const auto refreshed = session.Take(Batch({Result(3, v1::CHECK_STATUS_OK, kNow + kStateRefresh)}),
-                                      kNow + kStateRefresh);
-  EXPECT_EQ(refreshed->states.size(), 1u);
+  const auto known = UnpackObservations(quiet->observations);
+  ASSERT_TRUE(known.ok());
+  EXPECT_EQ(known->at(1).at, kNow + absl::Seconds(1));
+}
+
+TEST(Evaluation, ADetailIsStoredEvenWhereNothingChanged) {
+  ServerSession session = Session();
+  ASSERT_TRUE(session.Take(Batch({Result(1, v1::CHECK_STATUS_OK, kNow)}), kNow).ok());
+  v1::Record told = Result(2, v1::CHECK_STATUS_OK, kNow);
+  told.mutable_result()->mutable_detail()->set_summary("HTTP 200");
+  const auto commit = session.Take(Batch({told}), kNow);
+  ASSERT_EQ(commit->states.size(), 1u);
+  EXPECT_EQ(commit->states[0].summary, "HTTP 200");
+  EXPECT_TRUE(commit->transitions.empty());
 }
 
 TEST(Evaluation, ConfirmsAcrossBatches) {

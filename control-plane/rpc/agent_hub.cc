@@ -39,7 +39,7 @@ StatusOr<AgentHub::Opened> AgentHub::Open(const v1::Hello& hello, const std::str
   std::vector<uint32_t> ids;
   for (const v1::PlannedCheck& check : plan.checks()) ids.push_back(check.id());
   MUSTER_RETURN_IF_ERROR(store_.history().KeepOnly(agent, ids, now).status());
-  MUSTER_ASSIGN_OR_RETURN(std::vector<CheckStateRow> states, store_.history().StatesOf(agent));
+  MUSTER_ASSIGN_OR_RETURN(AgentStates states, store_.history().SessionStates(agent));
   Opened result;
   result.session = std::make_unique<ServerSession>(std::move(opening), opened, std::move(states),
                                                    options_.session);

@@ -90,7 +90,7 @@ class AgentStream final : public grpc::ServerBidiReactor<v1::FromAgent, v1::ToAg
     std::map<uint32_t, LastObserved> observed;
     if (session_ == nullptr) return observed;
     for (const auto& [id, known] : session_->states()) {
-      observed[id] = {known.row.observed_at, known.row.latency};
+      observed[id] = {known.observed_at, known.latency};
     }
     return observed;
   }
@@ -179,8 +179,7 @@ class AgentStream final : public grpc::ServerBidiReactor<v1::FromAgent, v1::ToAg
       reload = std::exchange(reload_, false);
     }
     if (reload) {
-      MUSTER_ASSIGN_OR_RETURN(std::vector<CheckStateRow> states,
-                              hub_.store().history().StatesOf(agent_));
+      MUSTER_ASSIGN_OR_RETURN(AgentStates states, hub_.store().history().SessionStates(agent_));
       session_->Reload(std::move(states));
     }
     MUSTER_ASSIGN_OR_RETURN(BatchCommit commit, session_->Take(records, hub_.clock().Now()));

@@ -1,6 +1,5 @@
 #include "control-plane/rpc/history_reader.h"
 
-#include "lib/wire/columns.h"
 #include "lib/wire/time.h"
 
 namespace muster::control {
@@ -17,40 +16,49 @@ StatusOr<bool> HistoryReader::Feed(const Segment& segment) {
     return DataLoss("records {} to {} of {} are damaged in the store: {}", segment.first_sequence,
                     segment.last_sequence, segment.agent, Message(batch.status()));
   }
-  for (const v1::Record& record : batch->records) {
-    MUSTER_ASSIGN_OR_RETURN(const bool more, FeedRecord(segment, record));
-    if (!more) return false;
+  auto other = batch->others.begin();
+  for (const wire::ResultRow& result : batch->results) {
+    for (; other != batch->others.end() && other->sequence() < result.sequence; ++other) {
+      if (!FeedOther(segment, *other)) return false;
+    }
+    if (!FeedResult(segment, result)) return false;
+  }
+  for (; other != batch->others.end(); ++other) {
+    if (!FeedOther(segment, *other)) return false;
   }
   return true;
 }
 
-StatusOr<bool> HistoryReader::FeedRecord(const Segment& segment, const v1::Record& record) {
+bool HistoryReader::FeedOther(const Segment& segment, const v1::Record& record) {
+  if (!record.has_gap()) return true;
+  const v1::Gap& gap = record.gap();
+  if (wire::FromProto(gap.until()) < query_.since || wire::FromProto(gap.from()) > query_.until) {
+    return true;
+  }
   v1::HistoryEntry entry;
   entry.set_seq(record.sequence());
   entry.set_log_epoch(segment.log_epoch);
-  if (record.has_gap()) {
-    if (wire::FromProto(record.gap().until()) < query_.since ||
-        wire::FromProto(record.gap().from()) > query_.until) {
-      return true;
-    }
-    *entry.mutable_gap() = record.gap();
-    entry.set_state(v1::CHECK_STATUS_NO_DATA);
-    *entry.mutable_observed_at() = record.gap().from();
-    return Give(entry);
+  *entry.mutable_gap() = gap;
+  entry.set_state(v1::CHECK_STATUS_NO_DATA);
+  *entry.mutable_observed_at() = gap.from();
+  return Give(entry);
+}
+
+bool HistoryReader::FeedResult(const Segment& segment, const wire::ResultRow& result) {
+  if (result.check_id != query_.check_id) return true;
+  if (result.detail != nullptr) {
+    summary_ = result.detail->summary();
+    summary_status_ = result.status;
   }
-  if (!record.has_result() || record.result().check_id() != query_.check_id) return true;
-  const v1::CheckResult& result = record.result();
-  if (result.has_detail()) {
-    summary_ = result.detail().summary();
-    summary_status_ = result.status();
-  }
-  const absl::Time observed_at = wire::FromProto(result.observed_at());
-  if (observed_at < query_.since || observed_at > query_.until) return true;
-  entry.set_state(result.status());
-  *entry.mutable_observed_at() = result.observed_at();
-  *entry.mutable_latency() = result.latency();
-  if (result.has_detail()) *entry.mutable_detail() = result.detail();
-  if (result.status() == summary_status_) entry.set_summary(summary_);
+  if (result.observed_at < query_.since || result.observed_at > query_.until) return true;
+  v1::HistoryEntry entry;
+  entry.set_seq(result.sequence);
+  entry.set_log_epoch(segment.log_epoch);
+  entry.set_state(result.status);
+  *entry.mutable_observed_at() = wire::ToProto(result.observed_at);
+  *entry.mutable_latency() = wire::ToProto(result.latency);
+  if (result.detail != nullptr) *entry.mutable_detail() = *result.detail;
+  if (result.status == summary_status_) entry.set_summary(summary_);
   return Give(entry);
 }
 

@@ -8,6 +8,7 @@
 #include <absl/time/time.h>
 
 #include "control-plane/store/history_store.h"
+#include "lib/wire/columns.h"
 #include "muster/v1/state_service.pb.h"
 
 namespace muster::control {
@@ -31,7 +32,9 @@ class HistoryReader {
   StatusOr<bool> Feed(const Segment& segment);
 
  private:
-  StatusOr<bool> FeedRecord(const Segment& segment, const v1::Record& record);
+  // False when no more is wanted.
+  bool FeedOther(const Segment& segment, const v1::Record& record);
+  bool FeedResult(const Segment& segment, const wire::ResultRow& result);
   bool Give(const v1::HistoryEntry& entry);
 
   const HistoryQuery query_;

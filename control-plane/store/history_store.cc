@@ -2,17 +2,13 @@
 
 #include <set>
 
+#include "control-plane/store/batch_writer.h"
 #include "control-plane/store/columns.h"
+#include "control-plane/store/observations.h"
+#include "control-plane/store/state_rows.h"
 
 namespace muster::control {
 namespace {
-
-constexpr std::string_view kStateColumns =
-    "agent, check_id, status, hard, seen, needed, hard_status, since, observed_at, latency_us, "
-    "summary, "
-    "last_failure_at, detail, revision";
-constexpr std::string_view kTransitionColumns =
-    "id, agent, check_id, from_status, to_status, hard, at, recorded_at, summary, reason";
 
 StatusOr<CheckStateRow> ReadState(const sql::Row& row) {
   CheckStateRow state;
@@ -64,146 +60,56 @@ std::vector<TransitionRow> ReadTransitions(const sql::Rows& rows) {
   return transitions;
 }
 
-// A state that never was has no time.
-int64_t MicrosOf(absl::Time time) { return time == absl::InfinitePast() ? 0 : sql::ToMicros(time); }
-
-Status PutState(sql::Transaction& t, const CheckStateRow& state, int64_t revision) {
-  const std::string detail = state.detail.SerializeAsString();
-  return t
-      .Execute(
-          "INSERT INTO states (agent, check_id, status, hard, seen, needed, hard_status, since, "
-          "observed_at, "
-          "latency_us, summary, last_failure_at, detail, revision) "
-          "VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14) "
-          "ON CONFLICT (agent, check_id) DO UPDATE SET status = excluded.status, hard = "
-          "excluded.hard, "
-          "seen = excluded.seen, needed = excluded.needed, hard_status = excluded.hard_status, "
-          "since = excluded.since, observed_at = excluded.observed_at, latency_us = "
-          "excluded.latency_us, "
-          "summary = excluded.summary, last_failure_at = excluded.last_failure_at, "
-          "detail = excluded.detail, revision = excluded.revision",
-          {std::string_view(state.agent), int64_t{state.check_id}, int64_t{state.status},
-           int64_t{state.hard}, int64_t{state.seen}, int64_t{state.needed},
-           int64_t{state.hard_status}, MicrosOf(state.since), MicrosOf(state.observed_at),
-           absl::ToInt64Microseconds(state.latency), std::string_view(state.summary),
-           TimeOrNull(state.last_failure_at), sql::Bytes{detail}, revision})
-      .status();
-}
-
-Status PutTransition(sql::Transaction& t, const TransitionRow& transition, int64_t id) {
-  return t
-      .Execute(
-          "INSERT INTO transitions (id, agent, check_id, from_status, to_status, hard, at, "
-          "recorded_at, "
-          "summary, reason) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)",
-          {id, std::string_view(transition.agent), int64_t{transition.check_id},
-           int64_t{transition.from}, int64_t{transition.to}, int64_t{transition.hard},
-           sql::ToMicros(transition.at), sql::ToMicros(transition.recorded_at),
-           std::string_view(transition.summary), std::string_view(transition.reason)})
-      .status();
-}
-
-// Stores batches within one transaction, each only if its cursor and session epoch are the expected
-// ones.
-class Writer {
- public:
-  Writer(sql::Transaction& transaction, absl::Time now) : t_(transaction), now_(now) {}
-
-  // The outer status is the transaction's; `outcome` the batch's.
-  Status Store(const BatchCommit& batch, Status& outcome) {
-    MUSTER_ASSIGN_OR_RETURN(
-        const sql::Rows rows,
-        t_.Query("SELECT a.id, a.session_epoch, l.id, l.committed FROM agents a LEFT JOIN logs l "
-                 "ON l.agent_id = a.id AND l.log_epoch = $1 WHERE a.name = $2",
-                 {std::string_view(batch.log_epoch), std::string_view(batch.agent)}));
-    outcome = Expected(batch, rows);
-    if (!outcome.ok()) return OkStatus();
-    const int64_t agent_id = rows[0].Int(0);
-    const int64_t log_id = rows[0].Int(2);
-    MUSTER_ASSIGN_OR_RETURN(
-        const int64_t moved,
-        t_.Execute("UPDATE logs SET committed = $1 WHERE id = $2 AND committed = $3",
-                   {Signed(batch.last_sequence), log_id, Signed(batch.expected_committed)}));
-    if (moved != 1) return Aborted("the log of {} moved meanwhile", batch.agent);
-    MUSTER_RETURN_IF_ERROR(PutSegment(batch, log_id));
-    MUSTER_RETURN_IF_ERROR(PutStates(batch.states));
-    MUSTER_RETURN_IF_ERROR(PutTransitions(batch.transitions));
-    for (const v1::Gap& gap : batch.gaps) MUSTER_RETURN_IF_ERROR(PutGap(batch, agent_id, gap));
-    return OkStatus();
-  }
-
- private:
-  static Status Expected(const BatchCommit& batch, const sql::Rows& rows) {
-    if (rows.empty() || rows[0].IsNull(2)) {
-      return Aborted("agent {} has no log {} here; say Hello again", batch.agent, batch.log_epoch);
-    }
-    if (Unsigned(rows[0].Int(1)) != batch.session_epoch) {
-      return Aborted("a newer session of {} has taken over", batch.agent);
-    }
-    if (Unsigned(rows[0].Int(3)) != batch.expected_committed) {
-      return Aborted("the log of {} is stored up to {}, the batch expects {}", batch.agent,
-                     rows[0].Int(3), batch.expected_committed);
-    }
-    return OkStatus();
-  }
-
-  Status PutSegment(const BatchCommit& batch, int64_t log_id) {
-    // A segment without results is found by the time it came.
-    const absl::Time first = batch.results > 0 ? batch.first_observed_at : now_;
-    const absl::Time last = batch.results > 0 ? batch.last_observed_at : now_;
-    return t_
-        .Execute(
-            "INSERT INTO segments (log_id, first_sequence, last_sequence, first_at, last_at, "
-            "results, payload) "
-            "VALUES ($1, $2, $3, $4, $5, $6, $7)",
-            {log_id, Signed(batch.first_sequence), Signed(batch.last_sequence),
-             sql::ToMicros(first), sql::ToMicros(last), int64_t{batch.results},
-             sql::Bytes{batch.payload}})
-        .status();
-  }
-
-  Status PutStates(const std::vector<CheckStateRow>& states) {
-    if (states.empty()) return OkStatus();
-    const auto count = static_cast<int64_t>(states.size());
-    MUSTER_ASSIGN_OR_RETURN(int64_t revision, NextValue(t_, kStateRevision, count));
-    for (const CheckStateRow& state : states) {
-      MUSTER_RETURN_IF_ERROR(PutState(t_, state, revision++));
-    }
-    return OkStatus();
-  }
-
-  Status PutTransitions(const std::vector<TransitionRow>& transitions) {
-    if (transitions.empty()) return OkStatus();
-    const auto count = static_cast<int64_t>(transitions.size());
-    MUSTER_ASSIGN_OR_RETURN(int64_t id, NextValue(t_, "transition", count));
-    for (const TransitionRow& transition : transitions) {
-      MUSTER_RETURN_IF_ERROR(PutTransition(t_, transition, id++));
-    }
-    return OkStatus();
-  }
-
-  Status PutGap(const BatchCommit& batch, int64_t agent_id, const v1::Gap& gap) {
-    MUSTER_ASSIGN_OR_RETURN(const int64_t id, NextValue(t_, "gap"));
-    const std::string bytes = gap.SerializeAsString();
-    return t_
-        .Execute(
-            "INSERT INTO gaps (id, agent_id, log_epoch, gap, recorded_at) VALUES ($1, $2, $3, $4, "
-            "$5)",
-            {id, agent_id, std::string_view(batch.log_epoch), sql::Bytes{bytes},
-             sql::ToMicros(now_)})
-        .status();
-  }
-
-  sql::Transaction& t_;
-  const absl::Time now_;
-};
-
 std::string StatusList(std::string_view column, const std::vector<v1::CheckStatus>& statuses) {
   std::string list;
   for (const v1::CheckStatus status : statuses) {
     list += fmt::format("{}{}", list.empty() ? "" : ", ", static_cast<int>(status));
   }
   return list.empty() ? "" : fmt::format("AND {} IN ({}) ", column, list);
+}
+
+// Sets when states were last observed: their agents' logs know it, the rows only since they
+// changed.
+Status SetObserved(sql::Transaction& t, std::vector<CheckStateRow>& states) {
+  if (states.empty()) return OkStatus();
+  MUSTER_ASSIGN_OR_RETURN(
+      const sql::Rows rows,
+      t.Query("SELECT a.name, l.observations FROM agents a JOIN logs l ON l.agent_id = a.id "
+              "AND l.log_epoch = a.log_epoch WHERE a.name >= $1 AND a.name <= $2",
+              {std::string_view(states.front().agent), std::string_view(states.back().agent)}));
+  absl::flat_hash_map<std::string, ObservationsByCheck> of;
+  for (const sql::Row& row : rows) {
+    MUSTER_ASSIGN_OR_RETURN(of[row.Text(0)], UnpackObservations(row.Text(1)));
+  }
+  for (CheckStateRow& state : states) {
+    const ObservationsByCheck& known = of[state.agent];
+    const auto found = known.find(state.check_id);
+    if (found == known.end() || found->second.at <= state.observed_at) continue;
+    state.observed_at = found->second.at;
+    state.latency = found->second.latency;
+  }
+  return OkStatus();
+}
+
+constexpr uint32_t kAllStates = 1'000'000;
+
+// By (agent, check_id), after the position.
+StatusOr<std::vector<CheckStateRow>> QueryStates(sql::Transaction& t, const StateFilter& filter,
+                                                 std::string_view after_agent, uint32_t after_check,
+                                                 uint32_t limit) {
+  const std::string sql = fmt::format(
+      "SELECT {} FROM states WHERE (agent, check_id) > ($1, $2) {}{}{}ORDER BY agent, check_id "
+      "LIMIT $3",
+      kStateColumns, filter.agent.empty() ? "AND $4 = '' " : "AND agent = $4 ",
+      filter.check_id.has_value() ? "AND check_id = $5 " : "AND $5 = 0 ",
+      StatusList("status", filter.status));
+  MUSTER_ASSIGN_OR_RETURN(
+      const sql::Rows rows,
+      t.Query(sql, {after_agent, int64_t{after_check}, int64_t{limit},
+                    std::string_view(filter.agent), int64_t{filter.check_id.value_or(0)}}));
+  MUSTER_ASSIGN_OR_RETURN(std::vector<CheckStateRow> states, ReadStates(rows));
+  MUSTER_RETURN_IF_ERROR(SetObserved(t, states));
+  return states;
 }
 
 constexpr size_t kSegmentsAPage = 64;
@@ -253,21 +159,28 @@ StatusOr<std::vector<Segment>> ReadPage(sql::Transaction& t, std::string_view ag
 StatusOr<std::vector<Status>> HistoryStore::Commit(const std::vector<BatchCommit>& batches,
                                                    absl::Time now) {
   std::vector<Status> outcomes;
-  MUSTER_RETURN_IF_ERROR(database_.Write([&](sql::Transaction& t) -> Status {
-    outcomes.assign(batches.size(), OkStatus());
-    Writer writer(t, now);
-    for (size_t i = 0; i < batches.size(); ++i) {
-      MUSTER_RETURN_IF_ERROR(writer.Store(batches[i], outcomes[i]));
-    }
-    return OkStatus();
-  }));
+  MUSTER_RETURN_IF_ERROR(database_.Write(
+      [&](sql::Transaction& t) -> Status { return BatchWriter(t, batches, now).Store(outcomes); }));
   return outcomes;
 }
 
+StatusOr<AgentStates> HistoryStore::SessionStates(std::string_view agent) {
+  AgentStates states;
+  MUSTER_RETURN_IF_ERROR(database_.Read([&](sql::Transaction& t) -> Status {
+    MUSTER_ASSIGN_OR_RETURN(const sql::Rows rows,
+                            t.Query("SELECT states_epoch FROM agents WHERE name = $1", {agent}));
+    states.epoch = rows.empty() ? 0 : Unsigned(rows[0].Int(0));
+    StateFilter filter;
+    filter.agent = std::string(agent);
+    MUSTER_ASSIGN_OR_RETURN(states.rows, QueryStates(t, filter, "", 0, kAllStates));
+    return OkStatus();
+  }));
+  return states;
+}
+
 StatusOr<std::vector<CheckStateRow>> HistoryStore::StatesOf(std::string_view agent) {
-  StateFilter filter;
-  filter.agent = std::string(agent);
-  return ListStates(filter, "", 0, 1'000'000);
+  MUSTER_ASSIGN_OR_RETURN(AgentStates states, SessionStates(agent));
+  return std::move(states.rows);
 }
 
 StatusOr<std::vector<CheckStateRow>> HistoryStore::ListStates(const StateFilter& filter,
@@ -276,17 +189,7 @@ StatusOr<std::vector<CheckStateRow>> HistoryStore::ListStates(const StateFilter&
                                                               uint32_t limit) {
   std::vector<CheckStateRow> states;
   MUSTER_RETURN_IF_ERROR(database_.Read([&](sql::Transaction& t) -> Status {
-    const std::string sql = fmt::format(
-        "SELECT {} FROM states WHERE (agent, check_id) > ($1, $2) {}{}{}ORDER BY agent, check_id "
-        "LIMIT $3",
-        kStateColumns, filter.agent.empty() ? "AND $4 = '' " : "AND agent = $4 ",
-        filter.check_id.has_value() ? "AND check_id = $5 " : "AND $5 = 0 ",
-        StatusList("status", filter.status));
-    MUSTER_ASSIGN_OR_RETURN(
-        const sql::Rows rows,
-        t.Query(sql, {after_agent, int64_t{after_check}, int64_t{limit},
-                      std::string_view(filter.agent), int64_t{filter.check_id.value_or(0)}}));
-    MUSTER_ASSIGN_OR_RETURN(states, ReadStates(rows));
+    MUSTER_ASSIGN_OR_RETURN(states, QueryStates(t, filter, after_agent, after_check, limit));
     return OkStatus();
   }));
   return states;
@@ -359,17 +262,21 @@ StatusOr<uint32_t> HistoryStore::KeepOnly(std::string_view agent,
 
 Status HistoryStore::ApplyTransition(const CheckStateRow& row, const TransitionRow& transition) {
   return database_.Write([&](sql::Transaction& t) -> Status {
-    MUSTER_ASSIGN_OR_RETURN(
-        const sql::Rows rows,
-        t.Query("SELECT revision FROM states WHERE agent = $1 AND check_id = $2",
-                {std::string_view(row.agent), int64_t{row.check_id}}));
-    if (rows.empty() || Unsigned(rows[0].Int(0)) != row.revision) {
+    StateFilter filter;
+    filter.agent = row.agent;
+    filter.check_id = row.check_id;
+    MUSTER_ASSIGN_OR_RETURN(const auto states, QueryStates(t, filter, "", 0, 1));
+    if (states.empty() || states[0].revision != row.revision ||
+        states[0].observed_at > row.observed_at) {
       return Aborted("the state of check {} on {} has changed meanwhile", row.check_id, row.agent);
     }
-    MUSTER_ASSIGN_OR_RETURN(const int64_t revision, NextValue(t, kStateRevision));
-    MUSTER_RETURN_IF_ERROR(PutState(t, row, revision));
-    MUSTER_ASSIGN_OR_RETURN(const int64_t id, NextValue(t, "transition"));
-    return PutTransition(t, transition, id);
+    // A batch that is on its way was judged by what was so before.
+    MUSTER_RETURN_IF_ERROR(
+        t.Execute("UPDATE agents SET states_epoch = states_epoch + 1 WHERE name = $1",
+                  {std::string_view(row.agent)})
+            .status());
+    MUSTER_RETURN_IF_ERROR(PutStates(t, {&row}));
+    return PutTransitions(t, {&transition});
   });
 }
 

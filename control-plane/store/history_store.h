@@ -24,7 +24,7 @@ struct CheckStateRow {
   uint32_t needed = 0;
   v1::CheckStatus hard_status = v1::CHECK_STATUS_UNSPECIFIED;  // the last hard one
   absl::Time since;                                            // of `status`
-  absl::Time observed_at;                                      // of the newest result
+  absl::Time observed_at;  // of the newest result; in the row, of the last one that changed it
   absl::Duration latency;
   std::string summary;
   absl::Time last_failure_at;  // InfinitePast: never
@@ -51,6 +51,7 @@ struct BatchCommit {
   uint64_t session_epoch = 0;
   std::string log_epoch;
   uint64_t expected_committed = 0;  // the cursor must stand here
+  uint64_t states_epoch = 0;        // of the states that it was judged by
   uint64_t first_sequence = 0;
   uint64_t last_sequence = 0;
   absl::Time first_observed_at;  // of its results; InfiniteFuture if it holds none
@@ -60,6 +61,13 @@ struct BatchCommit {
   std::vector<CheckStateRow> states;  // new values, one a check
   std::vector<TransitionRow> transitions;
   std::vector<v1::Gap> gaps;
+  std::string observations;  // of all the agent's checks (PackObservations)
+};
+
+// What a session judges results by.
+struct AgentStates {
+  uint64_t epoch = 0;  // AgentRow's states_epoch; grows when another hand changes a state
+  std::vector<CheckStateRow> rows;
 };
 
 struct Segment {
@@ -81,18 +89,21 @@ class HistoryStore {
   explicit HistoryStore(sql::Database& database) : database_(database) {}
 
   // Stores all batches in one transaction. The answer has one status a batch, in order: OK, or
-  // Aborted where the cursor or the session epoch was not the expected one (such a batch leaves
-  // nothing; the others stand). The outer status is the transaction's. Several batches of one agent
-  // must be in sequence order.
+  // Aborted where the cursor, the session epoch or the states' epoch was not the expected one (such
+  // a batch leaves nothing; the others stand). The outer status is the transaction's. Several
+  // batches of one agent must be in sequence order.
   StatusOr<std::vector<Status>> Commit(const std::vector<BatchCommit>& batches, absl::Time now);
 
-  // The current states of an agent's checks: what evaluation starts from.
+  // The current states of an agent's checks, each as of its last observation.
   StatusOr<std::vector<CheckStateRow>> StatesOf(std::string_view agent);
+  // The same, and their epoch: what evaluation starts from.
+  StatusOr<AgentStates> SessionStates(std::string_view agent);
   // By (agent, check_id), after the position.
   StatusOr<std::vector<CheckStateRow>> ListStates(const StateFilter& filter,
                                                   std::string_view after_agent,
                                                   uint32_t after_check, uint32_t limit);
-  // States with revision > after, ascending by revision: how watchers follow.
+  // States with revision > after, ascending by revision: how watchers follow. Observed as of their
+  // last change.
   StatusOr<std::vector<CheckStateRow>> ChangedStates(uint64_t after, uint32_t limit);
   // States that left since (deleted checks, revoked agents or selectors that no longer match).
   struct RemovedState {
@@ -107,7 +118,7 @@ class HistoryStore {
   StatusOr<uint32_t> KeepOnly(std::string_view agent, const std::vector<uint32_t>& check_ids,
                               absl::Time now);
   // The leader's own transitions (NO_DATA). Aborted for a state whose revision is not
-  // `row.revision`.
+  // `row.revision`, or that was observed since. Batches that were judged before it are refused.
   Status ApplyTransition(const CheckStateRow& row, const TransitionRow& transition);
 
   // Transitions with id > after, ascending. hard_only: alerts read these.

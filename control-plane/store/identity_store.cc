@@ -49,8 +49,8 @@ Status UpsertAgent(sql::Transaction& t, const CertificateRow& certificate,
       .Execute(
           "INSERT INTO agents (id, name, labels, revoked, session_epoch, replica, connected, "
           "version, "
-          "boot_id, log_epoch, clock_skew_us, facts, certificate_expires_at) "
-          "VALUES ($1, $2, $3, 0, 0, '', 0, '', '', '', 0, '{}', $4)",
+          "boot_id, log_epoch, clock_skew_us, facts, certificate_expires_at, states_epoch) "
+          "VALUES ($1, $2, $3, 0, 0, '', 0, '', '', '', 0, '{}', $4, 0)",
           {id, std::string_view(certificate.name), std::string_view(labels),
            sql::ToMicros(certificate.not_after)})
       .status();

@@ -40,9 +40,17 @@ StatusOr<uint64_t> CursorOf(sql::Transaction& t, int64_t agent_id, std::string_v
               {agent_id, log_epoch}));
   if (!rows.empty()) return Unsigned(rows[0].Int(0));
   MUSTER_ASSIGN_OR_RETURN(const int64_t id, NextValue(t, "log"));
+  // What was observed under the log before is still the newest there is.
+  MUSTER_ASSIGN_OR_RETURN(
+      const sql::Rows before,
+      t.Query("SELECT l.observations FROM agents a JOIN logs l ON l.agent_id = a.id "
+              "AND l.log_epoch = a.log_epoch WHERE a.id = $1",
+              {agent_id}));
+  const std::string_view observations = before.empty() ? std::string_view() : before[0].Text(0);
   MUSTER_RETURN_IF_ERROR(
-      t.Execute("INSERT INTO logs (agent_id, log_epoch, id, committed) VALUES ($1, $2, $3, 0)",
-                {agent_id, log_epoch, id})
+      t.Execute("INSERT INTO logs (agent_id, log_epoch, id, committed, observations) "
+                "VALUES ($1, $2, $3, 0, $4)",
+                {agent_id, log_epoch, id, sql::Bytes{observations}})
           .status());
   return uint64_t{0};
 }

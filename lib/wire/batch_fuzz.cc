@@ -16,7 +16,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   const auto decoded = muster::wire::DecodeBatch(frame);
   if (!decoded.ok()) return 0;
   // What was taken can be written again, and says the same.
-  const auto again = muster::wire::EncodeBatch(decoded->records);
+  const auto again = muster::wire::EncodeBatch(decoded->Records());
   if (!again.ok() || again->span.last != decoded->span.last) std::abort();
   return 0;
 }

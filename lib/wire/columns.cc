@@ -13,6 +13,7 @@ namespace {
 
 constexpr int kZstdLevel = 3;
 constexpr size_t kMostReasonableEntries = 1 << 16;
+constexpr int64_t kLatestMicros = 32'503'680'000'000'000;  // the year 3000
 
 uint64_t FirstOf(const v1::Record& record) {
   return record.has_gap() ? record.gap().first() : record.sequence();
@@ -109,31 +110,34 @@ Status CheckShape(const v1::RecordBatch& batch, const BatchLimits& limits) {
   return OkStatus();
 }
 
-// Puts rows and other entries back in the order of their sequences.
+// Gives rows and other entries their sequences back.
 class Unpacker {
  public:
   explicit Unpacker(v1::RecordBatch& batch) : batch_(batch), next_(batch.first_sequence()) {}
 
   StatusOr<DecodedBatch> Unpack() {
-    DecodedBatch decoded;
-    decoded.span.first = batch_.first_sequence();
-    decoded.records.reserve(batch_.count());
+    decoded_.span.first = batch_.first_sequence();
+    decoded_.results.reserve(static_cast<size_t>(batch_.check_id_size()));
+    decoded_.others.reserve(static_cast<size_t>(batch_.others_size()));
     while (row_ < batch_.check_id_size() || other_ < batch_.others_size()) {
-      v1::Record record;
       const bool other = other_ < batch_.others_size() && FirstOf(batch_.others(other_)) == next_;
       if (!other && row_ >= batch_.check_id_size()) {
         return InvalidArgument("an entry of the batch is out of order");
       }
-      MUSTER_RETURN_IF_ERROR(other ? TakeOther(record) : TakeRow(record));
-      decoded.records.push_back(std::move(record));
+      MUSTER_RETURN_IF_ERROR(other ? TakeOther() : TakeRow());
     }
-    decoded.span.last = next_ - 1;
-    return decoded;
+    if (detail_ != batch_.detail_size()) {
+      return InvalidArgument("a detail of the batch belongs to no result");
+    }
+    decoded_.span.last = next_ - 1;
+    // The details stay where they are; only who owns them changes.
+    decoded_.details = std::move(*batch_.mutable_detail());
+    return std::move(decoded_);
   }
 
  private:
-  Status TakeOther(v1::Record& record) {
-    record = std::move(*batch_.mutable_others(other_++));
+  Status TakeOther() {
+    v1::Record record = std::move(*batch_.mutable_others(other_++));
     if (record.has_gap()) {
       const v1::Gap& gap = record.gap();
       if (gap.last() < gap.first() || gap.last() != record.sequence() ||
@@ -141,16 +145,17 @@ class Unpacker {
         return InvalidArgument("a gap of the batch has a range that cannot be");
       }
       next_ = gap.last() + 1;
-      return OkStatus();
+    } else {
+      if (!record.has_plan_taken() || record.plan_taken().plan_hash().size() > 64) {
+        return InvalidArgument("an entry of the batch is of an unknown kind");
+      }
+      ++next_;
     }
-    if (!record.has_plan_taken() || record.plan_taken().plan_hash().size() > 64) {
-      return InvalidArgument("an entry of the batch is of an unknown kind");
-    }
-    ++next_;
+    decoded_.others.push_back(std::move(record));
     return OkStatus();
   }
 
-  Status TakeRow(v1::Record& record) {
+  Status TakeRow() {
     const auto status = static_cast<unsigned char>(batch_.status()[static_cast<size_t>(row_)]);
     if (status < v1::CHECK_STATUS_OK || status > v1::CHECK_STATUS_UNKNOWN) {
       return InvalidArgument("a result has status {}, which no probe returns", status);
@@ -158,40 +163,51 @@ class Unpacker {
     // Wrapping on purpose: what a hostile batch adds up to is checked below.
     micros_ = static_cast<int64_t>(static_cast<uint64_t>(micros_) +
                                    static_cast<uint64_t>(batch_.observed_at_us(row_)));
-    if (micros_ < 0 || micros_ > absl::ToUnixMicros(absl::FromUnixSeconds(32'503'680'000))) {
+    if (micros_ < 0 || micros_ > kLatestMicros) {
       return InvalidArgument("a result was observed at a time that cannot be");
     }
-    record.set_sequence(next_++);
-    v1::CheckResult& result = *record.mutable_result();
-    result.set_check_id(batch_.check_id(row_));
-    *result.mutable_observed_at() = ToProto(absl::FromUnixMicros(micros_));
-    *result.mutable_latency() = ToProto(absl::Microseconds(batch_.latency_us(row_)));
-    result.set_status(static_cast<v1::CheckStatus>(status));
+    ResultRow& result = decoded_.results.emplace_back();
+    result.sequence = next_++;
+    result.check_id = batch_.check_id(row_);
+    result.observed_at = absl::FromUnixMicros(micros_);
+    result.latency = absl::Microseconds(batch_.latency_us(row_));
+    result.status = static_cast<v1::CheckStatus>(status);
     MUSTER_RETURN_IF_ERROR(TakeDetail(result));
     ++row_;
     return OkStatus();
   }
 
-  Status TakeDetail(v1::CheckResult& result) {
+  Status TakeDetail(ResultRow& result) {
     if (detail_ == batch_.detail_size()) return OkStatus();
     const uint32_t row = batch_.detail_row(detail_);
     if (row < static_cast<uint32_t>(row_) || row >= static_cast<uint32_t>(batch_.check_id_size())) {
       return InvalidArgument("a detail of the batch belongs to no result");
     }
     if (row != static_cast<uint32_t>(row_)) return OkStatus();
-    MUSTER_RETURN_IF_ERROR(CheckDetail(batch_.detail(detail_)));
-    *result.mutable_detail() = std::move(*batch_.mutable_detail(detail_));
-    ++detail_;
-    return OkStatus();
+    result.detail = &batch_.detail(detail_++);
+    return CheckDetail(*result.detail);
   }
 
   v1::RecordBatch& batch_;
+  DecodedBatch decoded_;
   uint64_t next_;
   int row_ = 0;
   int detail_ = 0;
   int other_ = 0;
   int64_t micros_ = 0;
 };
+
+v1::Record ToRecord(const ResultRow& row) {
+  v1::Record record;
+  record.set_sequence(row.sequence);
+  v1::CheckResult& result = *record.mutable_result();
+  result.set_check_id(row.check_id);
+  *result.mutable_observed_at() = ToProto(row.observed_at);
+  *result.mutable_latency() = ToProto(row.latency);
+  result.set_status(row.status);
+  if (row.detail != nullptr) *result.mutable_detail() = *row.detail;
+  return record;
+}
 
 }  // namespace
 
@@ -234,19 +250,26 @@ StatusOr<EncodedBatch> EncodeBatch(const std::vector<v1::Record>& records) {
   return EncodedBatch{{batch.first_sequence(), next - 1}, std::move(payload)};
 }
 
+std::vector<v1::Record> DecodedBatch::Records() const {
+  std::vector<v1::Record> records;
+  records.reserve(results.size() + others.size());
+  auto other = others.begin();
+  for (const ResultRow& result : results) {
+    for (; other != others.end() && other->sequence() < result.sequence; ++other) {
+      records.push_back(*other);
+    }
+    records.push_back(ToRecord(result));
+  }
+  records.insert(records.end(), other, others.end());
+  return records;
+}
+
 StatusOr<DecodedBatch> DecodeBatch(std::string_view payload, const BatchLimits& limits) {
   MUSTER_ASSIGN_OR_RETURN(const std::string raw, Decompress(payload, limits.raw_bytes));
   v1::RecordBatch batch;
   if (!batch.ParseFromString(raw)) return InvalidArgument("batch is not a RecordBatch message");
   MUSTER_RETURN_IF_ERROR(CheckShape(batch, limits));
-  MUSTER_ASSIGN_OR_RETURN(DecodedBatch decoded, Unpacker(batch).Unpack());
-  if (decoded.records.size() != batch.count()) {
-    return InvalidArgument("batch says {} entries and holds {}", batch.count(),
-                           decoded.records.size());
-  }
-  if (batch.detail_row_size() != batch.detail_size())
-    return InvalidArgument("batch's details are damaged");
-  return decoded;
+  return Unpacker(batch).Unpack();
 }
 
 }  // namespace muster::wire

@@ -9,6 +9,8 @@
 #include <string_view>
 #include <vector>
 
+#include <absl/time/time.h>
+
 #include "lib/base/status.h"
 #include "muster/v1/record.pb.h"
 
@@ -41,9 +43,29 @@ struct EncodedBatch {
 // InvalidArgument if the entries are empty or not consecutive.
 StatusOr<EncodedBatch> EncodeBatch(const std::vector<v1::Record>& records);
 
+// One result of a batch.
+struct ResultRow {
+  uint64_t sequence = 0;
+  uint32_t check_id = 0;
+  v1::CheckStatus status = v1::CHECK_STATUS_UNSPECIFIED;
+  absl::Time observed_at;  // by the agent's clock, to the microsecond
+  absl::Duration latency;
+  const v1::ResultDetail* detail = nullptr;  // in the batch; null where there is none
+};
+
+// Stays in columns: nothing is allocated for a result without a detail.
 struct DecodedBatch {
+  DecodedBatch() = default;
+  DecodedBatch(DecodedBatch&&) = default;
+  DecodedBatch& operator=(DecodedBatch&&) = default;
+
+  // Results and others as they stood in the log, in order.
+  std::vector<v1::Record> Records() const;
+
   Span span;
-  std::vector<v1::Record> records;  // in order
+  std::vector<ResultRow> results;  // by sequence
+  std::vector<v1::Record> others;  // gaps and plans taken, by sequence
+  google::protobuf::RepeatedPtrField<v1::ResultDetail> details;  // that results point to
 };
 // InvalidArgument says what is wrong with the batch; ResourceExhausted that it is over a limit.
 StatusOr<DecodedBatch> DecodeBatch(std::string_view payload, const BatchLimits& limits = {});

@@ -71,9 +71,10 @@ TEST(Columns, GiveBackWhatWasPutIn) {
   EXPECT_EQ(encoded->span.last, 101u);
   const auto decoded = DecodeBatch(encoded->payload);
   ASSERT_TRUE(decoded.ok()) << decoded.status();
-  ASSERT_EQ(decoded->records.size(), records.size());
+  const std::vector<v1::Record> back = decoded->Records();
+  ASSERT_EQ(back.size(), records.size());
   for (size_t i = 0; i < records.size(); ++i) {
-    EXPECT_TRUE(MessageDifferencer::Equals(records[i], decoded->records[i])) << i;
+    EXPECT_TRUE(MessageDifferencer::Equals(records[i], back[i])) << i;
   }
   EXPECT_EQ(decoded->span.last, 101u);
 }
@@ -102,9 +103,10 @@ TEST(Columns, RandomLogsComeBackWhole) {
     ASSERT_TRUE(encoded.ok()) << encoded.status() << " seed " << seed;
     const auto decoded = DecodeBatch(encoded->payload);
     ASSERT_TRUE(decoded.ok()) << decoded.status() << " seed " << seed;
-    ASSERT_EQ(decoded->records.size(), records.size()) << "seed " << seed;
+    const std::vector<v1::Record> back = decoded->Records();
+    ASSERT_EQ(back.size(), records.size()) << "seed " << seed;
     for (size_t i = 0; i < records.size(); ++i) {
-      ASSERT_TRUE(MessageDifferencer::Equals(records[i], decoded->records[i])) << "seed " << seed;
+      ASSERT_TRUE(MessageDifferencer::Equals(records[i], back[i])) << "seed " << seed;
     }
   }
 }
@@ -169,7 +171,7 @@ TEST(Columns, RefuseALongSummaryAndClipOurOwn) {
   record.mutable_result()->mutable_detail()->set_summary(std::string(9000, 'x'));
   const auto decoded = DecodeBatch(EncodeBatch({record})->payload);
   ASSERT_TRUE(decoded.ok());
-  EXPECT_EQ(decoded->records[0].result().detail().summary().size(), kMostSummaryBytes);
+  EXPECT_EQ(decoded->results[0].detail->summary().size(), kMostSummaryBytes);
 }
 
 }  // namespace

@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <atomic>
 
+#include "control-plane/store/observations.h"
 #include "lib/exec/threads.h"
 #include "tests/conformance/backends.h"
 
@@ -380,6 +381,90 @@ TEST_P(HistoryConformance, ADecisionOnAStateThatHasChangedIsRefused) {
   EXPECT_EQ(CodeOf(history().ApplyTransition(lost, transition)), kAborted);
   EXPECT_EQ((*history().StatesOf("a"))[0].status, v1::CHECK_STATUS_NO_DATA);
   EXPECT_THAT(*history().TransitionsAfter(0, 10), SizeIs(1));
+}
+
+TEST_P(HistoryConformance, ADecisionOnSilenceIsRefusedWhenResultsCameMeanwhile) {
+  Enrol("a");
+  const uint64_t epoch = OpenSession("a").epoch;
+  BatchCommit batch = Batch("a", epoch, 1);
+  batch.states = {State("a", 1, v1::CHECK_STATUS_OK)};
+  Commit({batch});
+  CheckStateRow lost = (*history().StatesOf("a"))[0];
+  lost.status = v1::CHECK_STATUS_NO_DATA;
+  // A steady result changes no row.
+  BatchCommit steady = Batch("a", epoch, 6);
+  steady.observations = PackObservations({{1, now_ + absl::Seconds(10), absl::ZeroDuration()}});
+  EXPECT_THAT(Commit({steady}), ElementsAre(kOk));
+  const TransitionRow transition = Transition("a", 1, v1::CHECK_STATUS_NO_DATA);
+  EXPECT_EQ(CodeOf(history().ApplyTransition(lost, transition)), kAborted);
+  EXPECT_EQ((*history().StatesOf("a"))[0].status, v1::CHECK_STATUS_OK);
+}
+
+TEST_P(HistoryConformance, ABatchJudgedByStatesThatChangedIsRefused) {
+  Enrol("a");
+  const uint64_t epoch = OpenSession("a").epoch;
+  BatchCommit batch = Batch("a", epoch, 1);
+  batch.states_epoch = history().SessionStates("a")->epoch;
+  batch.states = {State("a", 1, v1::CHECK_STATUS_OK)};
+  Commit({batch});
+  CheckStateRow lost = (*history().StatesOf("a"))[0];
+  lost.status = v1::CHECK_STATUS_NO_DATA;
+  ASSERT_TRUE(history().ApplyTransition(lost, Transition("a", 1, v1::CHECK_STATUS_NO_DATA)).ok());
+  BatchCommit next = Batch("a", epoch, 6);
+  next.states_epoch = batch.states_epoch;
+  EXPECT_THAT(Commit({next}), ElementsAre(kAborted));
+  EXPECT_EQ(Cursor("a"), 5U);
+  next.states_epoch = history().SessionStates("a")->epoch;
+  EXPECT_THAT(Commit({next}), ElementsAre(kOk));
+}
+
+TEST_P(HistoryConformance, StatesAreAsOfTheirLastObservation) {
+  Enrol("a");
+  const uint64_t epoch = OpenSession("a").epoch;
+  BatchCommit first = Batch("a", epoch, 1);
+  first.states = {State("a", 1, v1::CHECK_STATUS_OK), State("a", 2, v1::CHECK_STATUS_OK)};
+  BatchCommit steady = Batch("a", epoch, 6);
+  const absl::Time later = now_ + absl::Seconds(40);
+  steady.observations = PackObservations({{1, later, absl::Milliseconds(7)}});
+  EXPECT_THAT(Commit({first, steady}), ElementsAre(kOk, kOk));
+  const auto as_expected = [&](const std::vector<CheckStateRow>& states) {
+    return states.size() == 2 && states[0].observed_at == later &&
+           states[0].latency == absl::Milliseconds(7) && states[1].observed_at == now_;
+  };
+  EXPECT_TRUE(as_expected(*history().StatesOf("a")));
+  EXPECT_TRUE(as_expected(*history().ListStates({}, "", 0, 10)));
+  // What the log before knew stays known under a new one.
+  OpenSession("a", "log-2");
+  EXPECT_TRUE(as_expected(*history().StatesOf("a")));
+}
+
+TEST_P(HistoryConformance, OfSeveralBatchesOfAnAgentTheLastOneSaysWhatIsSo) {
+  Enrol("a");
+  const uint64_t epoch = OpenSession("a").epoch;
+  BatchCommit bad = FullBatch("a", epoch, 1);
+  BatchCommit good = FullBatch("a", epoch, 6);
+  good.states = {State("a", 1, v1::CHECK_STATUS_OK)};
+  EXPECT_THAT(Commit({bad, good}), ElementsAre(kOk, kOk));
+  const auto states = *history().StatesOf("a");
+  ASSERT_THAT(states, SizeIs(1));
+  EXPECT_EQ(states[0].status, v1::CHECK_STATUS_OK);
+  EXPECT_THAT(*history().TransitionsAfter(0, 10), SizeIs(2));
+}
+
+TEST_P(HistoryConformance, HundredsOfBatchesAreStoredAtOnce) {
+  std::vector<BatchCommit> batches;
+  for (int i = 0; i < 90; ++i) {
+    const std::string agent = fmt::format("agent-{:03}", i);
+    Enrol(agent);
+    batches.push_back(FullBatch(agent, OpenSession(agent).epoch, 1));
+    for (uint32_t check = 2; check <= 12; ++check)
+      batches.back().states.push_back(State(agent, check, v1::CHECK_STATUS_OK));
+  }
+  EXPECT_THAT(Commit(batches), ::testing::Each(kOk));
+  EXPECT_EQ(history().HistorySize()->segments, 90U);
+  EXPECT_THAT(*history().ListStates({}, "", 0, 2000), SizeIs(90 * 12));
+  EXPECT_THAT(*history().TransitionsAfter(0, 200), SizeIs(90));
+  EXPECT_EQ(Cursor("agent-089"), 5U);
 }
 
 TEST_P(HistoryConformance, TransitionsAreFollowedByTheirNumbersAndListedNewestFirst) {

@@ -25,10 +25,10 @@ CREATE TABLE agents (
   session_epoch BIGINT NOT NULL, replica TEXT NOT NULL, connected BIGINT NOT NULL,
   last_seen_at BIGINT, disconnected_at BIGINT, version TEXT NOT NULL, boot_id TEXT NOT NULL,
   log_epoch TEXT NOT NULL, clock_skew_us BIGINT NOT NULL, facts TEXT NOT NULL,
-  certificate_expires_at BIGINT);
+  certificate_expires_at BIGINT, states_epoch BIGINT NOT NULL);
 CREATE TABLE logs (
   agent_id BIGINT NOT NULL, log_epoch TEXT NOT NULL, id BIGINT NOT NULL UNIQUE, committed BIGINT NOT NULL,
-  PRIMARY KEY (agent_id, log_epoch));
+  observations BYTES NOT NULL, PRIMARY KEY (agent_id, log_epoch));
 CREATE TABLE gaps (
   id BIGINT PRIMARY KEY, agent_id BIGINT NOT NULL, log_epoch TEXT NOT NULL, gap BYTES NOT NULL,
   recorded_at BIGINT NOT NULL);
