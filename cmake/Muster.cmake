@@ -1,12 +1,13 @@
 # muster_library(NAME [GRPC] DEPS … TEST_DEPS …)
 #   A folder as a library: its *.cc files, but for *_test.cc, which become one test program NAME_test,
-#   *_fuzz.cc, which become a fuzz target each, *_tool.cc and main.cc. GRPC uses the precompiled headers.
+#   *_fuzz.cc, which become a fuzz target each, *_tool.cc and main.cc. GRPC says that gRPC's headers are
+#   worth precompiling; PLAIN, that the target stands below the precompiled headers.
 # muster_program(NAME DEPS …)    main.cc of the folder as build/bin/NAME.
 include(GoogleTest)
 
-function(muster_use_pch target)
-  if(MUSTER_PCH AND TARGET muster_pch)
-    target_precompile_headers(${target} REUSE_FROM muster_pch)
+function(muster_use_pch target pch)
+  if(MUSTER_PCH AND TARGET ${pch})
+    target_precompile_headers(${target} REUSE_FROM ${pch})
   endif()
 endfunction()
 
@@ -27,7 +28,13 @@ function(muster_fuzz_target file)
 endfunction()
 
 function(muster_library name)
-  cmake_parse_arguments(ARG "GRPC" "" "DEPS;TEST_DEPS" ${ARGN})
+  cmake_parse_arguments(ARG "GRPC;PLAIN" "" "DEPS;TEST_DEPS" ${ARGN})
+  set(pch muster_pch)
+  set(test_pch muster_test_pch)
+  if(ARG_GRPC)
+    set(pch muster_grpc_pch)
+    set(test_pch muster_grpc_pch)
+  endif()
   file(GLOB sources CONFIGURE_DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/*.cc)
   set(tests ${sources})
   set(fuzzers ${sources})
@@ -38,8 +45,8 @@ function(muster_library name)
   if(sources)
     add_library(${name} STATIC ${sources})
     target_link_libraries(${name} PUBLIC ${ARG_DEPS})
-    if(ARG_GRPC)
-      muster_use_pch(${name})
+    if(NOT ARG_PLAIN)
+      muster_use_pch(${name} ${pch})
     endif()
   else()
     add_library(${name} INTERFACE)
@@ -49,6 +56,7 @@ function(muster_library name)
   if(tests)
     add_executable(${name}_test ${tests})
     target_link_libraries(${name}_test PRIVATE ${name} ${ARG_TEST_DEPS} GTest::gmock_main)
+    muster_use_pch(${name}_test ${test_pch})
     target_compile_definitions(${name}_test PRIVATE
       MUSTER_SOURCE_DIR="${PROJECT_SOURCE_DIR}" MUSTER_BIN_DIR="${PROJECT_BINARY_DIR}/bin")
     gtest_discover_tests(${name}_test DISCOVERY_MODE PRE_TEST DISCOVERY_TIMEOUT 60
