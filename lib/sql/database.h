@@ -7,7 +7,9 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -58,6 +60,10 @@ class Transaction {
   // Rows changed. AlreadyExists when a unique or primary key is in the way.
   virtual StatusOr<int64_t> Execute(std::string_view sql,
                                     std::span<const Parameter> parameters) = 0;
+  // Many rows at once, the quickest way that the driver has. `columns` as SQL lists them; each row
+  // holds a value for each, of one type a column or null.
+  virtual Status BulkInsert(std::string_view table, std::string_view columns,
+                            std::span<const std::vector<Parameter>> rows) = 0;
 
   StatusOr<Rows> Query(std::string_view sql, std::initializer_list<Parameter> parameters = {}) {
     return Query(sql, std::span(parameters.begin(), parameters.size()));
@@ -68,12 +74,20 @@ class Transaction {
   }
 };
 
+// A store's epoch names one unbroken line of commits. It ends where acknowledged ones may have been
+// lost: at a failover to a standby, with a restored copy.
+struct EpochChange {
+  std::string before;
+  std::string after;
+};
+
 // Any thread may call. A function given to it must be safe to run again, and must not call the
 // Database.
 class Database {
  public:
   virtual ~Database() = default;
   using Body = absl::FunctionRef<Status(Transaction&)>;
+  using Recovery = std::function<Status(Transaction&, const EpochChange&)>;
 
   // Commits when the body returns OK, else rolls back and returns its error. ResourceExhausted: the
   // disk is full. Unavailable: try later. Aborted: others were in the way. Unknown: it may have
@@ -82,13 +96,25 @@ class Database {
   // A consistent snapshot. Writing fails.
   virtual Status Read(Body body) = 0;
 
+  // Runs in the first Write of a new epoch, before its body and in its transaction, for exactly one
+  // of all writers: what was given out and lost must not be given out again. Set it once, before
+  // the first Write.
+  virtual void OnRecovery(Recovery recovery) = 0;
+
   // What differs between the databases.
   virtual StatusOr<absl::Time> Now() = 0;
-  // Changes when acknowledged commits may have been lost: a failover, a restored file.
+  // The proven epoch: if it has just changed, the recovery has run.
   virtual StatusOr<std::string> StoreEpoch() = 0;
   // Applies those migrations that are not there yet, in order, under a lock. `migrations[i]` is
-  // version i + 1. FailedPrecondition when the database is newer than the program.
+  // version i + 1. Lines from "-- only: postgresql" or "-- only: sqlite" to "-- end" are for that
+  // driver. FailedPrecondition when the database is newer than the program.
   virtual Status Migrate(std::span<const std::string_view> migrations) = 0;
+  // For a table that the schema declares as kept by the day: makes room for rows of these days, so
+  // that a whole day can be dropped later. Nothing to do where such a table is in one piece.
+  virtual Status MakeDays(std::string_view table, absl::Time from, absl::Time until) = 0;
+  // Drops the days that end at or before `cutoff`; how many. nullopt where the table is in one
+  // piece: delete its rows.
+  virtual StatusOr<std::optional<int>> DropDays(std::string_view table, absl::Time cutoff) = 0;
 };
 
 // A file, in WAL mode with synchronous=FULL. Refuses a damaged file with DataLoss and what to do.
@@ -99,8 +125,9 @@ struct PostgresOptions {
   size_t readers = 7;                               // connections, beside one for writing
   absl::Duration longest_wait = absl::Seconds(10);  // for one of them; then Unavailable
 };
-// "postgresql://USER@HOST:PORT/DATABASE", the database being there and owned by the user. The
-// server must answer now; later it may go and come back. No error repeats the URL's password.
+// "postgresql://USER@HOST:PORT/DATABASE", the database being there and owned by the user; with
+// "HOST:PORT,HOST:PORT" the one that takes writes is used. The server must answer now; later it may
+// go and come back. No error repeats the URL's password.
 StatusOr<std::unique_ptr<Database>> OpenPostgres(const std::string& url,
                                                  const PostgresOptions& options = {});
 

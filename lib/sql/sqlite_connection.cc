@@ -242,6 +242,19 @@ StatusOr<int64_t> SqliteConnection::Execute(std::string_view sql,
   return int64_t{sqlite3_changes64(db_)};
 }
 
+// One prepared statement: there is no way to the file that a longer one would save.
+Status SqliteConnection::BulkInsert(std::string_view table, std::string_view columns,
+                                    std::span<const std::vector<Parameter>> rows) {
+  if (rows.empty()) return failed_;
+  std::string places;
+  for (size_t i = 1; i <= rows[0].size(); ++i)
+    places += fmt::format("{}${}", i == 1 ? "" : ", ", i);
+  const std::string sql = fmt::format("INSERT INTO {} ({}) VALUES ({})", table, columns, places);
+  for (const std::vector<Parameter>& row : rows)
+    MUSTER_RETURN_IF_ERROR(Execute(sql, std::span<const Parameter>(row)).status());
+  return OkStatus();
+}
+
 Status SqliteConnection::Script(const std::string& sql) {
   MUSTER_RETURN_IF_ERROR(failed_);
   if (sqlite3_exec(db_, sql.c_str(), nullptr, nullptr, nullptr) == SQLITE_OK) return OkStatus();

@@ -29,6 +29,8 @@ class SqliteConnection final : public Transaction {
   using Transaction::Query;
   StatusOr<Rows> Query(std::string_view sql, std::span<const Parameter> parameters) override;
   StatusOr<int64_t> Execute(std::string_view sql, std::span<const Parameter> parameters) override;
+  Status BulkInsert(std::string_view table, std::string_view columns,
+                    std::span<const std::vector<Parameter>> rows) override;
   // Any number of statements without parameters or rows.
   Status Script(const std::string& sql);
 
