@@ -269,6 +269,43 @@ TEST_P(SqlPort, HasOneStoreEpoch) {
   EXPECT_EQ(database_->StoreEpoch().value_or(""), *epoch);
 }
 
+TEST_P(SqlPort, InsertsManyRowsAtOnce) {
+  const std::string bytes("\0\xff", 2);
+  std::vector<std::string> names;
+  for (int64_t i = 0; i < 500; ++i) names.push_back(fmt::format("n{}", i));
+  std::vector<std::vector<sql::Parameter>> rows;
+  for (int64_t i = 0; i < 500; ++i) {
+    rows.push_back({i - 250, std::string_view(names[static_cast<size_t>(i)]), sql::Bytes{bytes},
+                    i % 2 == 0 ? sql::Parameter(0.5) : sql::Null{}});
+  }
+  ASSERT_TRUE(database_
+                  ->Write([&](sql::Transaction& t) -> Status {
+                    MUSTER_RETURN_IF_ERROR(t.BulkInsert("t", "id, name, body, size", {}));
+                    return t.BulkInsert("t", "id, name, body, size", rows);
+                  })
+                  .ok());
+  EXPECT_EQ(Number("SELECT count(*) FROM t"), 500);
+  EXPECT_EQ(Number("SELECT count(*) FROM t WHERE size IS NULL"), 250);
+  const auto row = Ask("SELECT name, body, size FROM t WHERE id = -250");
+  ASSERT_TRUE(row.ok() && row->size() == 1);
+  EXPECT_EQ((*row)[0].Text(0), "n0");
+  EXPECT_EQ((*row)[0].Text(1), bytes);
+  EXPECT_EQ((*row)[0].Real(2), 0.5);
+  const Status again = database_->Write(
+      [&](sql::Transaction& t) { return t.BulkInsert("t", "id, name, body, size", rows); });
+  EXPECT_EQ(CodeOf(again), absl::StatusCode::kAlreadyExists);
+}
+
+TEST_P(SqlPort, TakesFromAMigrationWhatIsMeantForItsDriver) {
+  const std::string_view schema[] = {"",
+                                     "-- only: sqlite\nCREATE TABLE one (a BIGINT);\n-- end\n"
+                                     "-- only: postgresql\nCREATE TABLE one (a BIGINT);\n-- end\n"
+                                     "INSERT INTO one VALUES (1);\n"};
+  const Status migrated = database_->Migrate(schema);
+  ASSERT_TRUE(migrated.ok()) << Text(migrated);
+  EXPECT_EQ(Number("SELECT count(*) FROM one"), 1);
+}
+
 TEST(StoreUrl, OneOfAnUnknownShapeIsNotRepeated) {
   for (const char* url : {"postgres:/ada:s3cr@host/db", "ada:s3cr@host", "sqlite:", ""}) {
     const Status refused = Store::Open(url).status();
