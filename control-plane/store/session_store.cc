@@ -62,16 +62,16 @@ StatusOr<sql::Rows> FindAgent(sql::Transaction& t, std::string_view name) {
 }
 
 // An agent whose joining was acknowledged and lost has a good certificate and no row. What it keeps
-// is taken; its labels are lost with the token that gave them. Its number, which is new, also stands
-// beyond every session epoch that was lost.
+// is taken; its labels are lost with the token that gave them. Its number, which is new, also
+// stands beyond every session epoch that was lost.
 Status Readmit(sql::Transaction& t, const SessionOpening& opening) {
   MUSTER_ASSIGN_OR_RETURN(const bool recovered, WasRecovered(t));
   if (!recovered) return NotFound("agent {} is not known to this control plane", opening.agent);
   MUSTER_ASSIGN_OR_RETURN(const int64_t id, NextValue(t, "agent"));
   MUSTER_RETURN_IF_ERROR(
       t.Execute("INSERT INTO agents (id, name, labels, revoked, session_epoch, replica, connected, "
-                "version, boot_id, log_epoch, clock_skew_us, facts) "
-                "VALUES ($1, $2, '{}', 0, $1, '', 0, '', '', '', 0, '{}')",
+                "version, boot_id, log_epoch, clock_skew_us, facts, states_epoch) "
+                "VALUES ($1, $2, '{}', 0, $1, '', 0, '', '', '', 0, '{}', 0)",
                 {id, std::string_view(opening.agent)})
           .status());
   return AppendAudit(t, {.actor = "control",

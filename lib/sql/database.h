@@ -30,6 +30,12 @@ using Null = std::monostate;
 // Text and bytes are borrowed until the call returns.
 using Parameter = std::variant<Null, int64_t, double, std::string_view, Bytes>;
 
+// Rows of so many columns each, one behind the other.
+struct Table {
+  size_t columns = 0;
+  std::span<const Parameter> values;
+};
+
 inline int64_t ToMicros(absl::Time time) { return absl::ToUnixMicros(time); }
 inline absl::Time FromMicros(int64_t micros) { return absl::FromUnixMicros(micros); }
 
@@ -60,10 +66,13 @@ class Transaction {
   // Rows changed. AlreadyExists when a unique or primary key is in the way.
   virtual StatusOr<int64_t> Execute(std::string_view sql,
                                     std::span<const Parameter> parameters) = 0;
-  // Many rows at once, the quickest way that the driver has. `columns` as SQL lists them; each row
-  // holds a value for each, of one type a column or null.
-  virtual Status BulkInsert(std::string_view table, std::string_view columns,
-                            std::span<const std::vector<Parameter>> rows) = 0;
+  // One statement over many rows: "HEAD rows TAIL". The rows stand as a query does, with the
+  // columns column1, column2 …: behind "INSERT INTO t (a, b) ", or within "FROM (" and ") AS v". A
+  // column holds values of one type, or null; within FROM, not only null. No rows: nothing is done.
+  virtual StatusOr<Rows> QueryRows(std::string_view head, const Table& rows,
+                                   std::string_view tail) = 0;
+  virtual StatusOr<int64_t> ExecuteRows(std::string_view head, const Table& rows,
+                                        std::string_view tail) = 0;
 
   StatusOr<Rows> Query(std::string_view sql, std::initializer_list<Parameter> parameters = {}) {
     return Query(sql, std::span(parameters.begin(), parameters.size()));
@@ -109,11 +118,13 @@ class Database {
   // version i + 1. Lines from "-- only: postgresql" or "-- only: sqlite" to "-- end" are for that
   // driver. FailedPrecondition when the database is newer than the program.
   virtual Status Migrate(std::span<const std::string_view> migrations) = 0;
-  // For a table that the schema declares as kept by the day: makes room for rows of these days, so
-  // that a whole day can be dropped later. Nothing to do where such a table is in one piece.
-  virtual Status MakeDays(std::string_view table, absl::Time from, absl::Time until) = 0;
-  // Drops the days that end at or before `cutoff`; how many. nullopt where the table is in one
-  // piece: delete its rows.
+  // For a table that the schema keeps by the day, on a driver that can: makes the days from `from`
+  // to `until` that are not there yet, and moves into them what lies outside of every day. Answers
+  // how many rows still do, and counts no further than a thousand. 0 where the table is in one
+  // piece.
+  virtual StatusOr<int64_t> MakeDays(std::string_view table, absl::Time from, absl::Time until) = 0;
+  // Drops the days that end at or before `cutoff`; how many. Rows outside of every day stay, in
+  // TABLE_other. nullopt where the table is in one piece: delete its rows.
   virtual StatusOr<std::optional<int>> DropDays(std::string_view table, absl::Time cutoff) = 0;
 };
 

@@ -153,12 +153,17 @@ StatusOr<PostgresWire::Answer> PostgresConnection::Ask(std::string_view sql,
   return answer;
 }
 
-StatusOr<Rows> PostgresConnection::Query(std::string_view sql,
-                                         std::span<const Parameter> parameters) {
-  MUSTER_ASSIGN_OR_RETURN(const PostgresWire::Answer answer, Ask(sql, parameters));
+StatusOr<Rows> PostgresConnection::ReadRows(std::string_view sql,
+                                            const PostgresWire::Answer& answer) {
   StatusOr<Rows> rows = ReadPostgresRows(answer.get());
   if (!rows.ok()) return Fail(Annotate(rows.status(), Beginning(sql)));
   return rows;
+}
+
+StatusOr<Rows> PostgresConnection::Query(std::string_view sql,
+                                         std::span<const Parameter> parameters) {
+  MUSTER_ASSIGN_OR_RETURN(const PostgresWire::Answer answer, Ask(sql, parameters));
+  return ReadRows(sql, answer);
 }
 
 StatusOr<int64_t> PostgresConnection::Execute(std::string_view sql,
@@ -167,20 +172,26 @@ StatusOr<int64_t> PostgresConnection::Execute(std::string_view sql,
   return Affected(answer.get());
 }
 
-// One array a column: the text is short and the same for any number of rows. COPY would be as
-// quick, but a writer that is stopped in the middle of one keeps its turn: no timeout of the
-// server's ends the wait for the rest.
-Status PostgresConnection::BulkInsert(std::string_view table, std::string_view columns,
-                                      std::span<const std::vector<Parameter>> rows) {
+StatusOr<PostgresWire::Answer> PostgresConnection::AskRows(std::string_view head, const Table& rows,
+                                                           std::string_view tail) {
   MUSTER_RETURN_IF_ERROR(failed_);
-  if (rows.empty()) return OkStatus();
-  const StatusOr<PostgresParameters> arrays = PostgresParameters::MakeColumns(rows);
-  if (!arrays.ok()) return Fail(Annotate(arrays.status(), table));
-  std::string list;
-  for (int i = 1; i <= arrays->count(); ++i) list += fmt::format("{}${}", i == 1 ? "" : ", ", i);
-  return Ask(fmt::format("INSERT INTO {} ({}) SELECT * FROM unnest({})", table, columns, list),
-             *arrays)
-      .status();
+  const StatusOr<PostgresTable> table = PostgresTable::Make(rows);
+  if (!table.ok()) return Fail(Annotate(table.status(), Beginning(head)));
+  return Ask(fmt::format("{}{} {}", head, table->query, tail), table->parameters);
+}
+
+StatusOr<Rows> PostgresConnection::QueryRows(std::string_view head, const Table& rows,
+                                             std::string_view tail) {
+  if (rows.values.empty()) return Rows();
+  MUSTER_ASSIGN_OR_RETURN(const PostgresWire::Answer answer, AskRows(head, rows, tail));
+  return ReadRows(head, answer);
+}
+
+StatusOr<int64_t> PostgresConnection::ExecuteRows(std::string_view head, const Table& rows,
+                                                  std::string_view tail) {
+  if (rows.values.empty()) return 0;
+  MUSTER_ASSIGN_OR_RETURN(const PostgresWire::Answer answer, AskRows(head, rows, tail));
+  return Affected(answer.get());
 }
 
 Status PostgresConnection::Script(const std::string& sql) {

@@ -31,8 +31,10 @@ class PostgresConnection final : public Transaction {
   using Transaction::Query;
   StatusOr<Rows> Query(std::string_view sql, std::span<const Parameter> parameters) override;
   StatusOr<int64_t> Execute(std::string_view sql, std::span<const Parameter> parameters) override;
-  Status BulkInsert(std::string_view table, std::string_view columns,
-                    std::span<const std::vector<Parameter>> rows) override;
+  StatusOr<Rows> QueryRows(std::string_view head, const Table& rows,
+                           std::string_view tail) override;
+  StatusOr<int64_t> ExecuteRows(std::string_view head, const Table& rows,
+                                std::string_view tail) override;
   // Any number of statements without parameters or rows.
   Status Script(const std::string& sql);
 
@@ -69,6 +71,9 @@ class PostgresConnection final : public Transaction {
   void Rollback();
   StatusOr<PostgresWire::Answer> Ask(std::string_view sql, std::span<const Parameter> parameters);
   StatusOr<PostgresWire::Answer> Ask(std::string_view sql, const PostgresParameters& parameters);
+  StatusOr<PostgresWire::Answer> AskRows(std::string_view head, const Table& rows,
+                                         std::string_view tail);
+  StatusOr<Rows> ReadRows(std::string_view sql, const PostgresWire::Answer& answer);
   // OK, or what the answer to `doing` means.
   Status Judge(std::string_view doing, const PostgresWire::Answer& answer);
   Status Refusal(std::string_view doing, std::string_view state, const std::string& said);

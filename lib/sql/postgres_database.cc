@@ -120,11 +120,19 @@ class PostgresDatabase final : public Database {
     return OkStatus();
   }
 
-  Status MakeDays(std::string_view table, absl::Time from, absl::Time until) override {
-    for (absl::Time day = from; day <= until; day += absl::Hours(24)) {
+  StatusOr<int64_t> MakeDays(std::string_view table, absl::Time from, absl::Time until) override {
+    PostgresDays days;
+    const auto look = [&](Transaction& t) -> Status {
+      MUSTER_ASSIGN_OR_RETURN(days, LookAtPostgresDays(t, table, from, until));
+      return OkStatus();
+    };
+    MUSTER_RETURN_IF_ERROR(Read(look));
+    if (days.missing.empty()) return days.outside;
+    for (const absl::Time day : days.missing) {
       MUSTER_RETURN_IF_ERROR(Write([&](Transaction& t) { return MakePostgresDay(t, table, day); }));
     }
-    return OkStatus();
+    MUSTER_RETURN_IF_ERROR(Read(look));
+    return days.outside;
   }
 
   // Each in a transaction of its own: readers are kept out for a moment at a time.

@@ -1,5 +1,7 @@
 #include "lib/sql/postgres_days.h"
 
+#include <map>
+
 namespace muster::sql {
 namespace {
 
@@ -36,6 +38,26 @@ StatusOr<std::optional<std::string>> KeyOf(Transaction& t, std::string_view tabl
 }
 
 }  // namespace
+
+StatusOr<PostgresDays> LookAtPostgresDays(Transaction& t, std::string_view table, absl::Time from,
+                                          absl::Time until) {
+  PostgresDays found;
+  MUSTER_ASSIGN_OR_RETURN(const std::optional<std::string> key, KeyOf(t, table));
+  if (!key) return found;
+  std::map<std::string, absl::Time> wanted;
+  for (absl::Time day = DayOf(from); day <= until; day += kDay) wanted[NameOf(table, day)] = day;
+  std::vector<Parameter> names;
+  for (const auto& [name, day] : wanted) names.emplace_back(std::string_view(name));
+  MUSTER_ASSIGN_OR_RETURN(const Rows missing,
+                          t.QueryRows("SELECT v.column1 FROM (", {1, names},
+                                      ") AS v WHERE to_regclass(v.column1) IS NULL ORDER BY 1"));
+  for (const Row& row : missing) found.missing.push_back(wanted.at(row.Text(0)));
+  MUSTER_ASSIGN_OR_RETURN(
+      const Rows outside,
+      t.Query(fmt::format("SELECT count(*) FROM (SELECT 1 FROM {}_other LIMIT 1000) o", table)));
+  found.outside = outside[0].Int(0);
+  return found;
+}
 
 Status MakePostgresDay(Transaction& t, std::string_view table, absl::Time at) {
   const absl::Time day = DayOf(at);

@@ -262,6 +262,19 @@ TEST_F(Postgres, RefusesATextWithAZeroByteRatherThanCutItOff) {
   EXPECT_EQ(status.code(), Code::kInvalidArgument);
 }
 
+TEST_F(Postgres, AServerThatTakesNoMoreConnectionsIsForLater) {
+  const std::string user = "few_" + name_;
+  server().Sql(fmt::format("CREATE USER {} CONNECTION LIMIT 1", user));
+  server().Sql(fmt::format("CREATE DATABASE {0} OWNER {0}", user));
+  const auto opened = OpenMigrated(Url(server(), user, user));
+  ASSERT_TRUE(opened.ok()) << Text(opened.status());
+  const Status refused = (*opened)->Now().status();
+  EXPECT_EQ(refused.code(), Code::kUnavailable);
+  EXPECT_THAT(std::string(Message(refused)), HasSubstr("too many connections"));
+  server().Sql(fmt::format("ALTER USER {} CONNECTION LIMIT 2", user));
+  EXPECT_TRUE(Eventually([&] { return (*opened)->Now().ok(); }));
+}
+
 TEST_F(Postgres, ComparesTextByItsBytesWhateverTheServersLocale) {
   EXPECT_EQ(Ask("SELECT collation_name FROM information_schema.columns WHERE column_name = 'name' "
                 "AND table_name = 't'"),
@@ -688,9 +701,10 @@ TEST_F(Postgres, KeepsATableByTheDayAndDropsWholeDays) {
   put(monday);  // before its day was made
   put(monday - absl::Hours(240));
   for (int again = 0; again < 2; ++again) {
-    const Status made =
+    const auto outside =
         database_->MakeDays("d", monday - absl::Hours(24), monday + absl::Hours(48));
-    ASSERT_TRUE(made.ok()) << Text(made);
+    ASSERT_TRUE(outside.ok()) << Text(outside.status());
+    EXPECT_EQ(*outside, 1);
   }
   put(monday - absl::Hours(24));
   put(monday + absl::Hours(48));
@@ -702,6 +716,7 @@ TEST_F(Postgres, KeepsATableByTheDayAndDropsWholeDays) {
   EXPECT_EQ(*dropped, std::optional(1));
   EXPECT_EQ(Ask("SELECT count(*) FROM d"), "3");
   EXPECT_EQ(database_->DropDays("t", monday).value_or(1), std::nullopt);
+  EXPECT_EQ(database_->MakeDays("t", monday, monday).value_or(-1), 0);
 }
 
 TEST_F(Postgres, AUserWithoutSpecialRightsSuffices) {

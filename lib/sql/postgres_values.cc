@@ -97,11 +97,18 @@ Oid TypeOf(const Parameter& parameter) {
   return std::visit(Namer{}, parameter);
 }
 
-Oid ColumnType(std::span<const std::vector<Parameter>> rows, size_t column) {
-  for (const std::vector<Parameter>& row : rows) {
-    if (const Oid type = TypeOf(row[column]); type != 0) return type;
+size_t RowsOf(const Table& table) { return table.values.size() / table.columns; }
+
+const Parameter& At(const Table& table, size_t row, size_t column) {
+  return table.values[row * table.columns + column];
+}
+
+// That of its values that are not null; 0 if there is none.
+Oid ColumnType(const Table& table, size_t column) {
+  for (size_t row = 0; row < RowsOf(table); ++row) {
+    if (const Oid type = TypeOf(At(table, row, column)); type != 0) return type;
   }
-  return kText;
+  return 0;
 }
 
 // An element of an array: its length, then its bytes; a null has the length -1.
@@ -123,21 +130,17 @@ struct ElementWriter {
   }
 };
 
-StatusOr<std::string> EncodeColumn(std::span<const std::vector<Parameter>> rows, size_t column,
-                                   Oid type) {
+StatusOr<std::string> EncodeColumn(const Table& table, size_t column, Oid type) {
   std::string array;
-  const auto put = [&](uint32_t word) { AppendBigEndian(array, word); };
-  put(1);  // dimension
-  put(1);  // with nulls
-  put(type);
-  put(static_cast<uint32_t>(rows.size()));
-  put(1);  // the first element's number
-  for (const std::vector<Parameter>& row : rows) {
-    if (const Oid own = TypeOf(row[column]); own != 0 && own != type)
+  for (const size_t word : {size_t{1}, size_t{1}, size_t{type}, RowsOf(table), size_t{1}})
+    AppendBigEndian(array, static_cast<uint32_t>(word));  // dimensions, nulls, type, length, from 1
+  for (size_t row = 0; row < RowsOf(table); ++row) {
+    const Parameter& value = At(table, row, column);
+    if (const Oid own = TypeOf(value); own != 0 && own != type)
       return Internal("column {} of many rows holds values of two types", column + 1);
-    if (const auto* text = std::get_if<std::string_view>(&row[column]))
+    if (const auto* text = std::get_if<std::string_view>(&value))
       MUSTER_RETURN_IF_ERROR(CheckText(*text));
-    std::visit(ElementWriter{array}, row[column]);
+    std::visit(ElementWriter{array}, value);
   }
   return array;
 }
@@ -236,30 +239,29 @@ StatusOr<PostgresParameters> PostgresParameters::Make(std::string_view sql,
   return made;
 }
 
-StatusOr<PostgresParameters> PostgresParameters::MakeColumns(
-    std::span<const std::vector<Parameter>> rows) {
-  const size_t columns = rows.empty() ? 0 : rows[0].size();
-  for (const std::vector<Parameter>& row : rows) {
-    if (row.size() != columns) return Internal("rows of {} and {} values", columns, row.size());
+StatusOr<PostgresTable> PostgresTable::Make(const Table& table) {
+  if (table.columns == 0 || table.values.size() % table.columns != 0)
+    return Internal("{} values do not fill rows of {}", table.values.size(), table.columns);
+  PostgresParameters arrays(table.columns);
+  std::string list;
+  std::string places;
+  std::string names;
+  for (size_t column = 0; column < table.columns; ++column) {
+    const char* comma = column == 0 ? "" : ", ";
+    const Oid type = ColumnType(table, column);
+    // A bare NULL takes the type of the column that it goes into.
+    list += fmt::format("{}{} AS column{}", comma,
+                        type == 0 ? "NULL" : fmt::format("c{}", column + 1), column + 1);
+    if (type == 0) continue;
+    MUSTER_ASSIGN_OR_RETURN(std::string array, EncodeColumn(table, column, type));
+    arrays.AddOwned(ArrayOf(type), std::move(array));
+    const char* next = arrays.count() == 1 ? "" : ", ";
+    places += fmt::format("{}${}", next, arrays.count());
+    names += fmt::format("{}c{}", next, column + 1);
   }
-  PostgresParameters made(columns);
-  for (size_t column = 0; column < columns; ++column) {
-    const Oid type = ColumnType(rows, column);
-    MUSTER_ASSIGN_OR_RETURN(std::string array, EncodeColumn(rows, column, type));
-    made.AddOwned(ArrayOf(type), std::move(array));
-  }
-  return made;
-}
-
-std::vector<std::string_view> PostgresParameters::ColumnTypes() const {
-  std::vector<std::string_view> names;
-  for (const Oid type : types_) {
-    names.push_back(type == kInt8Array     ? "bigint[]"
-                    : type == kFloat8Array ? "double precision[]"
-                    : type == kByteaArray  ? "bytea[]"
-                                           : "text[]");
-  }
-  return names;
+  if (arrays.count() == 0) return Internal("many rows of nothing but null");
+  return PostgresTable{fmt::format("SELECT {} FROM unnest({}) AS u ({})", list, places, names),
+                       std::move(arrays)};
 }
 
 StatusOr<Rows> ReadPostgresRows(const PGresult* result) {

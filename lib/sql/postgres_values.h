@@ -19,19 +19,14 @@ class PostgresParameters {
   // Internal unless the text uses exactly $1 to $N; InvalidArgument for a text with a zero byte.
   static StatusOr<PostgresParameters> Make(std::string_view sql,
                                            std::span<const Parameter> parameters);
-  // One array for each column of the rows, all of which have the same length. A column's type is
-  // that of its values that are not null.
-  static StatusOr<PostgresParameters> MakeColumns(std::span<const std::vector<Parameter>> rows);
-
   int count() const { return static_cast<int>(types_.size()); }
   const Oid* types() const { return types_.data(); }
   const char* const* values() const { return values_.data(); }
   const int* lengths() const { return lengths_.data(); }
   const int* formats() const { return formats_.data(); }
-  // The array type of each column as SQL writes it.
-  std::vector<std::string_view> ColumnTypes() const;
 
  private:
+  friend struct PostgresTable;
   explicit PostgresParameters(size_t count);
   Status Add(const Parameter& parameter);
   void AddOwned(Oid type, std::string bytes);
@@ -41,6 +36,13 @@ class PostgresParameters {
   std::vector<int> lengths_;
   std::vector<int> formats_;
   std::vector<std::string> owned_;  // reserved: never moves
+};
+
+// Many rows as one array a column: the text is short and the same for any number of them.
+struct PostgresTable {
+  static StatusOr<PostgresTable> Make(const Table& table);
+  std::string query;  // with the columns column1, column2 …
+  PostgresParameters parameters;
 };
 
 // The rows of an answer in binary form. Internal for a type that no column of ours has.

@@ -108,7 +108,7 @@ class SqliteDatabase final : public Database {
   }
 
   // A file is in one piece.
-  Status MakeDays(std::string_view, absl::Time, absl::Time) override { return OkStatus(); }
+  StatusOr<int64_t> MakeDays(std::string_view, absl::Time, absl::Time) override { return 0; }
   StatusOr<std::optional<int>> DropDays(std::string_view, absl::Time) override {
     return std::optional<int>();
   }
