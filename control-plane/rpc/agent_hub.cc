@@ -34,6 +34,7 @@ StatusOr<AgentHub::Opened> AgentHub::Open(const v1::Hello& hello, const std::str
   MUSTER_ASSIGN_OR_RETURN(SessionOpening opening, ReadHello(hello, agent, options_.replica, now));
   MUSTER_ASSIGN_OR_RETURN(const OpenedSession opened, store_.sessions().Open(opening));
   MUSTER_ASSIGN_OR_RETURN(const std::string store_epoch, store_.database().StoreEpoch());
+  NoteEpoch(store_epoch);
   const std::shared_ptr<const CheckBook> book = this->book();
   v1::Plan plan = PlanFor(*book, agent, opened.labels);
   std::vector<uint32_t> ids;
@@ -112,7 +113,21 @@ std::vector<std::shared_ptr<HubStream>> AgentHub::Streams() const {
   return streams;
 }
 
+// Sessions of an older epoch are fenced: those that have nothing to say would not notice, and hold
+// what was lost.
+void AgentHub::NoteEpoch(const std::string& epoch) {
+  {
+    absl::MutexLock lock(&mutex_);
+    const std::string before = std::exchange(store_epoch_, epoch);
+    if (before.empty() || before == epoch) return;
+  }
+  LogWarning("a new epoch of the store: all agents are asked again", {{"epoch", epoch}});
+  for (const auto& stream : Streams())
+    stream->Cut(Aborted("the store may have lost what it acknowledged; say Hello again"));
+}
+
 void AgentHub::Tick() {
+  if (const auto epoch = store_.database().StoreEpoch(); epoch.ok()) NoteEpoch(*epoch);
   RefreshBook();
   const absl::Duration uptime = clock_.Uptime();
   for (const auto& stream : Streams()) stream->Tick(uptime);

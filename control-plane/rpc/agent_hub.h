@@ -92,6 +92,7 @@ class AgentHub {
 
  private:
   void Tick();
+  void NoteEpoch(const std::string& epoch);
   void RefreshBook();
   std::shared_ptr<HubStream> Find(const std::string& agent) const;
   std::vector<std::shared_ptr<HubStream>> Streams() const;

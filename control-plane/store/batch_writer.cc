@@ -23,13 +23,12 @@ Status BatchWriter::Store(std::vector<Status>& outcomes) {
   return PutGaps();
 }
 
-// "column1" and "column2" are what both databases call the columns of VALUES.
 Status BatchWriter::ReadLogs() {
   std::set<LogKey> wanted;
   for (const BatchCommit& batch : batches_) wanted.emplace(batch.agent, batch.log_epoch);
   ManyRows rows(
       "SELECT v.column1, v.column2, a.id, a.session_epoch, a.states_epoch, l.id, l.committed "
-      "FROM (VALUES ",
+      "FROM (",
       2,
       ") AS v JOIN agents a ON a.name = v.column1 "
       "JOIN logs l ON l.agent_id = a.id AND l.log_epoch = v.column2");
@@ -75,7 +74,7 @@ void BatchWriter::Take(const BatchCommit& batch) {
 }
 
 Status BatchWriter::MoveCursors() {
-  ManyRows rows("UPDATE logs SET committed = v.column3, observations = v.column4 FROM (VALUES ", 4,
+  ManyRows rows("UPDATE logs SET committed = v.column3, observations = v.column4 FROM (", 4,
                 ") AS v WHERE logs.id = v.column1 AND logs.committed = v.column2");
   int64_t wanted = 0;
   for (const auto& [key, log] : logs_) {
@@ -92,7 +91,7 @@ Status BatchWriter::MoveCursors() {
 Status BatchWriter::PutSegments() {
   ManyRows rows(
       "INSERT INTO segments (log_id, first_sequence, last_sequence, first_at, last_at, results, "
-      "payload) VALUES ",
+      "payload) ",
       7);
   for (const auto& [batch, log] : taken_) {
     // A segment without results is found by the time it came.
@@ -121,7 +120,7 @@ Status BatchWriter::PutStatesAndTransitions() {
 
 Status BatchWriter::PutGaps() {
   std::deque<std::string> bytes;  // parameters borrow them
-  ManyRows rows("INSERT INTO gaps (id, agent_id, log_epoch, gap, recorded_at) VALUES ", 5);
+  ManyRows rows("INSERT INTO gaps (id, agent_id, log_epoch, gap, recorded_at) ", 5);
   for (const auto& [batch, log] : taken_) {
     for (const v1::Gap& gap : batch->gaps) {
       MUSTER_ASSIGN_OR_RETURN(const int64_t id, NextValue(t_, "gap"));

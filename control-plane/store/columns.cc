@@ -1,5 +1,7 @@
 #include "control-plane/store/columns.h"
 
+#include <algorithm>
+
 #include <nlohmann/json.hpp>
 
 namespace muster::control {
@@ -20,6 +22,8 @@ std::map<std::string, std::string> UnpackMap(const std::string& text) {
 
 StatusOr<int64_t> NextValue(sql::Transaction& transaction, std::string_view counter,
                             int64_t count) {
+  if (std::find(std::begin(kCounters), std::end(kCounters), counter) == std::end(kCounters))
+    return Internal("{} is no counter that a new epoch would move", counter);
   MUSTER_ASSIGN_OR_RETURN(
       const sql::Rows rows,
       transaction.Query("INSERT INTO counters (name, value) VALUES ($1, $2) "

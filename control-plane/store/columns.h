@@ -29,8 +29,15 @@ inline uint64_t Unsigned(int64_t value) { return static_cast<uint64_t>(value); }
 std::string PackMap(const std::map<std::string, std::string>& map);
 std::map<std::string, std::string> UnpackMap(const std::string& text);
 
+inline constexpr std::string_view kCheckNumber = "check";
+// Every counter that gives out numbers: those of a new epoch begin beyond the ones of the old
+// (recovery.h). A position, as the alert loop's, is none of them.
+inline constexpr std::string_view kCounters[] = {
+    "agent",  "alert_event", "denied",       "gap",           "log",
+    "outbox", kCheckNumber,  kStateRevision, "spec_revision", "transition"};
+
 // The next value of a counter, from 1, within the transaction; `count` values are taken at once and
-// the first of them is returned.
+// the first of them is returned. Internal for a name that is not in kCounters.
 StatusOr<int64_t> NextValue(sql::Transaction& transaction, std::string_view counter,
                             int64_t count = 1);
 // Takes a check's state away from an agent, and leaves a row that says so for a week.

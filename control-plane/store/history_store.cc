@@ -341,21 +341,29 @@ Status HistoryStore::ReadSegments(std::string_view agent, absl::Time since, absl
   return OkStatus();
 }
 
+StatusOr<int64_t> HistoryStore::MakeDays(absl::Time from, absl::Time until) {
+  return database_.MakeDays("segments", from, until);
+}
+
 StatusOr<uint64_t> HistoryStore::DropSegmentsBefore(absl::Time cutoff, uint32_t limit) {
+  MUSTER_ASSIGN_OR_RETURN(const std::optional<int> days, database_.DropDays("segments", cutoff));
+  const std::string_view table = days.has_value() ? "segments_other" : "segments";
   uint64_t dropped = 0;
   MUSTER_RETURN_IF_ERROR(database_.Write([&](sql::Transaction& t) -> Status {
     // Log by log, each from its oldest end: never through the whole history.
     MUSTER_ASSIGN_OR_RETURN(
         const sql::Rows rows,
-        t.Query("SELECT s.log_id, s.last_at, s.first_sequence FROM logs l CROSS JOIN segments s "
-                "WHERE s.log_id = l.id AND s.last_at < $1 LIMIT $2",
+        t.Query(fmt::format("SELECT s.log_id, s.last_at, s.first_sequence FROM logs l "
+                            "CROSS JOIN {} s WHERE s.log_id = l.id AND s.last_at < $1 LIMIT $2",
+                            table),
                 {sql::ToMicros(cutoff), int64_t{limit}}));
     dropped = rows.size();
     for (const sql::Row& row : rows) {
       MUSTER_RETURN_IF_ERROR(
-          t.Execute(
-               "DELETE FROM segments WHERE log_id = $1 AND last_at = $2 AND first_sequence = $3",
-               {row.Int(0), row.Int(1), row.Int(2)})
+          t.Execute(fmt::format("DELETE FROM {} WHERE log_id = $1 AND last_at = $2 AND "
+                                "first_sequence = $3",
+                                table),
+                    {row.Int(0), row.Int(1), row.Int(2)})
               .status());
     }
     return OkStatus();

@@ -131,7 +131,11 @@ class HistoryStore {
   // stops early when it returns false.
   Status ReadSegments(std::string_view agent, absl::Time since, absl::Time until,
                       const std::function<bool(const Segment&)>& take);
-  // Drops segments whose newest result is older. Returns how many.
+  // Where the database keeps history by the day: makes those days. Returns how many segments lie
+  // outside of every day, as results of wrong clocks do, and counts no further than a thousand.
+  StatusOr<int64_t> MakeDays(absl::Time from, absl::Time until);
+  // Drops segments whose newest result is older, whole days of them where history is kept so.
+  // Returns how many went one by one, at most `limit`.
   StatusOr<uint64_t> DropSegmentsBefore(absl::Time cutoff, uint32_t limit);
   // Rows and payload bytes, for metrics and the bench.
   struct Size {

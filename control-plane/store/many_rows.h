@@ -1,5 +1,5 @@
-// One statement over a list of rows: "HEAD ($1, $2), ($3, $4) … TAIL", in as few statements as the
-// databases' limits allow. Their sizes are few and fixed, so that prepared ones are found again.
+// One statement over a list of rows, gathered one by one. See sql::Transaction::ExecuteRows for
+// what head and tail are.
 #pragma once
 
 #include <initializer_list>
@@ -21,18 +21,11 @@ class ManyRows {
   void Add(std::initializer_list<sql::Parameter> row);
   bool empty() const { return parameters_.empty(); }
 
-  // Rows changed, of all statements.
+  // Rows changed.
   StatusOr<int64_t> Execute(sql::Transaction& transaction) const;
   StatusOr<sql::Rows> Query(sql::Transaction& transaction) const;
 
  private:
-  struct Part {
-    std::string sql;
-    std::span<const sql::Parameter> parameters;
-  };
-  std::vector<Part> Parts() const;
-  std::string Text(size_t rows) const;
-
   const std::string head_;
   const size_t columns_;
   const std::string tail_;

@@ -1,6 +1,8 @@
 #include "control-plane/store/session_store.h"
 
+#include "control-plane/store/audit.h"
 #include "control-plane/store/columns.h"
+#include "control-plane/store/recovery.h"
 
 namespace muster::control {
 namespace {
@@ -55,16 +57,41 @@ StatusOr<uint64_t> CursorOf(sql::Transaction& t, int64_t agent_id, std::string_v
   return uint64_t{0};
 }
 
+StatusOr<sql::Rows> FindAgent(sql::Transaction& t, std::string_view name) {
+  return t.Query("SELECT id, labels, session_epoch, revoked FROM agents WHERE name = $1", {name});
+}
+
+// An agent whose joining was acknowledged and lost has a good certificate and no row. What it keeps
+// is taken; its labels are lost with the token that gave them. Its number, which is new, also
+// stands beyond every session epoch that was lost.
+Status Readmit(sql::Transaction& t, const SessionOpening& opening) {
+  MUSTER_ASSIGN_OR_RETURN(const bool recovered, WasRecovered(t));
+  if (!recovered) return NotFound("agent {} is not known to this control plane", opening.agent);
+  MUSTER_ASSIGN_OR_RETURN(const int64_t id, NextValue(t, "agent"));
+  MUSTER_RETURN_IF_ERROR(
+      t.Execute("INSERT INTO agents (id, name, labels, revoked, session_epoch, replica, connected, "
+                "version, boot_id, log_epoch, clock_skew_us, facts, states_epoch) "
+                "VALUES ($1, $2, '{}', 0, $1, '', 0, '', '', '', 0, '{}', 0)",
+                {id, std::string_view(opening.agent)})
+          .status());
+  return AppendAudit(t, {.actor = "control",
+                         .action = "agent.readmit",
+                         .subject = opening.agent,
+                         .detail = "its row was lost with an older epoch of the store; it has no "
+                                   "labels until it joins again",
+                         .at = opening.now});
+}
+
 }  // namespace
 
 StatusOr<OpenedSession> SessionStore::Open(const SessionOpening& opening) {
   OpenedSession opened;
   MUSTER_RETURN_IF_ERROR(database_.Write([&](sql::Transaction& t) -> Status {
-    MUSTER_ASSIGN_OR_RETURN(
-        const sql::Rows rows,
-        t.Query("SELECT id, labels, session_epoch, revoked FROM agents WHERE name = $1",
-                {std::string_view(opening.agent)}));
-    if (rows.empty()) return NotFound("agent {} is not known to this control plane", opening.agent);
+    MUSTER_ASSIGN_OR_RETURN(sql::Rows rows, FindAgent(t, opening.agent));
+    if (rows.empty()) {
+      MUSTER_RETURN_IF_ERROR(Readmit(t, opening));
+      MUSTER_ASSIGN_OR_RETURN(rows, FindAgent(t, opening.agent));
+    }
     if (rows[0].Int(3) != 0) return PermissionDenied("agent {} was revoked", opening.agent);
     MUSTER_ASSIGN_OR_RETURN(opened.committed_sequence,
                             CursorOf(t, rows[0].Int(0), opening.log_epoch));

@@ -59,8 +59,9 @@ class SessionStore {
  public:
   explicit SessionStore(sql::Database& database) : database_(database) {}
 
-  // Fences every older session of the agent. NotFound for an unknown agent, PermissionDenied for a
-  // revoked one. A log epoch that was seen before continues at its cursor.
+  // Fences every older session of the agent, whose certificate the caller has checked. NotFound for
+  // an unknown agent (but one that a failover may have forgotten is taken in again),
+  // PermissionDenied for a revoked one. A log epoch that was seen before continues at its cursor.
   StatusOr<OpenedSession> Open(const SessionOpening& opening);
   // No effect if a newer session has taken over.
   Status Close(std::string_view agent, uint64_t epoch, absl::Time now);

@@ -62,7 +62,7 @@ StatusOr<int64_t> NumberOf(sql::Transaction& t, std::string_view name) {
   MUSTER_ASSIGN_OR_RETURN(const sql::Rows rows,
                           t.Query("SELECT id FROM check_names WHERE name = $1", {name}));
   if (!rows.empty()) return rows[0].Int(0);
-  MUSTER_ASSIGN_OR_RETURN(const int64_t id, NextValue(t, "check"));
+  MUSTER_ASSIGN_OR_RETURN(const int64_t id, NextValue(t, kCheckNumber));
   MUSTER_RETURN_IF_ERROR(
       t.Execute("INSERT INTO check_names (name, id) VALUES ($1, $2)", {name, id}).status());
   return id;

@@ -26,7 +26,7 @@ Status PutStates(sql::Transaction& transaction, const std::vector<const CheckSta
   MUSTER_ASSIGN_OR_RETURN(int64_t revision, NextValue(transaction, kStateRevision,
                                                       static_cast<int64_t>(states.size())));
   std::deque<std::string> details;  // parameters borrow them
-  ManyRows rows(fmt::format("INSERT INTO states ({}) VALUES ", kStateColumns), 14, kNewerWins);
+  ManyRows rows(fmt::format("INSERT INTO states ({}) ", kStateColumns), 14, kNewerWins);
   for (const CheckStateRow* state : states) {
     details.push_back(state->detail.SerializeAsString());
     rows.Add({std::string_view(state->agent), int64_t{state->check_id}, int64_t{state->status},
@@ -43,7 +43,7 @@ Status PutTransitions(sql::Transaction& transaction,
   if (transitions.empty()) return OkStatus();
   MUSTER_ASSIGN_OR_RETURN(
       int64_t id, NextValue(transaction, "transition", static_cast<int64_t>(transitions.size())));
-  ManyRows rows(fmt::format("INSERT INTO transitions ({}) VALUES ", kTransitionColumns), 10);
+  ManyRows rows(fmt::format("INSERT INTO transitions ({}) ", kTransitionColumns), 10);
   for (const TransitionRow* transition : transitions) {
     rows.Add({id++, std::string_view(transition->agent), int64_t{transition->check_id},
               int64_t{transition->from}, int64_t{transition->to}, int64_t{transition->hard},

@@ -1,6 +1,8 @@
 #include "control-plane/store/store.h"
 
+#include "control-plane/store/recovery.h"
 #include "control-plane/store/schema.h"
+#include "lib/base/clock.h"
 
 namespace muster::control {
 namespace {
@@ -30,7 +32,11 @@ Store::Store(std::unique_ptr<sql::Database> database)
 
 StatusOr<std::unique_ptr<Store>> Store::Open(const std::string& url) {
   MUSTER_ASSIGN_OR_RETURN(std::unique_ptr<sql::Database> database, OpenDatabase(url));
+  database->OnRecovery([](sql::Transaction& t, const sql::EpochChange& change) {
+    return RecoverStore(t, change, SystemClock().Now());
+  });
   MUSTER_RETURN_IF_ERROR(database->Migrate(Migrations()));
+  MUSTER_RETURN_IF_ERROR(database->StoreEpoch().status());
   return std::unique_ptr<Store>(new Store(std::move(database)));
 }
 

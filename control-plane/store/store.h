@@ -16,8 +16,9 @@ namespace muster::control {
 
 class Store {
  public:
-  // "sqlite:PATH" or "postgresql://USER@HOST:PORT/DATABASE". Migrates the schema. InvalidArgument
-  // for a URL of another shape.
+  // "sqlite:PATH" or "postgresql://USER@HOST:PORT/DATABASE". Migrates the schema, and recovers the
+  // numbers of a store that was failed over or restored. InvalidArgument for a URL of another
+  // shape.
   static StatusOr<std::unique_ptr<Store>> Open(const std::string& url);
   // For tests.
   static StatusOr<std::unique_ptr<Store>> OpenInMemory();

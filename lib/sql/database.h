@@ -7,7 +7,9 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -27,6 +29,12 @@ struct Bytes {
 using Null = std::monostate;
 // Text and bytes are borrowed until the call returns.
 using Parameter = std::variant<Null, int64_t, double, std::string_view, Bytes>;
+
+// Rows of so many columns each, one behind the other.
+struct Table {
+  size_t columns = 0;
+  std::span<const Parameter> values;
+};
 
 inline int64_t ToMicros(absl::Time time) { return absl::ToUnixMicros(time); }
 inline absl::Time FromMicros(int64_t micros) { return absl::FromUnixMicros(micros); }
@@ -58,6 +66,13 @@ class Transaction {
   // Rows changed. AlreadyExists when a unique or primary key is in the way.
   virtual StatusOr<int64_t> Execute(std::string_view sql,
                                     std::span<const Parameter> parameters) = 0;
+  // One statement over many rows: "HEAD rows TAIL". The rows stand as a query does, with the
+  // columns column1, column2 …: behind "INSERT INTO t (a, b) ", or within "FROM (" and ") AS v". A
+  // column holds values of one type, or null; within FROM, not only null. No rows: nothing is done.
+  virtual StatusOr<Rows> QueryRows(std::string_view head, const Table& rows,
+                                   std::string_view tail) = 0;
+  virtual StatusOr<int64_t> ExecuteRows(std::string_view head, const Table& rows,
+                                        std::string_view tail) = 0;
 
   StatusOr<Rows> Query(std::string_view sql, std::initializer_list<Parameter> parameters = {}) {
     return Query(sql, std::span(parameters.begin(), parameters.size()));
@@ -68,12 +83,20 @@ class Transaction {
   }
 };
 
+// A store's epoch names one unbroken line of commits. It ends where acknowledged ones may have been
+// lost: at a failover to a standby, with a restored copy.
+struct EpochChange {
+  std::string before;
+  std::string after;
+};
+
 // Any thread may call. A function given to it must be safe to run again, and must not call the
 // Database.
 class Database {
  public:
   virtual ~Database() = default;
   using Body = absl::FunctionRef<Status(Transaction&)>;
+  using Recovery = std::function<Status(Transaction&, const EpochChange&)>;
 
   // Commits when the body returns OK, else rolls back and returns its error. ResourceExhausted: the
   // disk is full. Unavailable: try later. Aborted: others were in the way. Unknown: it may have
@@ -82,13 +105,27 @@ class Database {
   // A consistent snapshot. Writing fails.
   virtual Status Read(Body body) = 0;
 
+  // Runs in the first Write of a new epoch, before its body and in its transaction, for exactly one
+  // of all writers: what was given out and lost must not be given out again. Set it once, before
+  // the first Write.
+  virtual void OnRecovery(Recovery recovery) = 0;
+
   // What differs between the databases.
   virtual StatusOr<absl::Time> Now() = 0;
-  // Changes when acknowledged commits may have been lost: a failover, a restored file.
+  // The proven epoch: if it has just changed, the recovery has run.
   virtual StatusOr<std::string> StoreEpoch() = 0;
   // Applies those migrations that are not there yet, in order, under a lock. `migrations[i]` is
-  // version i + 1. FailedPrecondition when the database is newer than the program.
+  // version i + 1. Lines from "-- only: postgresql" or "-- only: sqlite" to "-- end" are for that
+  // driver. FailedPrecondition when the database is newer than the program.
   virtual Status Migrate(std::span<const std::string_view> migrations) = 0;
+  // For a table that the schema keeps by the day, on a driver that can: makes the days from `from`
+  // to `until` that are not there yet, and moves into them what lies outside of every day. Answers
+  // how many rows still do, and counts no further than a thousand. 0 where the table is in one
+  // piece.
+  virtual StatusOr<int64_t> MakeDays(std::string_view table, absl::Time from, absl::Time until) = 0;
+  // Drops the days that end at or before `cutoff`; how many. Rows outside of every day stay, in
+  // TABLE_other. nullopt where the table is in one piece: delete its rows.
+  virtual StatusOr<std::optional<int>> DropDays(std::string_view table, absl::Time cutoff) = 0;
 };
 
 // A file, in WAL mode with synchronous=FULL. Refuses a damaged file with DataLoss and what to do.
@@ -99,8 +136,9 @@ struct PostgresOptions {
   size_t readers = 7;                               // connections, beside one for writing
   absl::Duration longest_wait = absl::Seconds(10);  // for one of them; then Unavailable
 };
-// "postgresql://USER@HOST:PORT/DATABASE", the database being there and owned by the user. The
-// server must answer now; later it may go and come back. No error repeats the URL's password.
+// "postgresql://USER@HOST:PORT/DATABASE", the database being there and owned by the user; with
+// "HOST:PORT,HOST:PORT" the one that takes writes is used. The server must answer now; later it may
+// go and come back. No error repeats the URL's password.
 StatusOr<std::unique_ptr<Database>> OpenPostgres(const std::string& url,
                                                  const PostgresOptions& options = {});
 

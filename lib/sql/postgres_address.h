@@ -13,10 +13,11 @@ namespace muster::sql {
 class PostgresAddress {
  public:
   // "postgresql://USER:PASSWORD@HOST:PORT/DATABASE?option=value", all of it as libpq reads it.
-  // Timeouts, keepalives and the like are set where the URL leaves them open.
+  // "HOST:PORT,HOST:PORT" names a primary and its standbys: the one that takes writes is used,
+  // whichever it is. Timeouts, keepalives and the like are set where the URL leaves them open.
   static StatusOr<PostgresAddress> Parse(const std::string& url);
 
-  // For messages: "postgresql://db.example.org:5432/muster".
+  // For messages: "postgresql://db-1:5432,db-2:5432/muster".
   const std::string& name() const { return name_; }
   // libpq's words for a connection. For the call that connects, nothing else.
   std::string_view RevealWords() const { return words_.Reveal(); }

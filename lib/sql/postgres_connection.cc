@@ -1,211 +1,119 @@
 #include "lib/sql/postgres_connection.h"
 
 #include <charconv>
-#include <pqxx/pqxx>
 
 #include "lib/base/text.h"
 
 namespace muster::sql {
+
 namespace {
 
-// Of every transaction. A statement, a wait for a lock (another writer's turn too) and a pause
-// between two statements last no longer. Only warnings and worse are said, so that one during a
-// COMMIT can be told from chatter in any language. An operator's synchronous_commit stands, but for
-// "off", which forgets commits.
-constexpr std::string_view kSettings =
-    "SET LOCAL statement_timeout = '30s'; SET LOCAL lock_timeout = '10s'; "
-    "SET LOCAL idle_in_transaction_session_timeout = '30s'; SET LOCAL client_min_messages = "
-    "warning";
+using Kind = PostgresConnection::Kind;
+
+// What a transaction may take. A statement, a wait for a lock (another writer's turn too) and a
+// pause between two statements last no longer on the server.
+struct Bounds {
+  absl::Duration statement;
+  absl::Duration lock = absl::Seconds(5);
+  absl::Duration pause;
+};
+// Of a writer that falls silent the others are free after three seconds.
+constexpr absl::Duration kWritersPause = absl::Seconds(3);
+// Beyond the server's own bound: then it is the server, or the way to it, that is silent.
+constexpr absl::Duration kGrace = absl::Seconds(5);
+
+Bounds BoundsOf(Kind kind) {
+  switch (kind) {
+    case Kind::kRead: return {.statement = absl::Seconds(30), .pause = absl::Seconds(30)};
+    case Kind::kWrite: return {.statement = absl::Seconds(15), .pause = kWritersPause};
+    case Kind::kMigration: return {.statement = absl::Hours(1), .pause = kWritersPause};
+  }
+  return {};
+}
+
+// "muster" as a number, and as the two halves that pg_locks shows.
+constexpr int64_t kTurn = 120351215609202;
+// Says which server process it is, and its timeline.
+constexpr std::string_view kTakeTurn =
+    "SELECT pg_advisory_xact_lock(120351215609202), pg_backend_pid() || '-' || "
+    "substr(pg_walfile_name(pg_current_wal_insert_lsn()), 1, 8)";
+
+// An operator's synchronous_commit stands, but for "off", which forgets commits.
 constexpr std::string_view kDurable =
     "SELECT set_config('synchronous_commit', 'on', true) "
     "WHERE current_setting('synchronous_commit') = 'off'";
-// "muster" as a number.
-constexpr std::string_view kTakeTurn = "SELECT pg_advisory_xact_lock(120351215609202)";
+
+// Only warnings and worse are said, so that one during a COMMIT can be told from chatter in any
+// language.
+std::string Settings(const Bounds& bounds) {
+  return fmt::format(
+      "SET LOCAL statement_timeout = {}; SET LOCAL lock_timeout = {}; "
+      "SET LOCAL idle_in_transaction_session_timeout = {}; SET LOCAL client_min_messages = warning",
+      absl::ToInt64Milliseconds(bounds.statement), absl::ToInt64Milliseconds(bounds.lock),
+      absl::ToInt64Milliseconds(bounds.pause));
+}
+
+// One message and one answer.
+std::string BeginText(Kind kind) {
+  const std::string settings = Settings(BoundsOf(kind));
+  if (kind == Kind::kRead)
+    return fmt::format("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; {}", settings);
+  // Each statement sees what is there when it begins; with the turn taken, that is one world.
+  return fmt::format("BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE; {}; {}; {}", settings,
+                     kDurable, kTakeTurn);
+}
+
+const std::string& CachedBeginText(Kind kind) {
+  static const std::string texts[] = {BeginText(Kind::kWrite), BeginText(Kind::kRead),
+                                      BeginText(Kind::kMigration)};
+  return texts[static_cast<size_t>(kind)];
+}
 
 // The part of a statement that stands in an error message.
 std::string_view Beginning(std::string_view sql) { return sql.substr(0, 80); }
 
-std::string BeginText(PostgresConnection::Kind kind) {
-  using Kind = PostgresConnection::Kind;
-  if (kind == Kind::kRead)
-    return fmt::format("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; {}", kSettings);
-  // Each statement sees what is there when it begins; with the turn taken, that is one world.
-  return fmt::format("BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE; {}; {}{}; {}", kSettings,
-                     kind == Kind::kMigration ? "SET LOCAL statement_timeout = '1h'; " : "",
-                     kDurable, kTakeTurn);
+int64_t Affected(const PGresult* result) {
+  const std::string_view text(PQcmdTuples(const_cast<PGresult*>(result)));
+  int64_t count = 0;
+  std::from_chars(text.data(), text.data() + text.size(), count);
+  return count;
 }
-
-std::string_view TypeOf(const Parameter& parameter) {
-  struct Namer {
-    std::string_view operator()(Null) const { return ""; }
-    std::string_view operator()(int64_t) const { return "::bigint"; }
-    std::string_view operator()(double) const { return "::double precision"; }
-    std::string_view operator()(std::string_view) const { return "::text"; }
-    std::string_view operator()(Bytes) const { return "::bytea"; }
-  };
-  return std::visit(Namer{}, parameter);
-}
-
-StatusOr<std::string> TextOf(const Parameter& parameter) {
-  struct Writer {
-    StatusOr<std::string> operator()(Null) const { return ""; }
-    StatusOr<std::string> operator()(int64_t value) const { return fmt::format("{}", value); }
-    StatusOr<std::string> operator()(double value) const { return fmt::format("{}", value); }
-    StatusOr<std::string> operator()(std::string_view value) const {
-      if (value.find('\0') == std::string_view::npos) return std::string(value);
-      return InvalidArgument("a text with a zero byte in it cannot be stored");
-    }
-    StatusOr<std::string> operator()(Bytes value) const { return "\\x" + HexEncode(value.view); }
-  };
-  return std::visit(Writer{}, parameter);
-}
-
-// The text with "$2" as "$2::text". Else the server guesses a type from what stands beside it, and
-// takes 32 bits beside a bare number.
-StatusOr<std::string> WithTypes(std::string_view sql, std::span<const Parameter> parameters) {
-  std::string text;
-  bool quoted = false;
-  size_t most = 0;
-  for (size_t i = 0; i < sql.size();) {
-    if (sql[i] == '\'') quoted = !quoted;
-    size_t number = 0;
-    const char* after = sql.data() + i + 1;
-    if (sql[i] == '$' && !quoted)
-      after = std::from_chars(after, sql.data() + sql.size(), number).ptr;
-    const auto end = static_cast<size_t>(after - sql.data());
-    text += sql.substr(i, end - i);
-    if (number > 0 && number <= parameters.size()) text += TypeOf(parameters[number - 1]);
-    most = std::max(most, number);
-    i = end;
-  }
-  if (most == parameters.size()) return text;
-  return Internal("{} parameters given, {} wanted: {}", parameters.size(), most, Beginning(sql));
-}
-
-// The types' numbers, as in pg_type.
-Row::Cell ReadCell(const pqxx::field& field) {
-  if (field.is_null()) return Null{};
-  const std::string_view text(field.c_str(), field.size());
-  switch (field.type()) {
-    case 16: return int64_t{text == "t"};
-    case 17: return pqxx::binarystring(field).str();
-    case 20:
-    case 21:
-    case 23:
-    case 26: return field.as<int64_t>();
-    case 700:
-    case 701: return field.as<double>();
-    case 1700:  // numeric: a sum of whole numbers is one too
-      if (text.find_first_not_of("-0123456789") == std::string_view::npos)
-        return field.as<int64_t>();
-      return field.as<double>();
-    default: return std::string(text);
-  }
-}
-
-Rows ReadRows(const pqxx::result& result) {
-  Rows rows;
-  rows.reserve(result.size());
-  for (const pqxx::row& row : result) {
-    std::vector<Row::Cell> cells;
-    cells.reserve(row.size());
-    for (const pqxx::field& field : row) cells.push_back(ReadCell(field));
-    rows.emplace_back(std::move(cells));
-  }
-  return rows;
-}
-
-// Keeps the last of what the server said beside its answers.
-class Listener final : public pqxx::errorhandler {
- public:
-  using pqxx::errorhandler::errorhandler;
-  bool operator()(const char said[]) noexcept override {
-    said_ = said;
-    return false;
-  }
-  std::string Take() { return std::exchange(said_, std::string()); }
-
- private:
-  std::string said_;
-};
 
 }  // namespace
 
-struct PostgresConnection::Wire {
-  explicit Wire(const std::string& words)
-      : connection(words), listener(connection), work(connection) {
-    connection.set_verbosity(pqxx::connection_base::terse);
-    // Else libpqxx opens a second one behind our back, which knows nothing of our transaction.
-#pragma GCC diagnostic push
-#pragma GCC diagnostic ignored "-Wdeprecated-declarations"
-    connection.inhibit_reactivation(true);
-#pragma GCC diagnostic pop
-  }
-
-  pqxx::connection connection;
-  Listener listener;
-  // libpqxx's own transactions cannot begin with settings, nor hear a warning during the commit:
-  // BEGIN and COMMIT are ours.
-  pqxx::nontransaction work;
-  pqxx::result result;  // of the last statement
-};
-
-PostgresConnection::PostgresConnection(const PostgresAddress& address, std::unique_ptr<Wire> wire)
+PostgresConnection::PostgresConnection(const PostgresAddress& address,
+                                       std::unique_ptr<PostgresWire> wire)
     : address_(address), wire_(std::move(wire)) {}
-
-PostgresConnection::~PostgresConnection() = default;
 
 StatusOr<std::unique_ptr<PostgresConnection>> PostgresConnection::Open(
     const PostgresAddress& address) {
-  try {
-    auto wire = std::make_unique<Wire>(std::string(address.RevealWords()));
-    return std::unique_ptr<PostgresConnection>(new PostgresConnection(address, std::move(wire)));
-  } catch (const std::exception& error) {
-    return Unavailable("{} cannot be reached: {}", address.name(), address.Clean(error.what()));
-  }
+  MUSTER_ASSIGN_OR_RETURN(std::unique_ptr<PostgresWire> wire, PostgresWire::Connect(address));
+  return std::unique_ptr<PostgresConnection>(new PostgresConnection(address, std::move(wire)));
 }
 
-bool PostgresConnection::open() const { return wire_->connection.is_open(); }
-
-// Called while an exception is being handled; the one place that knows what libpqxx's mean.
-Status PostgresConnection::Failure(std::string_view doing) {
-  std::string said;
-  try {
-    throw;
-  } catch (const pqxx::in_doubt_error& error) {
-    return InDoubt(doing, error.what());
-  } catch (const pqxx::statement_completion_unknown& error) {
-    return InDoubt(doing, error.what());
-  } catch (const std::exception& error) {
-    said = address_.Clean(error.what());
+Status PostgresConnection::Judge(std::string_view doing, const PostgresWire::Answer& answer) {
+  if (answer != nullptr) {
+    const std::string state = SqlState(answer.get());
+    if (state.empty()) return OkStatus();
+    return Refusal(doing, state, address_.Clean(PQresultErrorMessage(answer.get())));
   }
-  if (!open()) return Unavailable("{}: the connection to {} was lost: {}", doing, name(), said);
-  try {
-    throw;
-  } catch (const pqxx::transaction_rollback&) {
-    again_ = true;
-    return Aborted("{}: {} chose another transaction over this one: {}", doing, name(), said);
-  } catch (const pqxx::too_many_connections&) {
-    return Unavailable("{}: {} has no room: {}", doing, name(), said);
-  } catch (const pqxx::insufficient_privilege&) {
-    // The one that libpqxx leaves without its state.
-    return FailedPrecondition("{}: {}; see to the user's rights on {}", doing, said, name());
-  } catch (const pqxx::sql_error& error) {
-    return Refusal(doing, error.sqlstate(), said);
-  } catch (const std::exception&) {
-    return Internal("{}: {}", doing, said);
-  }
-}
-
-Status PostgresConnection::InDoubt(std::string_view doing, std::string_view said) const {
-  return Unknown("{}: it may or may not have happened on {}: {}", doing, name(),
-                 address_.Clean(said));
+  const std::string said = address_.Clean(wire_->lost());
+  if (open()) return Internal("{}: {}", doing, said);
+  return Unavailable("{}: the connection to {} was lost: {}", doing, name(), said);
 }
 
 // PostgreSQL's documentation, appendix A, lists the states.
 Status PostgresConnection::Refusal(std::string_view doing, std::string_view state,
-                                   std::string_view said) const {
+                                   const std::string& said) {
+  if (state == "40003" || state == "08007")
+    return Unknown("{}: it may or may not have happened on {}: {}", doing, name(), said);
+  if (state.starts_with("40")) {
+    obstacle_ = Obstacle::kGaveWay;
+    return Aborted("{}: {} chose another transaction over this one: {}", doing, name(), said);
+  }
   if (state == "23505") return AlreadyExists("{}: {}", doing, said);
+  if (state == "42501")
+    return FailedPrecondition("{}: {}; see to the user's rights on {}", doing, said, name());
   if (state == "53100") {
     return ResourceExhausted("{}: the disk under {} is full; make room, no restart is needed: {}",
                              doing, name(), said);
@@ -217,17 +125,12 @@ Status PostgresConnection::Refusal(std::string_view doing, std::string_view stat
   if (state == "58030") return Unavailable("{}: the disk of {} fails: {}", doing, name(), said);
   if (state == "XX001" || state == "XX002")
     return DataLoss("{}: {} is damaged: {}", doing, name(), said);
-  return Internal("{}: {} (SQLSTATE {})", doing, said, state);
-}
-
-template <typename Call>
-Status PostgresConnection::Guarded(std::string_view doing, Call call) {
-  try {
-    call();
-    return OkStatus();
-  } catch (const std::exception&) {
-    return Failure(doing);
+  if (state == "25006") {
+    // It is no primary any more: the next connection looks for the one that is.
+    Cut(said);
+    return Unavailable("{}: {} takes no writes: {}", doing, name(), said);
   }
+  return Internal("{}: {} (SQLSTATE {})", doing, said, state);
 }
 
 Status PostgresConnection::Fail(Status status) {
@@ -235,76 +138,120 @@ Status PostgresConnection::Fail(Status status) {
   return status;
 }
 
-Status PostgresConnection::Ask(std::string_view sql, std::span<const Parameter> parameters) {
+StatusOr<PostgresWire::Answer> PostgresConnection::Ask(std::string_view sql,
+                                                       std::span<const Parameter> parameters) {
   MUSTER_RETURN_IF_ERROR(failed_);
-  const StatusOr<std::string> typed = WithTypes(sql, parameters);
-  if (!typed.ok()) return Fail(typed.status());
-  std::vector<std::string> texts(parameters.size());
-  std::vector<const char*> values(parameters.size());
-  for (size_t i = 0; i < parameters.size(); ++i) {
-    StatusOr<std::string> text = TextOf(parameters[i]);
-    if (!text.ok()) return Fail(Annotate(text.status(), Beginning(sql)));
-    texts[i] = *std::move(text);
-    if (!std::holds_alternative<Null>(parameters[i])) values[i] = texts[i].c_str();
-  }
-  return Fail(Guarded(Beginning(sql), [&] {
-    wire_->result = wire_->work.exec_params(*typed, pqxx::prepare::make_dynamic_params(values));
-  }));
+  const StatusOr<PostgresParameters> taken = PostgresParameters::Make(sql, parameters);
+  if (!taken.ok()) return Fail(Annotate(taken.status(), Beginning(sql)));
+  return Ask(sql, *taken);
+}
+
+StatusOr<PostgresWire::Answer> PostgresConnection::Ask(std::string_view sql,
+                                                       const PostgresParameters& parameters) {
+  PostgresWire::Answer answer = wire_->Ask(std::string(sql), parameters, patience_);
+  MUSTER_RETURN_IF_ERROR(Fail(Judge(Beginning(sql), answer)));
+  return answer;
+}
+
+StatusOr<Rows> PostgresConnection::ReadRows(std::string_view sql,
+                                            const PostgresWire::Answer& answer) {
+  StatusOr<Rows> rows = ReadPostgresRows(answer.get());
+  if (!rows.ok()) return Fail(Annotate(rows.status(), Beginning(sql)));
+  return rows;
 }
 
 StatusOr<Rows> PostgresConnection::Query(std::string_view sql,
                                          std::span<const Parameter> parameters) {
-  MUSTER_RETURN_IF_ERROR(Ask(sql, parameters));
-  Rows rows;
-  const Status read = Guarded(Beginning(sql), [&] { rows = ReadRows(wire_->result); });
-  wire_->result.clear();
-  if (!read.ok()) return Fail(read);
-  return rows;
+  MUSTER_ASSIGN_OR_RETURN(const PostgresWire::Answer answer, Ask(sql, parameters));
+  return ReadRows(sql, answer);
 }
 
 StatusOr<int64_t> PostgresConnection::Execute(std::string_view sql,
                                               std::span<const Parameter> parameters) {
-  MUSTER_RETURN_IF_ERROR(Ask(sql, parameters));
-  const auto changed = static_cast<int64_t>(wire_->result.affected_rows());
-  wire_->result.clear();
-  return changed;
+  MUSTER_ASSIGN_OR_RETURN(const PostgresWire::Answer answer, Ask(sql, parameters));
+  return Affected(answer.get());
+}
+
+StatusOr<PostgresWire::Answer> PostgresConnection::AskRows(std::string_view head, const Table& rows,
+                                                           std::string_view tail) {
+  MUSTER_RETURN_IF_ERROR(failed_);
+  const StatusOr<PostgresTable> table = PostgresTable::Make(rows);
+  if (!table.ok()) return Fail(Annotate(table.status(), Beginning(head)));
+  return Ask(fmt::format("{}{} {}", head, table->query, tail), table->parameters);
+}
+
+StatusOr<Rows> PostgresConnection::QueryRows(std::string_view head, const Table& rows,
+                                             std::string_view tail) {
+  if (rows.values.empty()) return Rows();
+  MUSTER_ASSIGN_OR_RETURN(const PostgresWire::Answer answer, AskRows(head, rows, tail));
+  return ReadRows(head, answer);
+}
+
+StatusOr<int64_t> PostgresConnection::ExecuteRows(std::string_view head, const Table& rows,
+                                                  std::string_view tail) {
+  if (rows.values.empty()) return 0;
+  MUSTER_ASSIGN_OR_RETURN(const PostgresWire::Answer answer, AskRows(head, rows, tail));
+  return Affected(answer.get());
 }
 
 Status PostgresConnection::Script(const std::string& sql) {
   MUSTER_RETURN_IF_ERROR(failed_);
-  return Fail(Guarded(Beginning(sql), [&] { wire_->work.exec(sql); }));
+  return Fail(Judge(Beginning(sql), wire_->Run(sql, patience_)));
 }
 
 Status PostgresConnection::Begin(Kind kind) {
-  const Status begun = Guarded("begin a transaction", [&] { wire_->work.exec(BeginText(kind)); });
-  if (!open()) again_ = true;
+  patience_ = BoundsOf(kind).statement + kGrace;
+  const PostgresWire::Answer answer = wire_->Run(CachedBeginText(kind), patience_);
+  const Status begun = Judge("begin a transaction", answer);
+  if (!open()) obstacle_ = Obstacle::kLost;
+  if (answer != nullptr && SqlState(answer.get()) == "55P03") obstacle_ = Obstacle::kNoTurn;
+  if (begun.ok() && kind != Kind::kRead) server_ = PQgetvalue(answer.get(), 0, 1);
   return begun;
 }
 
+// Alone, because what is said beside its answer matters.
 Status PostgresConnection::Commit() {
-  wire_->listener.Take();
-  const Status status = Guarded("commit", [&] { wire_->work.exec("COMMIT"); });
-  if (!open()) return Unknown("it may or may not have been stored: {}", Message(status));
+  wire_->TakeWarning();
+  const PostgresWire::Answer answer = wire_->Run("COMMIT", patience_);
+  const Status status = Judge("commit", answer);
+  if (answer == nullptr) return Unknown("it may or may not have been stored: {}", Message(status));
+  // A commit that fails is a rollback; one that only seems to succeed says ROLLBACK.
+  if (status.ok() && std::string_view(PQcmdStatus(answer.get())) != "COMMIT")
+    return Internal("commit: {} rolled back", name());
   // The wait for a standby was given up: the commit is here, and a failover may forget it.
-  const std::string warning = wire_->listener.Take();
+  const std::string warning = address_.Clean(wire_->TakeWarning());
+  if (status.ok() && warning.empty() && !proving_.empty()) proven_ = proving_;
   if (!status.ok() || warning.empty()) return status;
-  return InDoubt("commit", warning);
+  return Unknown("commit: it may or may not have happened on {}: {}", name(), warning);
 }
 
 void PostgresConnection::Rollback() {
-  const Status status = Guarded("roll back", [&] { wire_->work.exec("ROLLBACK"); });
-  if (!status.ok()) wire_->connection.disconnect();
+  if (!open()) return;
+  if (!Judge("roll back", wire_->Run("ROLLBACK", kGrace)).ok() && open())
+    Cut("it could not roll back");
 }
 
-Status PostgresConnection::Run(Kind kind, Database::Body body) {
-  again_ = false;
+Status PostgresConnection::Run(Kind kind, Body body) {
+  obstacle_ = Obstacle::kNone;
   failed_ = OkStatus();
+  proving_.clear();
   Status status = Begin(kind);
   if (status.ok()) status = body(*this);
   if (status.ok()) status = failed_;
   if (status.ok() && kind != Kind::kRead) return Commit();
   Rollback();
   return status;
+}
+
+void PostgresConnection::EndSilentWriters() {
+  if (!open()) return;
+  const std::string end = fmt::format(
+      "SELECT pg_terminate_backend(a.pid) FROM pg_locks l JOIN pg_stat_activity a USING (pid) "
+      "WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 1 AND l.classid = {} AND "
+      "l.objid = {} AND a.datname = current_database() AND a.pid <> pg_backend_pid() AND "
+      "a.wait_event = 'ClientRead' AND a.state_change < clock_timestamp() - interval '{} ms'",
+      kTurn >> 32, kTurn & 0xffffffff, absl::ToInt64Milliseconds(kWritersPause));
+  wire_->Run(end, kGrace);
 }
 
 }  // namespace muster::sql

@@ -3,8 +3,9 @@
 // transaction cannot be committed. A connection that was lost stays lost.
 //
 // Writers of a database take turns, as on SQLite: each holds an advisory lock from its first moment
-// to its commit, so that none sees another's work half done and none has to be run again. Nothing
-// of a session outlives its transaction, so a pooler that shares connections may stand between.
+// to its commit, so that none sees another's work half done and none has to be run again
+// (docs/decisions/0030-writers-take-turns.md). One that falls silent loses its turn. Nothing of a
+// session outlives its transaction, so a pooler that shares connections may stand between.
 #pragma once
 
 #include <memory>
@@ -12,16 +13,17 @@
 
 #include "lib/sql/database.h"
 #include "lib/sql/postgres_address.h"
+#include "lib/sql/postgres_wire.h"
 
 namespace muster::sql {
 
 class PostgresConnection final : public Transaction {
  public:
+  // kMigration takes its turn too, and has an hour for a statement.
   enum class Kind { kWrite, kRead, kMigration };
 
   // The address must outlive the connection.
   static StatusOr<std::unique_ptr<PostgresConnection>> Open(const PostgresAddress& address);
-  ~PostgresConnection() override;
   PostgresConnection(const PostgresConnection&) = delete;
   PostgresConnection& operator=(const PostgresConnection&) = delete;
 
@@ -29,37 +31,63 @@ class PostgresConnection final : public Transaction {
   using Transaction::Query;
   StatusOr<Rows> Query(std::string_view sql, std::span<const Parameter> parameters) override;
   StatusOr<int64_t> Execute(std::string_view sql, std::span<const Parameter> parameters) override;
+  StatusOr<Rows> QueryRows(std::string_view head, const Table& rows,
+                           std::string_view tail) override;
+  StatusOr<int64_t> ExecuteRows(std::string_view head, const Table& rows,
+                                std::string_view tail) override;
   // Any number of statements without parameters or rows.
   Status Script(const std::string& sql);
 
-  Status Run(Kind kind, Database::Body body);
+  using Body = absl::FunctionRef<Status(PostgresConnection&)>;
+  Status Run(Kind kind, Body body);
+
+  // Whether this transaction runs on a server process for which MarkProven was called in a
+  // transaction that was committed: what was found out about the server then still holds. A
+  // failover ends every process.
+  bool proven() const { return server_ == proven_; }
+  void MarkProven() { proving_ = server_; }
+
+  // Ends the sessions of writers that hold their turn and have said nothing for longer than they
+  // may. Between two transactions.
+  void EndSilentWriters();
 
   // False once the connection was lost: it is of no further use.
-  bool open() const;
-  // Whether the last Run failed for a reason that a second one may not meet: the connection had
-  // been lost before the body began, or the server chose this transaction to give way to another.
-  bool again() const { return again_; }
+  bool open() const { return wire_->open(); }
+  void Cut(const std::string& why) { wire_->Cut(why); }
+
+  // Why the last Run failed, for those to whom it matters.
+  enum class Obstacle {
+    kNone,     // none that a second try may not meet
+    kLost,     // the connection had been lost before the body began
+    kGaveWay,  // the server chose another transaction over this one
+    kNoTurn,   // another writer kept its turn for too long
+  };
+  Obstacle obstacle() const { return obstacle_; }
 
  private:
-  struct Wire;
-
-  PostgresConnection(const PostgresAddress& address, std::unique_ptr<Wire> wire);
-  template <typename Call>
-  Status Guarded(std::string_view doing, Call call);
+  PostgresConnection(const PostgresAddress& address, std::unique_ptr<PostgresWire> wire);
   Status Begin(Kind kind);
   Status Commit();
   void Rollback();
-  Status Ask(std::string_view sql, std::span<const Parameter> parameters);
+  StatusOr<PostgresWire::Answer> Ask(std::string_view sql, std::span<const Parameter> parameters);
+  StatusOr<PostgresWire::Answer> Ask(std::string_view sql, const PostgresParameters& parameters);
+  StatusOr<PostgresWire::Answer> AskRows(std::string_view head, const Table& rows,
+                                         std::string_view tail);
+  StatusOr<Rows> ReadRows(std::string_view sql, const PostgresWire::Answer& answer);
+  // OK, or what the answer to `doing` means.
+  Status Judge(std::string_view doing, const PostgresWire::Answer& answer);
+  Status Refusal(std::string_view doing, std::string_view state, const std::string& said);
   Status Fail(Status status);
-  Status Failure(std::string_view doing);
-  Status InDoubt(std::string_view doing, std::string_view said) const;
-  Status Refusal(std::string_view doing, std::string_view state, std::string_view said) const;
   const std::string& name() const { return address_.name(); }
 
   const PostgresAddress& address_;
-  std::unique_ptr<Wire> wire_;
+  const std::unique_ptr<PostgresWire> wire_;
+  absl::Duration patience_;  // with an answer, in this transaction
+  std::string server_;       // its process and timeline, of this transaction
+  std::string proving_;      // by this transaction, if it is committed
+  std::string proven_;
   Status failed_;  // the first error of this transaction
-  bool again_ = false;
+  Obstacle obstacle_ = Obstacle::kNone;
 };
 
 }  // namespace muster::sql

@@ -1,115 +1,47 @@
 #include <absl/base/thread_annotations.h>
 #include <absl/synchronization/mutex.h>
 
-#include "lib/base/backoff.h"
 #include "lib/base/clock.h"
+#include "lib/base/hash.h"
+#include "lib/base/log.h"
 #include "lib/sql/postgres_connection.h"
+#include "lib/sql/postgres_days.h"
+#include "lib/sql/postgres_pool.h"
 #include "lib/sql/words.h"
 
 namespace muster::sql {
 namespace {
 
 using Kind = PostgresConnection::Kind;
+using Obstacle = PostgresConnection::Obstacle;
 
 // How often a body is run before its caller hears that others were in the way.
 constexpr int kMostTries = 3;
 
-// Opens connections. After a failure nobody tries for a moment: callers are refused at once, and
-// the first one after it tries again.
-class Connector {
- public:
-  explicit Connector(PostgresAddress address) : address_(std::move(address)) {}
-  const std::string& name() const { return address_.name(); }
-
-  StatusOr<std::unique_ptr<PostgresConnection>> Connect() {
-    MUSTER_RETURN_IF_ERROR(Allowed());
-    auto connection = PostgresConnection::Open(address_);
-    Note(connection.status());
-    return connection;
-  }
-
- private:
-  static constexpr Backoff kBackoff = {absl::Milliseconds(200), absl::Seconds(5)};
-
-  Status Allowed() {
-    absl::MutexLock lock(&mutex_);
-    return SystemClock().Uptime() < next_ ? last_ : OkStatus();
-  }
-
-  void Note(const Status& status) {
-    absl::MutexLock lock(&mutex_);
-    last_ = status;
-    if (status.ok()) {
-      failures_ = 0;
-      next_ = absl::ZeroDuration();
-      return;
-    }
-    next_ = SystemClock().Uptime() + FullJitter(kBackoff, failures_++, *random_);
-  }
-
-  const PostgresAddress address_;
-  const std::unique_ptr<Random> random_ = SystemRandom();
-  absl::Mutex mutex_;
-  Status last_ ABSL_GUARDED_BY(mutex_);
-  uint32_t failures_ ABSL_GUARDED_BY(mutex_) = 0;
-  absl::Duration next_ ABSL_GUARDED_BY(mutex_) = absl::ZeroDuration();
-};
-
-// At most so many connections at once; callers beyond them wait for one another.
-class Pool {
- public:
-  Pool(Connector& connector, size_t most, absl::Duration longest_wait)
-      : connector_(connector), most_(most), longest_wait_(longest_wait) {}
-
-  StatusOr<std::unique_ptr<PostgresConnection>> Take() {
-    MUSTER_ASSIGN_OR_RETURN(std::unique_ptr<PostgresConnection> idle, TakeTurn());
-    if (idle != nullptr) return idle;
-    auto fresh = connector_.Connect();
-    if (!fresh.ok()) Give(nullptr);
-    return fresh;
-  }
-
-  // A lost connection goes, and those that lie idle with it: they were most likely lost as well.
-  void Give(std::unique_ptr<PostgresConnection> connection) {
-    std::vector<std::unique_ptr<PostgresConnection>> lost;
-    absl::MutexLock lock(&mutex_);
-    --taken_;
-    if (connection != nullptr && connection->open()) {
-      idle_.push_back(std::move(connection));
-    } else {
-      lost.swap(idle_);
-    }
-  }
-
- private:
-  // The place, and a connection if one lies idle.
-  StatusOr<std::unique_ptr<PostgresConnection>> TakeTurn() {
-    absl::MutexLock lock(&mutex_);
-    if (!mutex_.AwaitWithTimeout(absl::Condition(this, &Pool::HasRoom), longest_wait_)) {
-      return Unavailable("all {} connections to {} have been busy for {}; try later", most_,
-                         connector_.name(), absl::FormatDuration(longest_wait_));
-    }
-    ++taken_;
-    if (idle_.empty()) return nullptr;
-    std::unique_ptr<PostgresConnection> connection = std::move(idle_.back());
-    idle_.pop_back();
-    return connection;
-  }
-  bool HasRoom() const ABSL_SHARED_LOCKS_REQUIRED(mutex_) { return taken_ < most_; }
-
-  Connector& connector_;
-  const size_t most_;
-  const absl::Duration longest_wait_;
-  absl::Mutex mutex_;
-  std::vector<std::unique_ptr<PostgresConnection>> idle_ ABSL_GUARDED_BY(mutex_);
-  size_t taken_ ABSL_GUARDED_BY(mutex_) = 0;
-};
+// The cluster, its timeline, and the numbers of the database and of the table that remembers them.
+// Another timeline follows a failover or a recovery, other numbers a restored dump.
+constexpr std::string_view kIdentity =
+    "((SELECT system_identifier FROM pg_control_system()) || '-' || "
+    "substr(pg_walfile_name(pg_current_wal_insert_lsn()), 1, 8) || '-' || "
+    "(SELECT oid FROM pg_database WHERE datname = current_database()) || '-' || "
+    "CAST(CAST('store_meta' AS regclass) AS oid))";
 
 // Types of a schema as PostgreSQL has them. Text is compared by its bytes, as SQLite does: an order
 // of the server's locale would differ, and would change under an index when the server is upgraded.
 std::string WithTypes(std::string_view sql) {
-  std::string text = ReplaceWord(std::string(sql), "TEXT", "TEXT COLLATE \"C\"");
+  std::string text = ReplaceWord(ForDriver(sql, "postgresql"), "TEXT", "TEXT COLLATE \"C\"");
   return ReplaceWord(std::move(text), "BYTES", "BYTEA");
+}
+
+// An identity's cluster and timeline, both as text: "7012…", "00000002".
+struct Timeline {
+  std::string cluster;
+  std::string number;
+};
+Timeline TimelineOf(const std::string& identity) {
+  const size_t first = identity.find('-');
+  const size_t second = identity.find('-', first + 1);
+  return {identity.substr(0, first), identity.substr(first + 1, second - first - 1)};
 }
 
 class PostgresDatabase final : public Database {
@@ -119,12 +51,32 @@ class PostgresDatabase final : public Database {
         writers_(connector_, 1, options.longest_wait),
         readers_(connector_, options.readers, options.longest_wait) {}
 
+  // The store remembers in which line of commits it was last written.
+  Status Prepare() {
+    return Run(writers_, Kind::kMigration, [&](PostgresConnection& t) -> Status {
+      MUSTER_RETURN_IF_ERROR(
+          t.Script("CREATE TABLE IF NOT EXISTS store_meta "
+                   "(epoch text COLLATE \"C\" NOT NULL, identity text COLLATE \"C\" NOT NULL)"));
+      return t
+          .Execute(fmt::format("INSERT INTO store_meta (epoch, identity) SELECT $1, {} "
+                               "WHERE NOT EXISTS (SELECT 1 FROM store_meta)",
+                               kIdentity),
+                   {std::string_view(RandomUuid())})
+          .status();
+    });
+  }
+
   Status Write(Body body) override {
-    return Run(writers_, Kind::kWrite, [&](PostgresConnection& t) { return body(t); });
+    return Run(writers_, Kind::kWrite, [&](PostgresConnection& t) -> Status {
+      if (!t.proven()) MUSTER_RETURN_IF_ERROR(Prove(t));
+      return body(t);
+    });
   }
   Status Read(Body body) override {
     return Run(readers_, Kind::kRead, [&](PostgresConnection& t) { return body(t); });
   }
+
+  void OnRecovery(Recovery recovery) override { recovery_ = std::move(recovery); }
 
   StatusOr<absl::Time> Now() override {
     absl::Time now;
@@ -138,22 +90,23 @@ class PostgresDatabase final : public Database {
     return now;
   }
 
-  // The cluster, its timeline, and the numbers of the database and of one of its tables: another
-  // timeline follows a failover and a recovery, other numbers a restored dump.
   StatusOr<std::string> StoreEpoch() override {
     std::string epoch;
-    MUSTER_RETURN_IF_ERROR(Read([&](Transaction& t) -> Status {
+    bool proven = false;
+    const auto look = [&](Transaction& t) -> Status {
       MUSTER_ASSIGN_OR_RETURN(
           const Rows rows,
-          t.Query("SELECT CAST(system_identifier AS TEXT), "
-                  "substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8), "
-                  "(SELECT oid FROM pg_database WHERE datname = current_database()), "
-                  "coalesce(CAST(to_regclass('schema_migrations') AS OID), 0) "
-                  "FROM pg_control_system()"));
-      const Row& row = rows[0];
-      epoch = fmt::format("{}-{}-{}-{}", row.Text(0), row.Text(1), row.Int(2), row.Int(3));
+          t.Query(fmt::format("SELECT epoch, identity = {} FROM store_meta", kIdentity)));
+      proven = !rows.empty() && rows[0].Int(1) != 0;
+      if (proven) epoch = rows[0].Text(0);
       return OkStatus();
-    }));
+    };
+    MUSTER_RETURN_IF_ERROR(Read(look));
+    if (proven) return epoch;
+    MUSTER_RETURN_IF_ERROR(
+        Run(writers_, Kind::kWrite, [&](PostgresConnection& t) { return Prove(t); }));
+    MUSTER_RETURN_IF_ERROR(Read(look));
+    if (!proven) return Unavailable("the epoch of {} changes just now", connector_.name());
     return epoch;
   }
 
@@ -167,17 +120,88 @@ class PostgresDatabase final : public Database {
     return OkStatus();
   }
 
- private:
-  using OnConnection = absl::FunctionRef<Status(PostgresConnection&)>;
+  StatusOr<int64_t> MakeDays(std::string_view table, absl::Time from, absl::Time until) override {
+    PostgresDays days;
+    const auto look = [&](Transaction& t) -> Status {
+      MUSTER_ASSIGN_OR_RETURN(days, LookAtPostgresDays(t, table, from, until));
+      return OkStatus();
+    };
+    MUSTER_RETURN_IF_ERROR(Read(look));
+    if (days.missing.empty()) return days.outside;
+    for (const absl::Time day : days.missing) {
+      MUSTER_RETURN_IF_ERROR(Write([&](Transaction& t) { return MakePostgresDay(t, table, day); }));
+    }
+    MUSTER_RETURN_IF_ERROR(Read(look));
+    return days.outside;
+  }
 
-  static Status Run(Pool& pool, Kind kind, OnConnection body) {
+  // Each in a transaction of its own: readers are kept out for a moment at a time.
+  StatusOr<std::optional<int>> DropDays(std::string_view table, absl::Time cutoff) override {
+    std::optional<std::vector<std::string>> days;
+    MUSTER_RETURN_IF_ERROR(Read([&](Transaction& t) -> Status {
+      MUSTER_ASSIGN_OR_RETURN(days, PostgresDaysBefore(t, table, cutoff));
+      return OkStatus();
+    }));
+    if (!days) return std::nullopt;
+    for (const std::string& day : *days) {
+      MUSTER_RETURN_IF_ERROR(Write([&](Transaction& t) {
+        return t.Execute(fmt::format("DROP TABLE IF EXISTS {}", day)).status();
+      }));
+    }
+    return std::optional(static_cast<int>(days->size()));
+  }
+
+ private:
+  static Status Run(PostgresPool& pool, Kind kind, PostgresConnection::Body body) {
     for (int i = 1;; ++i) {
       MUSTER_ASSIGN_OR_RETURN(std::unique_ptr<PostgresConnection> connection, pool.Take());
-      const Status status = connection->Run(kind, [&](Transaction&) { return body(*connection); });
-      const bool again = connection->again();
+      const Status status = connection->Run(kind, body);
+      const Obstacle obstacle = connection->obstacle();
+      if (obstacle == Obstacle::kNoTurn) connection->EndSilentWriters();
       pool.Give(std::move(connection));
-      if (!again || i == kMostTries) return status;
+      if (obstacle == Obstacle::kNone || i == kMostTries) return status;
     }
+  }
+
+  // The first writer on another line of commits than the store's last one recovers what was given
+  // out and lost.
+  Status Prove(PostgresConnection& t) {
+    MUSTER_ASSIGN_OR_RETURN(
+        const Rows rows, t.Query(fmt::format("SELECT {}, m.identity, m.epoch FROM (SELECT 1) one "
+                                             "LEFT JOIN store_meta m ON true",
+                                             kIdentity)));
+    const std::string& found = rows[0].Text(0);
+    MUSTER_RETURN_IF_ERROR(RefuseOlderTimeline(t, found));
+    t.MarkProven();
+    const std::string stored = rows[0].IsNull(1) ? "" : rows[0].Text(1);
+    if (found == stored) return OkStatus();
+    return BeginEpoch(t, found, {stored.empty() ? "" : rows[0].Text(2), RandomUuid()});
+  }
+
+  Status BeginEpoch(PostgresConnection& t, const std::string& identity, const EpochChange& change) {
+    MUSTER_RETURN_IF_ERROR(t.Execute("DELETE FROM store_meta").status());
+    MUSTER_RETURN_IF_ERROR(t.Execute("INSERT INTO store_meta (epoch, identity) VALUES ($1, $2)",
+                                     {std::string_view(change.after), std::string_view(identity)})
+                               .status());
+    LogWarning("acknowledged commits may have been lost: a new epoch of the store begins",
+               {{"store", connector_.name()}, {"identity", identity}, {"epoch", change.after}});
+    return recovery_ == nullptr ? OkStatus() : recovery_(t, change);
+  }
+
+  // A primary that was failed over from, and came back, is not to be written to.
+  Status RefuseOlderTimeline(PostgresConnection& t, const std::string& found) {
+    const Timeline now = TimelineOf(found);
+    absl::MutexLock lock(&mutex_);
+    if (now.cluster != seen_.cluster || now.number >= seen_.number) {
+      seen_ = now;
+      return OkStatus();
+    }
+    const Status refused = Unavailable(
+        "{} answers on timeline {}, and this program has written on {} already: it is a former "
+        "primary, stop it; if this is meant, restart muster-control",
+        connector_.name(), now.number, seen_.number);
+    t.Cut(std::string(Message(refused)));
+    return refused;
   }
 
   // The next migration that is not there yet. The writers' lock keeps other programs out.
@@ -202,11 +226,14 @@ class PostgresDatabase final : public Database {
         .status();
   }
 
-  Connector connector_;
+  PostgresConnector connector_;
   // One of ours at a time, as the advisory lock wants it anyway: those that wait need no
   // connection, and readers never keep a writer out.
-  Pool writers_;
-  Pool readers_;
+  PostgresPool writers_;
+  PostgresPool readers_;
+  Recovery recovery_;  // set before the first Write
+  absl::Mutex mutex_;
+  Timeline seen_ ABSL_GUARDED_BY(mutex_);  // of the last write
 };
 
 }  // namespace
@@ -215,7 +242,7 @@ StatusOr<std::unique_ptr<Database>> OpenPostgres(const std::string& url,
                                                  const PostgresOptions& options) {
   MUSTER_ASSIGN_OR_RETURN(PostgresAddress address, PostgresAddress::Parse(url));
   auto database = std::make_unique<PostgresDatabase>(std::move(address), options);
-  MUSTER_RETURN_IF_ERROR(database->Now().status());
+  MUSTER_RETURN_IF_ERROR(database->Prepare());
   return std::unique_ptr<Database>(std::move(database));
 }
 

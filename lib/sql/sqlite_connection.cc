@@ -2,9 +2,11 @@
 
 #include <sqlite3.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <charconv>
 #include <cstring>
+#include <iterator>
 
 namespace muster::sql {
 namespace {
@@ -91,6 +93,40 @@ StatusOr<std::vector<int>> Positions(sqlite3_stmt* statement, std::string_view s
     position[number - 1] = i;
   }
   return position;
+}
+
+// Rows a statement, largest first: few sizes, so that prepared statements are found again. 512 rows
+// of 14 columns are within SQLite's 32,766 parameters.
+constexpr size_t kSizes[] = {512, 64, 8, 1};
+
+struct Part {
+  std::string sql;
+  std::span<const Parameter> parameters;
+};
+
+std::string ValuesText(std::string_view head, size_t rows, size_t columns, std::string_view tail) {
+  std::string sql = fmt::format("{}VALUES ", head);
+  size_t number = 0;
+  for (size_t row = 0; row < rows; ++row) {
+    sql += row == 0 ? "(" : ", (";
+    for (size_t column = 0; column < columns; ++column)
+      fmt::format_to(std::back_inserter(sql), "{}${}", column == 0 ? "" : ", ", ++number);
+    sql += ')';
+  }
+  return fmt::format("{}{}{}", sql, tail.empty() ? "" : " ", tail);
+}
+
+std::vector<Part> Parts(std::string_view head, const Table& table, std::string_view tail) {
+  std::vector<Part> parts;
+  const size_t rows = table.columns == 0 ? 0 : table.values.size() / table.columns;
+  size_t done = 0;
+  for (const size_t size : kSizes) {
+    if (rows - done < size) continue;
+    const std::string sql = ValuesText(head, size, table.columns, tail);
+    for (; rows - done >= size; done += size)
+      parts.push_back({sql, table.values.subspan(done * table.columns, size * table.columns)});
+  }
+  return parts;
 }
 
 }  // namespace
@@ -240,6 +276,26 @@ StatusOr<int64_t> SqliteConnection::Execute(std::string_view sql,
   while ((step = sqlite3_step(statement)) == SQLITE_ROW) continue;
   MUSTER_RETURN_IF_ERROR(Finish(statement, step, sql));
   return int64_t{sqlite3_changes64(db_)};
+}
+
+StatusOr<Rows> SqliteConnection::QueryRows(std::string_view head, const Table& rows,
+                                           std::string_view tail) {
+  Rows all;
+  for (const Part& part : Parts(head, rows, tail)) {
+    MUSTER_ASSIGN_OR_RETURN(Rows found, Query(part.sql, part.parameters));
+    std::move(found.begin(), found.end(), std::back_inserter(all));
+  }
+  return all;
+}
+
+StatusOr<int64_t> SqliteConnection::ExecuteRows(std::string_view head, const Table& rows,
+                                                std::string_view tail) {
+  int64_t changed = 0;
+  for (const Part& part : Parts(head, rows, tail)) {
+    MUSTER_ASSIGN_OR_RETURN(const int64_t some, Execute(part.sql, part.parameters));
+    changed += some;
+  }
+  return changed;
 }
 
 Status SqliteConnection::Script(const std::string& sql) {

@@ -29,6 +29,10 @@ class SqliteConnection final : public Transaction {
   using Transaction::Query;
   StatusOr<Rows> Query(std::string_view sql, std::span<const Parameter> parameters) override;
   StatusOr<int64_t> Execute(std::string_view sql, std::span<const Parameter> parameters) override;
+  StatusOr<Rows> QueryRows(std::string_view head, const Table& rows,
+                           std::string_view tail) override;
+  StatusOr<int64_t> ExecuteRows(std::string_view head, const Table& rows,
+                                std::string_view tail) override;
   // Any number of statements without parameters or rows.
   Status Script(const std::string& sql);
 

@@ -10,6 +10,7 @@
 
 #include "lib/base/clock.h"
 #include "lib/base/hash.h"
+#include "lib/base/log.h"
 #include "lib/sql/sqlite_connection.h"
 #include "lib/sql/words.h"
 
@@ -60,15 +61,18 @@ class SqliteDatabase final : public Database {
     auto database = std::unique_ptr<SqliteDatabase>(new SqliteDatabase(path));
     if (!database->memory_) MUSTER_RETURN_IF_ERROR(OwnFile(path));
     MUSTER_RETURN_IF_ERROR(database->Check());
-    MUSTER_RETURN_IF_ERROR(database->MarkEpoch());
+    MUSTER_RETURN_IF_ERROR(database->Prepare());
     return std::unique_ptr<Database>(std::move(database));
   }
 
   Status Write(Body body) override {
     absl::MutexLock lock(&writer_mutex_);
-    MUSTER_RETURN_IF_ERROR(NeedWriter());
-    const Status status = writer_->WriteWith(body);
-    DropBrokenWriter();
+    const bool prove = !proven_;
+    const Status status = WriteLocked([&](Transaction& t) -> Status {
+      if (prove) MUSTER_RETURN_IF_ERROR(Prove(t));
+      return body(t);
+    });
+    proven_ |= status.ok();
     return status;
   }
 
@@ -80,9 +84,12 @@ class SqliteDatabase final : public Database {
     return status;
   }
 
+  void OnRecovery(Recovery recovery) override { recovery_ = std::move(recovery); }
+
   StatusOr<absl::Time> Now() override { return SystemClock().Now(); }
 
   StatusOr<std::string> StoreEpoch() override {
+    if (!Proven()) MUSTER_RETURN_IF_ERROR(Write([](Transaction&) { return OkStatus(); }));
     std::string epoch;
     MUSTER_RETURN_IF_ERROR(Read([&](Transaction& t) -> Status {
       MUSTER_ASSIGN_OR_RETURN(const Rows rows, t.Query("SELECT epoch FROM store_meta"));
@@ -100,6 +107,12 @@ class SqliteDatabase final : public Database {
     return OkStatus();
   }
 
+  // A file is in one piece.
+  StatusOr<int64_t> MakeDays(std::string_view, absl::Time, absl::Time) override { return 0; }
+  StatusOr<std::optional<int>> DropDays(std::string_view, absl::Time) override {
+    return std::optional<int>();
+  }
+
  private:
   explicit SqliteDatabase(std::string path)
       : path_(std::move(path)), memory_(path_ == ":memory:") {}
@@ -113,6 +126,16 @@ class SqliteDatabase final : public Database {
   }
   void DropBrokenWriter() ABSL_EXCLUSIVE_LOCKS_REQUIRED(writer_mutex_) {
     if (writer_->broken() && !memory_) writer_.reset();
+  }
+  Status WriteLocked(Body body) ABSL_EXCLUSIVE_LOCKS_REQUIRED(writer_mutex_) {
+    MUSTER_RETURN_IF_ERROR(NeedWriter());
+    const Status status = writer_->WriteWith(body);
+    DropBrokenWriter();
+    return status;
+  }
+  bool Proven() {
+    absl::MutexLock lock(&writer_mutex_);
+    return proven_;
   }
 
   Status ReadMemory(Body body) {
@@ -149,7 +172,8 @@ class SqliteDatabase final : public Database {
   Status Check() {
     if (memory_) return OkStatus();
     MUSTER_ASSIGN_OR_RETURN(const File file, LookAt(path_));
-    return Write([&](Transaction& t) -> Status {
+    absl::MutexLock lock(&writer_mutex_);
+    return WriteLocked([&](Transaction& t) -> Status {
       if (file.bytes >= kCheckedWhole)
         return t.Query("SELECT count(*) FROM sqlite_master").status();
       MUSTER_ASSIGN_OR_RETURN(const Rows found, t.Query("PRAGMA quick_check(1)"));
@@ -162,28 +186,40 @@ class SqliteDatabase final : public Database {
   }
 
   // The file remembers its inode: a copy that was put in its place begins an epoch of its own.
-  Status MarkEpoch() {
-    File file;
-    if (!memory_) {
-      MUSTER_ASSIGN_OR_RETURN(file, LookAt(path_));
-    }
+  Status Prepare() {
+    MUSTER_ASSIGN_OR_RETURN(file_, memory_ ? File() : LookAt(path_));
     const std::string fresh = RandomUuid();
-    return Write([&](Transaction& t) -> Status {
+    absl::MutexLock lock(&writer_mutex_);
+    return WriteLocked([&](Transaction& t) -> Status {
       MUSTER_RETURN_IF_ERROR(
           t.Execute("CREATE TABLE IF NOT EXISTS store_meta (epoch TEXT NOT NULL)").status());
       MUSTER_RETURN_IF_ERROR(
           t.Execute("CREATE TABLE IF NOT EXISTS store_file (inode BIGINT NOT NULL)").status());
-      MUSTER_ASSIGN_OR_RETURN(
-          const Rows same,
-          t.Query("SELECT 1 FROM store_meta, store_file WHERE inode = $1", {file.inode}));
-      if (!same.empty()) return OkStatus();
-      MUSTER_RETURN_IF_ERROR(t.Execute("DELETE FROM store_meta").status());
-      MUSTER_RETURN_IF_ERROR(t.Execute("DELETE FROM store_file").status());
-      MUSTER_RETURN_IF_ERROR(
-          t.Execute("INSERT INTO store_file (inode) VALUES ($1)", {file.inode}).status());
-      return t.Execute("INSERT INTO store_meta (epoch) VALUES ($1)", {std::string_view(fresh)})
-          .status();
+      MUSTER_ASSIGN_OR_RETURN(const Rows marked, t.Query("SELECT 1 FROM store_meta"));
+      return marked.empty() ? Mark(t, fresh) : OkStatus();
     });
+  }
+
+  Status Mark(Transaction& t, const std::string& epoch) {
+    MUSTER_RETURN_IF_ERROR(t.Execute("DELETE FROM store_meta").status());
+    MUSTER_RETURN_IF_ERROR(t.Execute("DELETE FROM store_file").status());
+    MUSTER_RETURN_IF_ERROR(
+        t.Execute("INSERT INTO store_file (inode) VALUES ($1)", {file_.inode}).status());
+    return t.Execute("INSERT INTO store_meta (epoch) VALUES ($1)", {std::string_view(epoch)})
+        .status();
+  }
+
+  // In the first transaction of the first writer.
+  Status Prove(Transaction& t) {
+    MUSTER_ASSIGN_OR_RETURN(const Rows rows,
+                            t.Query("SELECT epoch, (SELECT max(inode) FROM store_file) = $1 "
+                                    "FROM store_meta",
+                                    {file_.inode}));
+    if (!rows.empty() && !rows[0].IsNull(1) && rows[0].Int(1) != 0) return OkStatus();
+    const EpochChange change = {rows.empty() ? "" : rows[0].Text(0), RandomUuid()};
+    MUSTER_RETURN_IF_ERROR(Mark(t, change.after));
+    LogWarning("the file is a copy: a new epoch of the store begins", {{"store", path_}});
+    return recovery_ == nullptr ? OkStatus() : recovery_(t, change);
   }
 
   // The next migration that is not there yet, in a transaction of its own.
@@ -206,7 +242,7 @@ class SqliteDatabase final : public Database {
       done = applied == migrations.size();
       if (done) return OkStatus();
       MUSTER_RETURN_IF_ERROR(
-          t.Script(ReplaceWord(std::string(migrations[applied]), "BYTES", "BLOB")));
+          t.Script(ReplaceWord(ForDriver(migrations[applied], "sqlite"), "BYTES", "BLOB")));
       return t
           .Execute("INSERT INTO schema_migrations (version, applied_at) VALUES ($1, $2)",
                    {rows[0].Int(0) + 1, ToMicros(SystemClock().Now())})
@@ -218,7 +254,10 @@ class SqliteDatabase final : public Database {
 
   const std::string path_;
   const bool memory_;
+  File file_;          // as it was opened
+  Recovery recovery_;  // set before the first Write
   absl::Mutex writer_mutex_;
+  bool proven_ ABSL_GUARDED_BY(writer_mutex_) = false;  // the epoch
   std::unique_ptr<SqliteConnection> writer_ ABSL_GUARDED_BY(writer_mutex_);
   absl::Mutex readers_mutex_;
   std::vector<std::unique_ptr<SqliteConnection>> idle_ ABSL_GUARDED_BY(readers_mutex_);

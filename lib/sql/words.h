@@ -1,6 +1,7 @@
 // Words of an SQL text that a driver replaces.
 #pragma once
 
+#include <algorithm>
 #include <cctype>
 #include <string>
 #include <string_view>
@@ -20,6 +21,21 @@ inline std::string ReplaceWord(std::string text, std::string_view word, std::str
     at += whole ? by.size() : 1;
   }
   return text;
+}
+
+// The text without what is meant for other drivers: the lines from "-- only: DRIVER" to "-- end".
+inline std::string ForDriver(std::string_view text, std::string_view driver) {
+  std::string kept;
+  bool ours = true;
+  while (!text.empty()) {
+    const std::string_view line = text.substr(0, text.find('\n'));
+    text.remove_prefix(std::min(text.size(), line.size() + 1));
+    constexpr std::string_view kOnly = "-- only: ";
+    if (line.starts_with(kOnly)) ours = line.substr(kOnly.size()) == driver;
+    if (line == "-- end") ours = true;
+    if (ours) kept.append(line).push_back('\n');
+  }
+  return kept;
 }
 
 }  // namespace muster::sql

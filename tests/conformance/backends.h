@@ -2,6 +2,7 @@
 // every test must hold on it as it is.
 #pragma once
 
+#include <filesystem>
 #include <memory>
 #include <ostream>
 #include <string>
@@ -17,6 +18,13 @@ namespace muster::control {
 
 struct Backend {
   std::string name;
+  // Keeps a copy of the store that was made last, which is closed; nullptr where nothing outlives
+  // it.
+  void (*copy)(const muster::testing::TempFolder& folder);
+  // Opens that copy, as an operator who restores it or as a standby that took over.
+  StatusOr<std::unique_ptr<Store>> (*restored)(const muster::testing::TempFolder& folder);
+  // Opens the store that was made last once more.
+  StatusOr<std::unique_ptr<Store>> (*again)(const muster::testing::TempFolder& folder);
   // A new and empty database; the folder outlives it.
   StatusOr<std::unique_ptr<sql::Database>> (*database)(const muster::testing::TempFolder& folder);
   StatusOr<std::unique_ptr<Store>> (*store)(const muster::testing::TempFolder& folder);
@@ -24,24 +32,61 @@ struct Backend {
 
 inline void PrintTo(const Backend& backend, std::ostream* out) { *out << backend.name; }
 
-// A fresh database on a real server, one for this program.
-inline std::string NewPostgresUrl() {
-  static muster::testing::PostgresServer server;
-  static int last = 0;
-  const std::string name = fmt::format("db{}", ++last);
-  server.Sql("CREATE DATABASE " + name);
-  return fmt::format("postgresql://postgres@127.0.0.1:{}/{}", server.port(), name);
+// One server for this program, with a database for each test.
+class PostgresBackend {
+ public:
+  static std::string NewUrl() {
+    server().Sql(fmt::format("CREATE DATABASE db{}", ++last()));
+    return Url();
+  }
+  static std::string Url() {
+    return fmt::format("postgresql://postgres@127.0.0.1:{}/db{}", server().port(), last());
+  }
+  static void Copy() {
+    server().Sql(fmt::format("CREATE DATABASE db{0}_copy TEMPLATE db{0}", last()));
+  }
+
+ private:
+  static muster::testing::PostgresServer& server() {
+    static muster::testing::PostgresServer server;
+    return server;
+  }
+  static int& last() {
+    static int last = 0;
+    return last;
+  }
+};
+
+inline std::vector<Backend> LastingBackends() {
+  using Folder = muster::testing::TempFolder;
+  return {
+      {.name = "SqliteFile",
+       .copy =
+           [](const Folder& folder) {
+             std::filesystem::copy_file(folder.File("store.db"), folder.File("copy.db"));
+           },
+       .restored =
+           [](const Folder& folder) { return Store::Open("sqlite:" + folder.File("copy.db")); },
+       .again =
+           [](const Folder& folder) { return Store::Open("sqlite:" + folder.File("store.db")); },
+       .database = [](const Folder& folder) { return sql::OpenSqlite(folder.File("store.db")); },
+       .store =
+           [](const Folder& folder) { return Store::Open("sqlite:" + folder.File("store.db")); }},
+      {.name = "Postgres",
+       .copy = [](const Folder&) { PostgresBackend::Copy(); },
+       .restored = [](const Folder&) { return Store::Open(PostgresBackend::Url() + "_copy"); },
+       .again = [](const Folder&) { return Store::Open(PostgresBackend::Url()); },
+       .database = [](const Folder&) { return sql::OpenPostgres(PostgresBackend::NewUrl()); },
+       .store = [](const Folder&) { return Store::Open(PostgresBackend::NewUrl()); }}};
 }
 
 inline std::vector<Backend> Backends() {
   using Folder = muster::testing::TempFolder;
-  return {
-      {"SqliteFile", [](const Folder& folder) { return sql::OpenSqlite(folder.File("store.db")); },
-       [](const Folder& folder) { return Store::Open("sqlite:" + folder.File("store.db")); }},
-      {"SqliteMemory", [](const Folder&) { return sql::OpenSqlite(":memory:"); },
-       [](const Folder&) { return Store::OpenInMemory(); }},
-      {"Postgres", [](const Folder&) { return sql::OpenPostgres(NewPostgresUrl()); },
-       [](const Folder&) { return Store::Open(NewPostgresUrl()); }}};
+  std::vector<Backend> backends = LastingBackends();
+  backends.push_back({.name = "SqliteMemory",
+                      .database = [](const Folder&) { return sql::OpenSqlite(":memory:"); },
+                      .store = [](const Folder&) { return Store::OpenInMemory(); }});
+  return backends;
 }
 
 inline std::string NameOf(const ::testing::TestParamInfo<Backend>& info) { return info.param.name; }

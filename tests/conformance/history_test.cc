@@ -281,6 +281,19 @@ TEST_P(HistoryConformance, RetentionDropsWhatIsOldAndNothingElse) {
   EXPECT_EQ(Cursor("web-1"), 15U);
 }
 
+TEST_P(HistoryConformance, HistoryGoesByTheDayWhereItIsKeptSo) {
+  Enrol("web-1");
+  const OpenedSession session = OpenSession("web-1");
+  BatchCommit old = FullBatch("web-1", session.epoch, 1);
+  old.first_observed_at = old.last_observed_at = now_ - absl::Hours(72);
+  EXPECT_THAT(Commit({old}), ElementsAre(kOk));  // before its day was made
+  EXPECT_EQ(history().MakeDays(now_ - absl::Hours(96), now_ + absl::Hours(24)).value_or(9), 0);
+  EXPECT_THAT(Commit({FullBatch("web-1", session.epoch, 6)}), ElementsAre(kOk));
+  EXPECT_THAT(Segments("web-1"), ::testing::SizeIs(2));
+  EXPECT_TRUE(history().DropSegmentsBefore(now_ - absl::Hours(24), 100).ok());
+  EXPECT_THAT(Segments("web-1"), ::testing::SizeIs(1));
+}
+
 TEST_P(HistoryConformance, PagesOfStatesStayPutWhileStatesChange) {
   std::vector<std::pair<std::string, uint32_t>> seen;
   for (const char* agent : {"a", "b", "c"}) {

@@ -269,6 +269,83 @@ TEST_P(SqlPort, HasOneStoreEpoch) {
   EXPECT_EQ(database_->StoreEpoch().value_or(""), *epoch);
 }
 
+TEST_P(SqlPort, TakesManyRowsInOneStatement) {
+  const std::string bytes("\0\xff", 2);
+  std::vector<std::string> names;
+  for (int64_t i = 0; i < 600; ++i) names.push_back(fmt::format("n{}", i));
+  std::vector<sql::Parameter> values;
+  for (int64_t i = 0; i < 600; ++i) {
+    for (const sql::Parameter& value :
+         {sql::Parameter(i - 250), sql::Parameter(std::string_view(names[static_cast<size_t>(i)])),
+          sql::Parameter(sql::Bytes{bytes}), i % 2 == 0 ? sql::Parameter(0.5) : sql::Null{}})
+      values.push_back(value);
+  }
+  const auto put = [&](sql::Transaction& t) {
+    return t.ExecuteRows("INSERT INTO t (id, name, body, size) ", {4, values}, "");
+  };
+  int64_t put_rows = 0;
+  const Status stored = database_->Write([&](sql::Transaction& t) -> Status {
+    MUSTER_ASSIGN_OR_RETURN(put_rows, put(t));
+    return OkStatus();
+  });
+  ASSERT_TRUE(stored.ok()) << Text(stored);
+  EXPECT_EQ(put_rows, 600);
+  EXPECT_EQ(Number("SELECT count(*) FROM t WHERE size IS NULL"), 300);
+  const auto row = Ask("SELECT name, body, size FROM t WHERE id = -250");
+  ASSERT_TRUE(row.ok() && row->size() == 1);
+  EXPECT_EQ((*row)[0].Text(0), "n0");
+  EXPECT_EQ((*row)[0].Text(1), bytes);
+  EXPECT_EQ((*row)[0].Real(2), 0.5);
+  EXPECT_EQ(CodeOf(database_->Write([&](sql::Transaction& t) { return put(t).status(); })),
+            absl::StatusCode::kAlreadyExists);
+}
+
+TEST_P(SqlPort, JoinsUpdatesAndReplacesByManyRows) {
+  ASSERT_TRUE(Write("INSERT INTO sums VALUES (1, 10), (2, 20), (3, 30)").ok());
+  const std::vector<sql::Parameter> rows = {int64_t{1},   int64_t{100}, int64_t{3},
+                                            int64_t{300}, int64_t{4},   int64_t{400}};
+  int64_t changed = 0;
+  int64_t replaced = 0;
+  sql::Rows found;
+  const Status status = database_->Write([&](sql::Transaction& t) -> Status {
+    MUSTER_ASSIGN_OR_RETURN(found,
+                            t.QueryRows("SELECT s.id, v.column2 FROM (", {2, rows},
+                                        ") AS v JOIN sums s ON s.id = v.column1 ORDER BY s.id"));
+    MUSTER_ASSIGN_OR_RETURN(changed, t.ExecuteRows("UPDATE sums SET value = v.column2 FROM (",
+                                                   {2, rows}, ") AS v WHERE sums.id = v.column1"));
+    MUSTER_ASSIGN_OR_RETURN(
+        replaced, t.ExecuteRows("INSERT INTO sums (id, value) ", {2, rows},
+                                "ON CONFLICT (id) DO UPDATE SET value = excluded.value + 1"));
+    return t.ExecuteRows("DELETE FROM sums WHERE id IN (", {1, {}}, ")").status();
+  });
+  ASSERT_TRUE(status.ok()) << Text(status);
+  ASSERT_EQ(found.size(), 2U);
+  EXPECT_EQ(found[1].Int(1), 300);
+  EXPECT_EQ(changed, 2);
+  EXPECT_EQ(replaced, 3);
+  EXPECT_EQ(Number("SELECT sum(value) FROM sums"), 101 + 20 + 301 + 400);
+}
+
+TEST_P(SqlPort, ManyRowsMayHoldAColumnOfNothing) {
+  const std::vector<sql::Parameter> rows = {int64_t{1}, sql::Null{}, sql::Null{},
+                                            int64_t{2}, sql::Null{}, sql::Null{}};
+  const Status status = database_->Write([&](sql::Transaction& t) {
+    return t.ExecuteRows("INSERT INTO t (id, size, body) ", {3, rows}, "").status();
+  });
+  ASSERT_TRUE(status.ok()) << Text(status);
+  EXPECT_EQ(Number("SELECT count(*) FROM t WHERE size IS NULL AND body IS NULL"), 2);
+}
+
+TEST_P(SqlPort, TakesFromAMigrationWhatIsMeantForItsDriver) {
+  const std::string_view schema[] = {"",
+                                     "-- only: sqlite\nCREATE TABLE one (a BIGINT);\n-- end\n"
+                                     "-- only: postgresql\nCREATE TABLE one (a BIGINT);\n-- end\n"
+                                     "INSERT INTO one VALUES (1);\n"};
+  const Status migrated = database_->Migrate(schema);
+  ASSERT_TRUE(migrated.ok()) << Text(migrated);
+  EXPECT_EQ(Number("SELECT count(*) FROM one"), 1);
+}
+
 TEST(StoreUrl, OneOfAnUnknownShapeIsNotRepeated) {
   for (const char* url : {"postgres:/ada:s3cr@host/db", "ada:s3cr@host", "sqlite:", ""}) {
     const Status refused = Store::Open(url).status();

@@ -101,14 +101,15 @@ def run(*argv, stdin='', env=None, timeout=60):
 
 
 class Plane:
-    """muster-control with the embedded store."""
+    """muster-control, with the embedded store unless it is told another."""
 
-    def __init__(self, folder, name='plane'):
+    def __init__(self, folder, name='plane', store=None):
         self.data = os.path.join(folder, name)
         self.port, self.enroll_port, self.http_port = free_port(), free_port(), free_port()
         self.log_path = os.path.join(folder, name + '.log')
         self.process = None
-        made = run(f'{BIN}/muster-control', 'init', '--data', self.data, '--advertise', f'127.0.0.1:{self.port}')
+        made = run(f'{BIN}/muster-control', 'init', '--data', self.data, '--advertise', f'127.0.0.1:{self.port}',
+                   *(['--store', store] if store else []))
         assert made.returncode == 0, made.stderr
         self.context = os.path.join(self.data, 'admin.context')
 
@@ -276,8 +277,8 @@ class Case(unittest.TestCase):
         self.addCleanup(lambda: process.end() if process else None)
         return process
 
-    def plane(self, name='plane', **options):
-        plane = Plane(self.folder, name)
+    def plane(self, name='plane', store=None, **options):
+        plane = Plane(self.folder, name, store)
         plane.start(**options)
         self.addCleanup(lambda: plane.process.end())
         return plane

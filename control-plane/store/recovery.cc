@@ -1,0 +1,50 @@
+#include "control-plane/store/recovery.h"
+
+#include "control-plane/store/audit.h"
+#include "control-plane/store/columns.h"
+
+namespace muster::control {
+namespace {
+
+constexpr std::string_view kRecoveries = "recoveries";
+
+// Beyond what can be given out in the time that an asynchronous standby lags.
+constexpr int64_t kStride = int64_t{1} << 20;
+// A check's number has 32 bits on the wire: room for 65,536 recoveries, and as many new checks in
+// each.
+constexpr int64_t kCheckStride = int64_t{1} << 16;
+
+// A counter that had given out nothing yet may have done so in the meantime as well.
+Status JumpAhead(sql::Transaction& t, std::string_view counter, int64_t stride) {
+  return t
+      .Execute(
+          "INSERT INTO counters (name, value) VALUES ($1, $2) "
+          "ON CONFLICT (name) DO UPDATE SET value = counters.value + excluded.value",
+          {counter, stride})
+      .status();
+}
+
+}  // namespace
+
+Status RecoverStore(sql::Transaction& t, const sql::EpochChange& change, absl::Time now) {
+  for (const std::string_view counter : kCounters) {
+    MUSTER_RETURN_IF_ERROR(JumpAhead(t, counter, counter == kCheckNumber ? kCheckStride : kStride));
+  }
+  MUSTER_RETURN_IF_ERROR(JumpAhead(t, kRecoveries, 1));
+  MUSTER_RETURN_IF_ERROR(
+      t.Execute("UPDATE agents SET session_epoch = session_epoch + $1", {kStride}).status());
+  return AppendAudit(t, {.actor = "control",
+                         .action = "store.recovered",
+                         .subject = change.after,
+                         .detail = fmt::format("was {}; what was acknowledged since the copy was "
+                                               "made may be missing, agents offer theirs again",
+                                               change.before),
+                         .at = now});
+}
+
+StatusOr<bool> WasRecovered(sql::Transaction& t) {
+  MUSTER_ASSIGN_OR_RETURN(const int64_t recoveries, LastValue(t, kRecoveries));
+  return recoveries > 0;
+}
+
+}  // namespace muster::control

@@ -1,0 +1,118 @@
+#include "lib/sql/postgres_wire.h"
+
+#include <poll.h>
+
+#include <algorithm>
+
+#include "lib/base/clock.h"
+#include "lib/base/text.h"
+
+namespace muster::sql {
+namespace {
+
+constexpr int kBinary = 1;
+
+bool Refused(const PGresult* result) {
+  const ExecStatusType status = PQresultStatus(result);
+  return status != PGRES_COMMAND_OK && status != PGRES_TUPLES_OK && status != PGRES_EMPTY_QUERY;
+}
+
+}  // namespace
+
+std::string SqlState(const PGresult* result) {
+  const char* state = PQresultErrorField(result, PG_DIAG_SQLSTATE);
+  return state == nullptr ? "" : state;
+}
+
+PostgresWire::PostgresWire(PGconn* connection) : connection_(connection) {
+  PQsetErrorVerbosity(connection_, PQERRORS_TERSE);
+  PQsetNoticeReceiver(connection_, &PostgresWire::Hear, this);
+  PQsetnonblocking(connection_, 1);
+}
+
+PostgresWire::~PostgresWire() { PQfinish(connection_); }
+
+StatusOr<std::unique_ptr<PostgresWire>> PostgresWire::Connect(const PostgresAddress& address) {
+  // Each host has connect_timeout to answer and to let us in.
+  PGconn* connection = PQconnectdb(std::string(address.RevealWords()).c_str());
+  if (PQstatus(connection) == CONNECTION_OK)
+    return std::unique_ptr<PostgresWire>(new PostgresWire(connection));
+  const std::string said = address.Clean(PQerrorMessage(connection));
+  PQfinish(connection);
+  return Unavailable("{} cannot be reached: {}", address.name(), said);
+}
+
+void PostgresWire::Hear(void* wire, const PGresult* notice) {
+  static_cast<PostgresWire*>(wire)->warning_ = PQresultErrorMessage(notice);
+}
+
+void PostgresWire::Cut(const std::string& why) {
+  PQfinish(connection_);
+  connection_ = nullptr;
+  lost_ = why;
+}
+
+// False once the deadline has passed.
+bool PostgresWire::Wait(bool to_write, absl::Duration deadline) {
+  const absl::Duration left = deadline - SystemClock().Uptime();
+  pollfd socket = {PQsocket(connection_), static_cast<short>(to_write ? POLLIN | POLLOUT : POLLIN),
+                   0};
+  const auto milliseconds =
+      std::clamp<int64_t>(absl::ToInt64Milliseconds(left) + 1, 0, 1000 * 3600);
+  return poll(&socket, 1, static_cast<int>(milliseconds)) != 0 || left > absl::Hours(1);
+}
+
+bool PostgresWire::Flush(absl::Duration deadline) {
+  int waiting = 0;
+  while ((waiting = PQflush(connection_)) == 1) {
+    if (!Wait(true, deadline)) return false;
+    // The server may speak before it has heard all: not to read it would stop both.
+    if (PQconsumeInput(connection_) == 0) return true;
+  }
+  return true;
+}
+
+PostgresWire::Answer PostgresWire::Collect(absl::Duration deadline) {
+  Answer kept;
+  while (true) {
+    while (PQisBusy(connection_) != 0) {
+      if (!Wait(false, deadline)) return nullptr;
+      if (PQconsumeInput(connection_) == 0) break;
+    }
+    Answer next(PQgetResult(connection_));
+    if (next == nullptr) return kept;
+    if (kept == nullptr || !Refused(kept.get())) kept = std::move(next);
+  }
+}
+
+PostgresWire::Answer PostgresWire::Finish(bool sent, absl::Duration within) {
+  const absl::Duration deadline = SystemClock().Uptime() + within;
+  Answer answer;
+  bool late = false;
+  if (sent) {
+    late = !Flush(deadline);
+    if (!late) answer = Collect(deadline);
+    late |= answer == nullptr && open();
+  }
+  if (late) Cut(fmt::format("no answer within {}", DurationText(within)));
+  if (open() && answer != nullptr) return answer;
+  if (connection_ != nullptr) lost_ = PQerrorMessage(connection_);
+  return nullptr;
+}
+
+PostgresWire::Answer PostgresWire::Run(const std::string& statements, absl::Duration within) {
+  if (!open()) return nullptr;
+  return Finish(PQsendQuery(connection_, statements.c_str()) == 1, within);
+}
+
+PostgresWire::Answer PostgresWire::Ask(const std::string& statement,
+                                       const PostgresParameters& parameters,
+                                       absl::Duration within) {
+  if (!open()) return nullptr;
+  const bool sent = PQsendQueryParams(connection_, statement.c_str(), parameters.count(),
+                                      parameters.types(), parameters.values(), parameters.lengths(),
+                                      parameters.formats(), kBinary) == 1;
+  return Finish(sent, within);
+}
+
+}  // namespace muster::sql

@@ -1,0 +1,63 @@
+// libpq's connection to one server. Every call ends by its deadline, whatever the server does: one
+// that is late is cut off, because nothing is known of it any more. A connection that was lost
+// stays lost. One thread at a time.
+#pragma once
+
+#include <libpq-fe.h>
+
+#include <memory>
+#include <string>
+
+#include <absl/time/time.h>
+
+#include "lib/sql/postgres_address.h"
+#include "lib/sql/postgres_values.h"
+
+namespace muster::sql {
+
+class PostgresWire {
+ public:
+  struct Clear {
+    void operator()(PGresult* result) const { PQclear(result); }
+  };
+  // Null: the connection was lost, or, if it is still open, libpq would not send it. Else the
+  // server's answer, which may be a refusal.
+  using Answer = std::unique_ptr<PGresult, Clear>;
+
+  // Unavailable, with all that was said by each host of the address.
+  static StatusOr<std::unique_ptr<PostgresWire>> Connect(const PostgresAddress& address);
+  ~PostgresWire();
+  PostgresWire(const PostgresWire&) = delete;
+  PostgresWire& operator=(const PostgresWire&) = delete;
+
+  // Statements without parameters; the answer is the first refusal, else the last one's. Values
+  // come as text.
+  Answer Run(const std::string& statements, absl::Duration within);
+  // One statement. Values come in binary form.
+  Answer Ask(const std::string& statement, const PostgresParameters& parameters,
+             absl::Duration within);
+
+  bool open() const { return connection_ != nullptr && PQstatus(connection_) == CONNECTION_OK; }
+  void Cut(const std::string& why);
+  // Why there was no answer, as libpq says it.
+  const std::string& lost() const { return lost_; }
+  // The last warning since it was asked for.
+  std::string TakeWarning() { return std::exchange(warning_, std::string()); }
+
+ private:
+  explicit PostgresWire(PGconn* connection);
+  Answer Finish(bool sent, absl::Duration within);
+  bool Flush(absl::Duration deadline);
+  Answer Collect(absl::Duration deadline);
+  bool Wait(bool to_write, absl::Duration deadline);
+  static void Hear(void* wire, const PGresult* notice);
+
+  PGconn* connection_;
+  std::string lost_;
+  std::string warning_;
+};
+
+// Five letters, as in PostgreSQL's documentation, appendix A; empty when there is no error.
+std::string SqlState(const PGresult* result);
+
+}  // namespace muster::sql
