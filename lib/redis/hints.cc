@@ -1,0 +1,30 @@
+#include "lib/redis/hints.h"
+
+namespace muster::redis {
+namespace {
+
+class Nobody final : public Hints {
+ public:
+  void Subscribe(HintListener) override {}
+  void Start() override {}
+  void Stop() override {}
+  void Publish(Topic, std::string_view) override {}
+  HintsHealth health() const override { return {}; }
+};
+
+}  // namespace
+
+std::string_view TopicName(Topic topic) {
+  switch (topic) {
+    case Topic::kSpecs: return "specs";
+    case Topic::kTransitions: return "transitions";
+    case Topic::kOutbox: return "outbox";
+    case Topic::kRevocations: return "revocations";
+    case Topic::kStates: return "states";
+  }
+  return "";
+}
+
+std::unique_ptr<Hints> NoHints() { return std::make_unique<Nobody>(); }
+
+}  // namespace muster::redis
