@@ -66,6 +66,10 @@ if(MUSTER_SANITIZE STREQUAL "thread")
   link_libraries($<$<STREQUAL:$<TARGET_PROPERTY:TYPE>,EXECUTABLE>:$<TARGET_OBJECTS:muster_tsan>>
     absl::synchronization absl::time)
 endif()
+if(MUSTER_FUZZ)
+  # libFuzzer sees which branches of the libraries an input took, and goes where none went before.
+  add_compile_options(-fsanitize=fuzzer-no-link)
+endif()
 if(MUSTER_COVERAGE)
   add_compile_options(--coverage)
   add_link_options(--coverage)

@@ -11,6 +11,9 @@ function(muster_use_pch target pch)
   endif()
 endfunction()
 
+# Every fuzz target and nothing else.
+add_custom_target(fuzz_targets)
+
 function(muster_fuzz_target file)
   cmake_parse_arguments(ARG "" "" "DEPS" ${ARGN})
   get_filename_component(name ${file} NAME_WE)
@@ -25,6 +28,7 @@ function(muster_fuzz_target file)
     set_tests_properties(fuzz.${name} PROPERTIES TIMEOUT 120)
   endif()
   target_link_libraries(${name} PRIVATE ${ARG_DEPS})
+  add_dependencies(fuzz_targets ${name})
 endfunction()
 
 function(muster_library name)

@@ -24,7 +24,9 @@ Committer::Committer(HistoryStore& history, const Clock& clock, CommitterOptions
       on_transitions_(std::move(on_transitions)),
       thread_("commit", [this] { Work(); }) {}
 
-Committer::~Committer() {
+Committer::~Committer() { Stop(); }
+
+void Committer::Stop() {
   {
     absl::MutexLock lock(&mutex_);
     stopping_ = true;

@@ -49,8 +49,10 @@ class Committer {
   // `on_transitions` is called after a commit that held transitions: a hint for the alert loop.
   Committer(HistoryStore& history, const Clock& clock, CommitterOptions options,
             absl::AnyInvocable<void()> on_transitions);
-  // Batches that still wait are given up: their agents keep them.
   ~Committer();
+  // Ends after the commit that is under way. Batches that still wait are given up: their agents
+  // keep them. Safe to repeat.
+  void Stop();
 
   // ResourceExhausted when too much waits; `done` is not called then.
   Status Submit(BatchCommit batch, Done done);

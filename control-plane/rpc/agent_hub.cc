@@ -16,16 +16,19 @@ AgentHub::AgentHub(Store& store, const Clock& clock, HubOptions options)
     : store_(store),
       clock_(clock),
       options_(std::move(options)),
-      committer_(store.history(), clock, options_.committer, [this] { options_.on_transitions(); }),
       pool_("agents", options_.threads, options_.most_queued),
+      committer_(store.history(), clock, options_.committer, [this] { options_.on_transitions(); }),
       book_(std::make_shared<CheckBook>()),
       last_touch_(clock.Uptime()),
       loop_("agent-hub", kTick, [this] { Tick(); }) {
   RefreshBook();
 }
 
-AgentHub::~AgentHub() {
+AgentHub::~AgentHub() { Stop(); }
+
+void AgentHub::Stop() {
   loop_.Stop();
+  committer_.Stop();
   pool_.Stop();
 }
 

@@ -61,6 +61,9 @@ class AgentHub {
  public:
   AgentHub(Store& store, const Clock& clock, HubOptions options);
   ~AgentHub();
+  // Nothing of what the options named is called afterwards. For when no stream is left; safe to
+  // repeat.
+  void Stop();
 
   // Everything a stream needs once it has read its Hello. Blocks on the store: call it on the pool.
   struct Opened {
@@ -100,8 +103,8 @@ class AgentHub {
   Store& store_;
   const Clock& clock_;
   const HubOptions options_;
-  Committer committer_;
   exec::Pool pool_;
+  Committer committer_;  // after the pool, which its thread hands the acknowledgements to
   mutable absl::Mutex mutex_;
   std::map<std::string, std::shared_ptr<HubStream>> streams_ ABSL_GUARDED_BY(mutex_);
   std::shared_ptr<const CheckBook> book_ ABSL_GUARDED_BY(mutex_);

@@ -10,7 +10,10 @@
 #include <zstd.h>
 
 #include <atomic>
+#include <memory>
 #include <vector>
+
+#include <absl/synchronization/notification.h>
 
 #include "control-plane/rpc/test_plane.h"
 #include "lib/base/hash.h"
@@ -21,6 +24,7 @@
 #include "lib/net/status.h"
 #include "lib/wire/columns.h"
 #include "muster/v1/agent_link.grpc.pb.h"
+#include "muster/v1/enrollment.grpc.pb.h"
 
 namespace muster::control {
 namespace {
@@ -468,6 +472,23 @@ TEST(Transport, AFloodBeyondTheDescriptorLimitIsSurvived) {
   EXPECT_TRUE(testing::Eventually([&] { return Version(plane.Channel(identity)).ok(); }));
 }
 
+struct Stranger {
+  std::unique_ptr<v1::Enrollment::Stub> enrollment;
+  v1::JoinRequest request;  // with a key of its own
+};
+
+Stranger ConnectedStranger(TestPlane& plane, const std::string& token) {
+  net::ClientIdentity nobody;
+  nobody.roots_pem = plane.authority().RootsPem();
+  const auto channel = net::OpenChannel(plane.enroll_address(), nobody);
+  EXPECT_TRUE(
+      channel->WaitForConnected(absl::ToChronoTime(plane.clock().Now() + absl::Seconds(60))));
+  Stranger stranger{v1::Enrollment::NewStub(channel), {}};
+  stranger.request.set_token(token);
+  stranger.request.set_csr(*net::NewCertificateRequest(*net::NewPrivateKey()));
+  return stranger;
+}
+
 TEST(Enrollment, ATokenIsGoodForOneCertificateHoweverManyAsk) {
   TestPlane plane;
   grpc::ClientContext context;
@@ -479,19 +500,26 @@ TEST(Enrollment, ATokenIsGoodForOneCertificateHoweverManyAsk) {
   ASSERT_TRUE(admin->CreateToken(&context, request, &token).ok());
   const auto join = net::ParseJoinString(token.join_string());
   ASSERT_TRUE(join.ok());
+  // All are connected before any asks, so that they race for the token, not for handshakes.
+  std::vector<Stranger> strangers;
+  for (int i = 0; i < 64; ++i) strangers.push_back(ConnectedStranger(plane, join->token));
   std::atomic<int> given = 0;
   std::atomic<int> refused = 0;
+  absl::Notification go;
   {
     std::vector<exec::Thread> threads;
-    for (int i = 0; i < 64; ++i) {
+    for (Stranger& stranger : strangers) {
       threads.emplace_back("join", [&] {
-        const auto joined =
-            net::Join(plane.enroll_address(), *join, *net::NewPrivateKey(), SystemClock());
+        go.WaitForNotification();
+        grpc::ClientContext asks;
+        v1::JoinResponse answer;
+        const grpc::Status joined = stranger.enrollment->Join(&asks, stranger.request, &answer);
         joined.ok() ? ++given : ++refused;
-        EXPECT_TRUE(joined.ok() || joined.status().code() == absl::StatusCode::kPermissionDenied)
-            << joined.status();
+        EXPECT_TRUE(joined.ok() || joined.error_code() == StatusCode::PERMISSION_DENIED)
+            << joined.error_message();
       });
     }
+    go.Notify();
   }
   EXPECT_EQ(given, 1);
   EXPECT_EQ(refused, 63);

@@ -1,7 +1,7 @@
 // Runs a fuzz target without libFuzzer: every file of the corpus folder, then seeded mutations of
 // them.
 //
-//   TARGET CORPUS [MUTATIONS]      default 2000
+//   TARGET CORPUS [MUTATIONS]      default 2000; MUSTER_SEED says with which draws
 #include <algorithm>
 #include <cstdint>
 #include <cstdio>
@@ -70,7 +70,8 @@ int main(int argc, char** argv) {
     return 1;
   }
   const long mutations = argc > 2 ? std::atol(argv[2]) : 2000;
-  std::mt19937_64 random(20261123);
+  const char* seed = std::getenv("MUSTER_SEED");
+  std::mt19937_64 random(seed != nullptr ? std::strtoull(seed, nullptr, 10) : 20261123);
   for (const std::string& input : corpus) Run(input);
   for (long i = 0; i < mutations; ++i)
     Run(Mutate(corpus[random() % corpus.size()], corpus, random));
