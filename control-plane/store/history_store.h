@@ -119,7 +119,8 @@ class HistoryStore {
                               absl::Time now);
   // The leader's own transitions (NO_DATA). Aborted for a state whose revision is not
   // `row.revision`, or that was observed since. Batches that were judged before it are refused.
-  Status ApplyTransition(const CheckStateRow& row, const TransitionRow& transition);
+  Status ApplyTransition(LeaderEpoch epoch, const CheckStateRow& row,
+                         const TransitionRow& transition);
 
   // Transitions with id > after, ascending. hard_only: alerts read these.
   StatusOr<std::vector<TransitionRow>> TransitionsAfter(uint64_t after, uint32_t limit);
@@ -131,8 +132,8 @@ class HistoryStore {
   // stops early when it returns false.
   Status ReadSegments(std::string_view agent, absl::Time since, absl::Time until,
                       const std::function<bool(const Segment&)>& take);
-  // Drops segments whose newest result is older. Returns how many.
-  StatusOr<uint64_t> DropSegmentsBefore(absl::Time cutoff, uint32_t limit);
+  // The leader's. Drops segments whose newest result is older. Returns how many.
+  StatusOr<uint64_t> DropSegmentsBefore(LeaderEpoch epoch, absl::Time cutoff, uint32_t limit);
   // Rows and payload bytes, for metrics and the bench.
   struct Size {
     uint64_t segments = 0;

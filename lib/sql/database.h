@@ -58,6 +58,9 @@ class Transaction {
   // Rows changed. AlreadyExists when a unique or primary key is in the way.
   virtual StatusOr<int64_t> Execute(std::string_view sql,
                                     std::span<const Parameter> parameters) = 0;
+  // The time by the database's own clock, at this moment and not when the transaction began: one
+  // clock for all programs that share the database.
+  virtual StatusOr<absl::Time> Now() = 0;
 
   StatusOr<Rows> Query(std::string_view sql, std::initializer_list<Parameter> parameters = {}) {
     return Query(sql, std::span(parameters.begin(), parameters.size()));
@@ -87,7 +90,8 @@ class Database {
   // Changes when acknowledged commits may have been lost: a failover, a restored file.
   virtual StatusOr<std::string> StoreEpoch() = 0;
   // Applies those migrations that are not there yet, in order, under a lock. `migrations[i]` is
-  // version i + 1. FailedPrecondition when the database is newer than the program.
+  // version i + 1. A newer program may have applied more: FailedPrecondition, unless each of those
+  // says in a line "-- oldest program: N" that programs which know N migrations can work with it.
   virtual Status Migrate(std::span<const std::string_view> migrations) = 0;
 };
 

@@ -296,6 +296,13 @@ void PostgresConnection::Rollback() {
   if (!status.ok()) wire_->connection.disconnect();
 }
 
+StatusOr<absl::Time> PostgresConnection::Now() {
+  MUSTER_ASSIGN_OR_RETURN(
+      const Rows rows,
+      Query("SELECT CAST(extract(epoch FROM clock_timestamp()) * 1000000 AS BIGINT)"));
+  return rows[0].Time(0);
+}
+
 Status PostgresConnection::Run(Kind kind, Database::Body body) {
   again_ = false;
   failed_ = OkStatus();

@@ -29,6 +29,7 @@ class PostgresConnection final : public Transaction {
   using Transaction::Query;
   StatusOr<Rows> Query(std::string_view sql, std::span<const Parameter> parameters) override;
   StatusOr<int64_t> Execute(std::string_view sql, std::span<const Parameter> parameters) override;
+  StatusOr<absl::Time> Now() override;
   // Any number of statements without parameters or rows.
   Status Script(const std::string& sql);
 
