@@ -103,6 +103,7 @@ class RunningApp final : public App {
               Record(std::move(result), novelty);
             }),
         housekeeping_("housekeeping", kHousekeeping, [this] {
+          KeepServers();
           RenewWhenDue();
           ReleasePagesWhenDue();
         }) {
@@ -147,6 +148,8 @@ class RunningApp final : public App {
     options.facts = HostFacts();
     options.on_plan = [this](const v1::Plan& next) { return TakePlan(next); };
     options.on_renew = [this] { AskRenewal(); };
+    options.learn_servers = !servers_set_;
+    options.on_servers = [this](const auto& servers) { NoteServers(servers); };
     return options;
   }
 
@@ -176,6 +179,30 @@ class RunningApp final : public App {
     }
     ready_.Wait();
     housekeeping_.Wake();
+  }
+
+  void NoteServers(const std::vector<std::string>& servers) {
+    {
+      absl::MutexLock lock(&renewal_mutex_);
+      learned_servers_ = servers;
+    }
+    ready_.Wait();
+    housekeeping_.Wake();
+  }
+
+  // Remembered over a restart, so that it finds whichever replica is there then.
+  void KeepServers() {
+    ready_.Wait();
+    std::vector<std::string> learned;
+    {
+      absl::MutexLock lock(&renewal_mutex_);
+      learned.swap(learned_servers_);
+    }
+    if (learned.empty()) return;
+    membership_.servers = std::move(learned);
+    const Status kept = WriteMembership(data_, membership_);
+    if (!kept.ok()) return LogWarning("the servers cannot be remembered", {{"error", kept}});
+    LogInfo("learned where the control plane is", {{"servers", membership_.servers.size()}});
   }
 
   void RenewWhenDue() {
@@ -228,6 +255,7 @@ class RunningApp final : public App {
   Ready ready_;
   absl::Mutex renewal_mutex_;
   bool renewal_asked_ ABSL_GUARDED_BY(renewal_mutex_) = false;
+  std::vector<std::string> learned_servers_ ABSL_GUARDED_BY(renewal_mutex_);  // not kept yet
   const std::unique_ptr<Link> link_;
   const std::unique_ptr<Recorder> recorder_;
   Checker checker_;

@@ -3,18 +3,17 @@
 #include <sys/statvfs.h>
 #include <unistd.h>
 
+#include <atomic>
+#include <csignal>
 #include <functional>
 #include <memory>
 #include <optional>
 
-#include "control-plane/decide/absence.h"
 #include "control-plane/http/metrics.h"
 #include "control-plane/http/server.h"
-#include "control-plane/loops/absence_loop.h"
-#include "control-plane/loops/alert_loop.h"
-#include "control-plane/loops/retention_loop.h"
+#include "control-plane/loops/heartbeat.h"
+#include "control-plane/loops/leader.h"
 #include "control-plane/loops/runner.h"
-#include "control-plane/notify/notifier.h"
 #include "control-plane/pki/authority.h"
 #include "control-plane/pki/cluster_key.h"
 #include "control-plane/rpc/agent_hub.h"
@@ -26,6 +25,7 @@
 #include "control-plane/rpc/spec_service.h"
 #include "control-plane/rpc/state_service.h"
 #include "control-plane/rpc/system_service.h"
+#include "control-plane/term_work.h"
 #include "lib/base/file.h"
 #include "lib/base/hash.h"
 #include "lib/base/log.h"
@@ -41,7 +41,9 @@ namespace {
 
 constexpr char kOff[] = "off";
 constexpr uint16_t kDefaultPort = 7443;
-constexpr absl::Duration kDrainWithin = absl::Seconds(2);
+// How long agents get to go elsewhere, and then what is still on its way.
+constexpr absl::Duration kDrainWithin = absl::Seconds(5);
+constexpr absl::Duration kEndWithin = absl::Seconds(2);
 
 std::string KeyPath(const Config& config) { return config.data + "/cluster.key"; }
 std::string ContextPath(const Config& config) { return config.data + "/admin.context"; }
@@ -123,7 +125,7 @@ class Port {
   void StopAccepting() { listener_->Stop(); }
   void Shutdown(const Clock& clock) {
     listener_->Stop();
-    if (server_ != nullptr) server_->Shutdown(absl::ToChronoTime(clock.Now() + kDrainWithin));
+    if (server_ != nullptr) server_->Shutdown(absl::ToChronoTime(clock.Now() + kEndWithin));
     server_.reset();
   }
   bool Cut(const std::string& peer) { return listener_->Cut(peer); }
@@ -156,48 +158,96 @@ class Plane {
       : config_(config),
         clock_(SystemClock()),
         random_(SystemRandom()),
-        serving_since_(clock_.Now()),
         replica_(std::move(replica)),
         store_(std::move(store)),
         authority_(std::move(authority)),
         metrics_(MUSTER_VERSION) {}
 
+  ~Plane() {
+    // Each hands on to the other.
+    if (heartbeat_.has_value()) heartbeat_->Stop();
+    if (leader_.has_value()) leader_->Stop();
+  }
+
+  // After an error nothing is left behind among the replicas.
   Status Start() {
-    MUSTER_RETURN_IF_ERROR(store_->sessions().CloseAllOf(replica_, clock_.Now()));
+    const Status started = StartAll();
+    if (started.ok() || !heartbeat_.has_value()) return started;
+    heartbeat_->Stop();
+    Tell("the others that this replica has gone", store_->cluster().Leave(heartbeat_->self()));
+    return started;
+  }
+
+  // Gives up what this replica holds in the order in which others can take it: the lease, the
+  // agents, its place among the replicas.
+  void Stop() {
+    LogInfo("stopping", {{"agents", hub_->connected()}});
+    draining_ = true;
+    leader_->Stop();
+    Tell("the others that this replica drains", heartbeat_->Drain());
+    main_->StopAccepting();
+    hub_->DrainAll();
+    if (!hub_->AwaitEmpty(kDrainWithin))
+      LogWarning("agents are left", {{"agents", hub_->connected()}});
+    if (enroll_ != nullptr) enroll_->Shutdown(clock_);
+    main_->Shutdown(clock_);
+    http_.reset();
+    certificate_runner_.reset();
+    metrics_loop_.reset();
+    heartbeat_->Stop();
+    hub_->Stop();
+    Tell("the others that this replica has gone", store_->cluster().Leave(heartbeat_->self()));
+  }
+
+ private:
+  Status StartAll() {
     MUSTER_ASSIGN_OR_RETURN(main_, Port::Open(config_.listen));
     if (config_.enroll_listen != kOff) {
       MUSTER_ASSIGN_OR_RETURN(enroll_, Port::Open(config_.enroll_listen));
     }
     metrics_.AuthorityExpires(authority_->not_after());
+    MUSTER_RETURN_IF_ERROR(JoinCluster());
     StartGate();
-    StartTelling();
     StartHub();
     StartServices();
+    StartLeader();
+    heartbeat_->Once();  // the first agent is told of the other replicas already
     MUSTER_RETURN_IF_ERROR(Serve());
     StartLoops();
+    heartbeat_->Start();
     return StartHttp();
   }
 
-  void Stop() {
-    LogInfo("stopping");
-    http_.reset();
-    main_->StopAccepting();
-    hub_->DrainAll();
-    if (enroll_ != nullptr) enroll_->Shutdown(clock_);
-    main_->Shutdown(clock_);
-    for (auto* runner :
-         {&certificate_runner_, &retention_runner_, &absence_runner_, &alert_runner_}) {
-      runner->reset();
-    }
-    metrics_loop_.reset();
-    notifier_->Stop();
-    const Status closed = store_->sessions().CloseAllOf(replica_, clock_.Now());
-    if (!closed.ok()) LogWarning("could not close the sessions in the store", {{"error", closed}});
+  static void Tell(std::string_view what, const Status& told) {
+    if (!told.ok()) LogWarning(fmt::format("could not tell {}", what), {{"error", told}});
   }
 
- private:
-  std::vector<std::string> Servers() const {
-    return Advertised(config_.advertise, main_->number());
+  Status JoinCluster() {
+    MUSTER_ASSIGN_OR_RETURN(
+        ReplicaRow self,
+        store_->cluster().Start({.id = replica_,
+                                 .addresses = Advertised(config_.advertise, main_->number()),
+                                 .version = MUSTER_VERSION}));
+    HeartbeatOptions options;
+    options.on_lead = [this](LeaderEpoch epoch, absl::Duration until) {
+      leader_->Lead(epoch, until);
+    };
+    options.on_leave = [this] { leader_->Leave(); };
+    options.on_found = [this] { hub_->Found(); };
+    // The other one goes on: this one drains as if it had been told to.
+    options.on_replaced = [this](const Status&) {
+      if (!replaced_.exchange(true)) kill(getpid(), SIGTERM);
+    };
+    heartbeat_.emplace(*store_, clock_, std::move(self), std::move(options));
+    return OkStatus();
+  }
+
+  void StartLeader() {
+    surroundings_.emplace(TermSurroundings{config_, clock_, *random_, *store_, metrics_, *hub_,
+                                           *heartbeat_, [this] { TransitionsCame(); }});
+    leader_.emplace(clock_, [this](std::shared_ptr<Term> term) {
+      return BeginTerm(*surroundings_, std::move(term));
+    });
   }
 
   void StartGate() {
@@ -208,16 +258,9 @@ class Plane {
     gate_.emplace(store_->identity(), clock_, std::move(options));
   }
 
-  void StartTelling() {
-    NotifierOptions options;
-    options.on_attempt = [this](std::string_view kind, std::string_view outcome) {
-      metrics_.Notifications(kind, outcome).Increment();
-    };
-    notifier_.emplace(*store_, clock_, *random_, std::move(options));
-  }
-
-  void WakeAlerts() {
-    if (alert_runner_.has_value()) alert_runner_->Wake();
+  // Another replica may lead: it sees them when it looks next. A hint to it would go from here.
+  void TransitionsCame() {
+    if (leader_.has_value()) leader_->Wake();
     if (states_.has_value()) states_->StatesChanged();
   }
 
@@ -225,19 +268,20 @@ class Plane {
     HubOptions options;
     options.replica = replica_;
     options.session.flush = config_.flush;
-    options.on_transitions = [this] { WakeAlerts(); };
+    options.on_transitions = [this] { TransitionsCame(); };
+    options.servers = [this] { return heartbeat_->Servers(); };
     hub_.emplace(*store_, clock_, std::move(options));
   }
 
   void StartServices() {
-    const auto servers = [this] { return Servers(); };
+    const auto servers = [this] { return heartbeat_->Servers(); };
     link_.emplace(*hub_, *gate_);
     identity_.emplace(*store_, *authority_, *gate_, clock_, servers);
     enrollment_.emplace(store_->identity(), *authority_, *gate_, clock_,
                         EnrollmentOptions{servers, config_.expired_agent_grace});
     specs_.emplace(*store_, *gate_, clock_, [this] {
       hub_->SpecsChanged();
-      WakeAlerts();
+      TransitionsCame();
     });
     states_.emplace(*store_, *hub_, *gate_, clock_);
     alerts_.emplace(*store_, *gate_, clock_);
@@ -247,7 +291,7 @@ class Plane {
   DoctorFacts LocalFacts() const {
     DoctorFacts facts;
     facts.authority_expires_at = authority_->not_after();
-    facts.serving_since = serving_since_;
+    facts.serving_since = heartbeat_->view().serving_since;
     struct statvfs disk {};
     if (statvfs(config_.data.c_str(), &disk) == 0) {
       facts.disk_free_bytes = uint64_t{disk.f_bavail} * disk.f_frsize;
@@ -282,43 +326,31 @@ class Plane {
   }
 
   void StartLoops() {
-    AlertLoopOptions alerts;
-    alerts.serving_since = serving_since_;
-    alerts.on_told = [this] { notifier_->Wake(); };
-    alerts.on_counts = [this](const auto& counts) {
-      metrics_.alerts_firing.Set(static_cast<double>(counts.alerts_firing));
-      metrics_.outbox_waiting.Set(static_cast<double>(counts.outbox.waiting));
-      metrics_.outbox_failed.Set(static_cast<double>(counts.outbox.failed));
-    };
-    alert_loop_.emplace(*store_, std::move(alerts));
-    alert_runner_.emplace("alerts", absl::Milliseconds(500), clock_,
-                          [this](absl::Time now) { return alert_loop_->Tick(now); });
-    AbsenceLoopOptions absence;
-    absence.serving_since = serving_since_;
-    absence.on_no_data = [this](const NoDataMarks& marks) {
-      for (const std::string& agent : marks.agents) hub_->StatesChanged(agent);
-      metrics_.transitions_no_data.Increment(marks.states);
-      WakeAlerts();
-    };
-    absence.observed = [this](const std::string& agent) {
-      std::map<uint32_t, absl::Time> observed;
-      for (const auto& [id, last] : hub_->Observed(agent)) observed[id] = last.at;
-      return observed;
-    };
-    absence_loop_.emplace(*store_, std::move(absence));
-    absence_runner_.emplace("absence", absl::Seconds(1), clock_,
-                            [this](absl::Time now) { return absence_loop_->Tick(now); });
-    retention_loop_.emplace(*store_,
-                            RetentionOptions{.history = config_.keep_history,
-                                             .resolved_alerts = config_.keep_resolved_alerts});
-    retention_runner_.emplace("retention", absl::Hours(1), clock_,
-                              [this](absl::Time now) { return retention_loop_->Tick(now); });
     certificate_runner_.emplace("certificate", absl::Seconds(1), clock_,
                                 [this](absl::Time now) { return RenewOwnCertificate(now); });
     metrics_loop_.emplace("metrics", absl::Seconds(1), [this] { CountAll(); });
   }
 
+  void CountReplicas() {
+    const Heartbeat::View view = heartbeat_->view();
+    const LeaderCounts counts = leader_->counts();
+    metrics_.leader.Set(leader_->epoch() == LeaderEpoch{} ? 0 : 1);
+    metrics_.leader_epoch.Set(static_cast<double>(view.lease.epoch.value));
+    metrics_.leader_terms.Increment(terms_grown_.Since(counts.terms));
+    metrics_.leader_writes_refused.Increment(late_grown_.Since(counts.refused));
+    std::map<v1::Replica::State, int> states;
+    for (const ReplicaRow& replica : view.replicas) {
+      ++states[ReplicaMessage(replica, view.lease, view.now, {}).state()];
+    }
+    metrics_.replicas_live.Set(states[v1::Replica::STATE_LIVE]);
+    metrics_.replicas_draining.Set(states[v1::Replica::STATE_DRAINING]);
+    metrics_.replicas_lost.Set(states[v1::Replica::STATE_LOST]);
+    metrics_.heartbeats_failed.Increment(missed_grown_.Since(view.failures));
+    metrics_.heartbeat_seconds.Set(absl::ToDoubleSeconds(view.took));
+  }
+
   void CountAll() {
+    CountReplicas();
     const CommitterCounts commits = hub_->committer().counts();
     metrics_.agents_connected.Set(static_cast<double>(hub_->connected()));
     metrics_.sessions_opened.Increment(sessions_grown_.Since(hub_->opened()));
@@ -337,11 +369,12 @@ class Plane {
 
   Status StartHttp() {
     if (config_.http_listen == kOff) return OkStatus();
-    MUSTER_ASSIGN_OR_RETURN(http_,
-                            HttpServer::Start({.listen = config_.http_listen}, metrics_, [this] {
-                              MUSTER_RETURN_IF_ERROR(store_->database().StoreEpoch().status());
-                              return hub_->committer().health();
-                            }));
+    MUSTER_ASSIGN_OR_RETURN(
+        http_, HttpServer::Start({.listen = config_.http_listen}, metrics_, [this]() -> Status {
+          if (draining_) return Unavailable("draining");
+          MUSTER_RETURN_IF_ERROR(store_->database().StoreEpoch().status());
+          return hub_->committer().health();
+        }));
     LogInfo("serving", {{"version", MUSTER_VERSION},
                         {"replica", replica_},
                         {"agents_and_operators", main_->number()},
@@ -353,7 +386,6 @@ class Plane {
   const Config& config_;
   const Clock& clock_;
   const std::unique_ptr<Random> random_;
-  const absl::Time serving_since_;
   const std::string replica_;
   const std::unique_ptr<Store> store_;
   const std::unique_ptr<Authority> authority_;
@@ -361,16 +393,12 @@ class Plane {
   absl::Time renew_at_;  // of the start, then of the certificate runner's thread
   Metrics metrics_;
   Growth sessions_grown_, results_grown_, batches_grown_, aborted_grown_, refused_grown_,
-      commits_grown_, denied_grown_, full_grown_;
+      commits_grown_, denied_grown_, full_grown_, terms_grown_, late_grown_, missed_grown_;
+  std::atomic<bool> draining_ = false;
+  std::atomic<bool> replaced_ = false;
   std::optional<Gate> gate_;
-  std::optional<Notifier> notifier_;
-  std::optional<AlertLoop> alert_loop_;
-  std::optional<AbsenceLoop> absence_loop_;
-  std::optional<RetentionLoop> retention_loop_;
   std::optional<AgentHub> hub_;
   std::optional<StateService> states_;
-  std::optional<Runner> alert_runner_, absence_runner_, retention_runner_, certificate_runner_;
-  std::optional<exec::PeriodicLoop> metrics_loop_;
   std::optional<AgentLinkService> link_;
   std::optional<IdentityService> identity_;
   std::optional<EnrollmentService> enrollment_;
@@ -379,6 +407,11 @@ class Plane {
   std::optional<SystemService> system_;
   std::unique_ptr<Port> main_;
   std::unique_ptr<Port> enroll_;
+  std::optional<TermSurroundings> surroundings_;
+  std::optional<Leader> leader_;
+  std::optional<Heartbeat> heartbeat_;  // after what it hands on to
+  std::optional<Runner> certificate_runner_;
+  std::optional<exec::PeriodicLoop> metrics_loop_;
   std::unique_ptr<HttpServer> http_;
 };
 

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "agent/decide/server_choice.h"
 #include "lib/base/text.h"
 #include "lib/wire/time.h"
 
@@ -69,6 +70,7 @@ StatusOr<Reaction> ClientSession::TakeWelcome(const v1::Welcome& welcome, absl::
   committed_ = welcome.committed_sequence();
   next_ = committed_ + 1;
   Reaction reaction;
+  reaction.servers = UsableServers({welcome.servers().begin(), welcome.servers().end()});
   // It holds more than we ever wrote: ours is an older copy of the log, or another one.
   if (committed_ > available_) {
     reaction.new_log_epoch = true;

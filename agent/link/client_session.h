@@ -14,6 +14,7 @@
 #include <map>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include <absl/time/time.h>
 
@@ -32,6 +33,7 @@ struct Reaction {
   bool new_log_epoch = false;            // Spool::StartNewEpoch, then a new session
   bool renew = false;                    // ask for a new certificate
   std::optional<absl::Duration> drain;   // end the session; reconnect after this plus a jitter
+  std::vector<std::string> servers;      // the control plane's addresses, if it named any
 };
 
 struct ReadRequest {

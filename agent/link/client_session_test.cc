@@ -86,6 +86,17 @@ TEST(ClientSession, RefusesWhatCannotBe) {
   EXPECT_FALSE(session.Received(Welcome(0), kNow).ok());
 }
 
+TEST(ClientSession, PassesOnWhereTheControlPlaneIs) {
+  v1::ToAgent message;
+  message.mutable_welcome();
+  ClientSession silent(0, kNow);
+  EXPECT_TRUE(silent.Received(message, kNow)->servers.empty());
+  message.mutable_welcome()->add_servers("a:7443");
+  message.mutable_welcome()->add_servers("nonsense");
+  ClientSession session(0, kNow);
+  EXPECT_EQ(session.Received(message, kNow)->servers, std::vector<std::string>{"a:7443"});
+}
+
 TEST(ClientSession, PassesOnPlansDrainsAndRenewals) {
   ClientSession session(5, kNow);
   ASSERT_TRUE(session.Received(Welcome(5), kNow).ok());

@@ -6,6 +6,7 @@
 #include <optional>
 #include <utility>
 
+#include "agent/decide/server_choice.h"
 #include "lib/base/log.h"
 #include "lib/wire/columns.h"
 #include "muster/v1/agent_link.grpc.pb.h"
@@ -207,6 +208,7 @@ class Link::Session {
     StatusOr<Reaction> reaction = machine_.Received(message, Now());
     if (!reaction.ok()) return End(reaction.status());
     if (!greeted && machine_.welcomed()) Greet();
+    if (!reaction->servers.empty()) LearnServers(reaction->servers);
     if (reaction->new_log_epoch) return BeginNewLog();
     if (reaction->rewind) link_.spool_.Rewind(*reaction->rewind);
     if (reaction->acknowledged) link_.spool_.Acknowledge(*reaction->acknowledged);
@@ -228,6 +230,18 @@ class Link::Session {
     ++counts.sessions;
     LogInfo("connected to the control plane",
             {{"server", counts.server}, {"committed", machine_.committed()}});
+  }
+
+  // Their order does not matter: each replica names itself first.
+  void LearnServers(const std::vector<std::string>& servers) {
+    if (!link_.options_.learn_servers) return;
+    {
+      absl::MutexLock lock(&link_.mailbox_->mutex);
+      std::vector<std::string>& known = link_.mailbox_->servers;
+      if (std::is_permutation(known.begin(), known.end(), servers.begin(), servers.end())) return;
+      known = servers;
+    }
+    if (link_.options_.on_servers) link_.options_.on_servers(servers);
   }
 
   void BeginNewLog() {
@@ -353,12 +367,12 @@ bool Link::Rest(absl::Duration delay) {
 }
 
 void Link::Work() {
-  uint64_t turn = random_.Next();
+  std::string server;
   uint32_t failures = 0;
   bool told = false;
+  bool again = false;
   while (true) {
-    const std::vector<std::string> servers = this->servers();
-    const std::string& server = servers.at(turn % servers.size());
+    if (!again) server = NextServer(servers(), server, random_.Next());
     const Ending ending = RunSession(server);
     if (ending.welcomed) failures = 0;
     const Fields fields = {{"server", server}, {"status", ending.status}};
@@ -368,13 +382,19 @@ void Link::Work() {
     else if (!ending.welcomed && !told)
       LogWarning("the control plane cannot be reached", fields);
     told = !ending.welcomed;
-    absl::Duration delay = FullJitter(options_.backoff, failures, random_);
-    if (ending.drain) delay = *ending.drain + random_.Below(options_.drain_jitter);
-    if (ending.again_at_once) delay = absl::ZeroDuration();
-    if (!ending.again_at_once) ++turn;
-    if (!ending.welcomed && !ending.again_at_once) ++failures;
-    if (!Rest(delay)) return;
+    again = ending.again_at_once;
+    const absl::Duration rest = RestAfter(ending, failures);
+    if (!ending.welcomed && !again) ++failures;
+    if (!Rest(rest)) return;
   }
+}
+
+absl::Duration Link::RestAfter(const Ending& ending, uint32_t failures) {
+  if (ending.again_at_once) return absl::ZeroDuration();
+  if (!ending.drain) return FullJitter(options_.backoff, failures, random_);
+  const bool elsewhere = servers().size() > 1;
+  return *ending.drain +
+         random_.Below(elsewhere ? options_.drain_jitter_elsewhere : options_.drain_jitter);
 }
 
 Link::Ending Link::RunSession(const std::string& server) {

@@ -1,9 +1,9 @@
 // Keeps the agent's one session with the control plane: connects, replicates the log, takes plans,
-// and comes back after every loss, for ever, from one server to the next with full jitter.
+// and comes back after every loss, for ever, from one server to another with full jitter.
 //
 // One thread of its own does all the work; gRPC's reactions only leave what happened in a mailbox.
 // Any thread may call. Spool, clock and random must outlive the link; on_plan and on_renew are
-// called by its thread.
+// called by its thread, and so is on_servers.
 #pragma once
 
 #include <functional>
@@ -29,6 +29,8 @@ namespace muster::agent {
 
 struct LinkOptions {
   std::vector<std::string> servers;  // host:port, at least one
+  // Whether those that a Welcome names take their place.
+  bool learn_servers = true;
   net::ClientIdentity identity;
   std::string version;
   std::string boot_id;
@@ -38,8 +40,12 @@ struct LinkOptions {
   std::function<Status(const v1::Plan&)> on_plan;
   // The control plane wants the certificate renewed.
   std::function<void()> on_renew;
+  // The control plane named other servers than before.
+  std::function<void(const std::vector<std::string>&)> on_servers;
   Backoff backoff;
+  // After a drain: longer where there is no other server to go to.
   absl::Duration drain_jitter = absl::Seconds(10);
+  absl::Duration drain_jitter_elsewhere = absl::Seconds(2);
   absl::Duration write_within = absl::Seconds(30);
   // How a channel is opened; net::OpenChannel unless a test says otherwise.
   std::function<std::shared_ptr<grpc::Channel>(const std::string&, const net::ClientIdentity&)>
@@ -78,6 +84,7 @@ class Link {
   void Work();
   bool Rest(absl::Duration delay);
   Ending RunSession(const std::string& server);
+  absl::Duration RestAfter(const Ending& ending, uint32_t failures);
 
   Spool& spool_;
   const Clock& clock_;

@@ -50,6 +50,11 @@ class Plane final : public v1::AgentLink::Service {
       *out.mutable_plan() = *plan;
       stream->Write(out);
     }
+    if (draining) {
+      v1::ToAgent out;
+      out.mutable_drain()->mutable_after();
+      stream->Write(out);
+    }
     int batches = 0;
     while (stream->Read(&message)) {
       if (mute) continue;
@@ -84,6 +89,8 @@ class Plane final : public v1::AgentLink::Service {
   std::atomic<bool> mute = false;
   std::atomic<bool> broken_order = false;
   std::optional<v1::Plan> plan;
+  std::vector<std::string> servers;    // that a Welcome names
+  std::atomic<bool> draining = false;  // sends everybody away
 
  private:
   v1::ToAgent Greet(const v1::Hello& hello) {
@@ -92,6 +99,7 @@ class Plane final : public v1::AgentLink::Service {
     v1::ToAgent out;
     out.mutable_welcome()->set_committed_sequence(committed_[epoch_]);
     out.mutable_welcome()->set_store_epoch("s");
+    for (const std::string& server : servers) out.mutable_welcome()->add_servers(server);
     v1::SessionLimits& limits = *out.mutable_welcome()->mutable_limits();
     limits.set_window(4);
     limits.set_batch_entries(16);
@@ -192,6 +200,46 @@ TEST_F(LinkTest, ComesBackWhenTheControlPlaneDoes) {
   Append(*link, 3);
   plane.Start();
   ExpectAllStoredOnce(plane);
+}
+
+TEST_F(LinkTest, LearnsTheOtherServersAndGoesToOneWhenItsOwnHasGone) {
+  Plane first;
+  Plane second;
+  first.servers = {first.address(), second.address()};
+  second.servers = {second.address(), first.address()};
+  std::atomic<int> told = 0;
+  LinkOptions options;
+  options.on_servers = [&](const auto& servers) { told += static_cast<int>(servers.size()); };
+  auto link = MakeLink({first.address()}, std::move(options));
+  EXPECT_TRUE(Eventually([&] { return link->counts().connected; }));
+  EXPECT_EQ(link->servers(), first.servers);
+  first.Stop();
+  EXPECT_TRUE(Eventually([&] { return second.sessions > 0; }));
+  EXPECT_TRUE(Eventually([&] { return link->counts().server == second.address(); }));
+  // The same servers in another order are no news.
+  EXPECT_EQ(told, 2);
+}
+
+TEST_F(LinkTest, GoesElsewhereSoonAfterADrain) {
+  Plane first;
+  Plane second;
+  first.draining = true;
+  LinkOptions options;
+  options.drain_jitter = absl::Hours(1);
+  options.drain_jitter_elsewhere = absl::Milliseconds(10);
+  auto link = MakeLink({first.address(), second.address()}, std::move(options));
+  EXPECT_TRUE(Eventually([&] { return second.sessions > 0; }));
+  EXPECT_TRUE(Eventually([&] { return link->counts().connected; }));
+}
+
+TEST_F(LinkTest, ServersOfTheSettingsFileStay) {
+  Plane plane;
+  plane.servers = {"elsewhere:1"};
+  LinkOptions options;
+  options.learn_servers = false;
+  auto link = MakeLink({plane.address()}, std::move(options));
+  EXPECT_TRUE(Eventually([&] { return link->counts().connected; }));
+  EXPECT_EQ(link->servers(), std::vector<std::string>{plane.address()});
 }
 
 TEST_F(LinkTest, TriesTheNextServer) {

@@ -45,7 +45,8 @@ absl::Time SilentSince(const AgentRow& agent, absl::Time serving_since,
                        const AbsencePolicy& policy) {
   const bool never_here = agent.last_seen_at < absl::UnixEpoch();
   if (agent.connected || agent.revoked || never_here) return absl::InfiniteFuture();
-  return std::max(agent.disconnected_at, serving_since + policy.settle);
+  const absl::Duration search = agent.orphaned ? policy.settle : absl::ZeroDuration();
+  return std::max(agent.disconnected_at + search, serving_since + policy.settle);
 }
 
 bool IsAbsent(const AgentRow& agent, absl::Time serving_since, const AbsencePolicy& policy,
@@ -59,8 +60,9 @@ std::optional<NoData> NoDataOfSilent(const CheckStateRow& state, const AgentRow&
   if (state.status == v1::CHECK_STATUS_NO_DATA) return std::nullopt;
   if (now < SilentSince(agent, serving_since, policy) + policy.states_after) return std::nullopt;
   return ToNoData(state,
-                  fmt::format("silent: agent {} has had no session since {}", agent.name,
-                              TimeText(agent.disconnected_at)),
+                  fmt::format("silent: agent {} has had no session since {}{}", agent.name,
+                              TimeText(agent.disconnected_at),
+                              agent.orphaned ? ", when its replica was lost" : ""),
                   now);
 }
 

@@ -20,7 +20,8 @@ struct AbsencePolicy {
   absl::Duration states_after = absl::Seconds(10);
   // Without a session for this long, the agent is absent and somebody is told.
   absl::Duration alert_after = absl::Seconds(30);
-  // What agents get on top to come back after the control plane itself was away.
+  // What agents get on top to come back after the control plane itself, or the replica that they
+  // were connected to, was away.
   absl::Duration settle = absl::Seconds(15);
   // The longest that an agent may gather results before it sends them, and some for the way.
   absl::Duration flush_grace = absl::Seconds(10);
@@ -29,8 +30,10 @@ struct AbsencePolicy {
   absl::Duration row_lag = absl::Seconds(30);
 };
 
-// Since when the agent has no session, as far as we could have known: silence while nobody served
-// does not count. InfiniteFuture for agents that are connected, revoked, or never had a session.
+// Since when the agent has no session of its own doing, as far as we could have known: silence
+// while nobody served does not count, and an agent that was orphaned by its replica gets the time
+// to find another one. InfiniteFuture for agents that are connected, revoked, or never had a
+// session. `serving_since`: of the whole cluster.
 absl::Time SilentSince(const AgentRow& agent, absl::Time serving_since,
                        const AbsencePolicy& policy);
 bool IsAbsent(const AgentRow& agent, absl::Time serving_since, const AbsencePolicy& policy,

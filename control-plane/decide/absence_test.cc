@@ -50,6 +50,22 @@ TEST(Absence, DoesNotCountTheTimeWhenNobodyServed) {
   EXPECT_TRUE(IsAbsent(agent, kStart, kPolicy, kStart + absl::Seconds(45)));
 }
 
+TEST(Absence, OfAnOrphanBeginsLaterThanItsOwn) {
+  const absl::Time long_ago = kStart - absl::Hours(1);
+  AgentRow orphan = Agent(false, kStart);
+  orphan.orphaned = true;
+  EXPECT_EQ(SilentSince(orphan, long_ago, kPolicy), kStart + kPolicy.settle);
+  EXPECT_FALSE(IsAbsent(orphan, long_ago, kPolicy, kStart + absl::Seconds(44)));
+  EXPECT_TRUE(IsAbsent(orphan, long_ago, kPolicy, kStart + absl::Seconds(45)));
+  const CheckStateRow state = State(kStart);
+  EXPECT_FALSE(NoDataOfSilent(state, orphan, long_ago, kPolicy, kStart + absl::Seconds(24)));
+  const auto no_data = NoDataOfSilent(state, orphan, long_ago, kPolicy, kStart + absl::Seconds(25));
+  ASSERT_TRUE(no_data.has_value());
+  EXPECT_NE(no_data->transition.reason.find("when its replica was lost"), std::string::npos);
+  // The whole control plane was away as well: the two are one time, not a sum.
+  EXPECT_EQ(SilentSince(orphan, kStart, kPolicy), kStart + kPolicy.settle);
+}
+
 TEST(Absence, IsNotSaidOfAgentsThatNeverCameOrWereRevoked) {
   AgentRow never = Agent(false, absl::InfiniteFuture());
   never.last_seen_at = absl::InfinitePast();

@@ -30,9 +30,21 @@ std::string NoDataKey(std::string_view agent, uint32_t check) {
 
 std::string AbsentKey(std::string_view agent) { return fmt::format("absent/{}", agent); }
 
+constexpr std::string_view kReplicaKey = "replica/";
+
+std::string ReplicaKey(std::string_view replica) {
+  return fmt::format("{}{}", kReplicaKey, replica);
+}
+
+// Of an alert of ReplicaKey's shape, the replica; else empty.
+std::string_view ReplicaOf(const AlertRow& alert) {
+  const std::string_view key = alert.key;
+  return key.starts_with(kReplicaKey) ? key.substr(kReplicaKey.size()) : std::string_view();
+}
+
 // The check's number in a key of CheckKey's or NoDataKey's shape.
 std::optional<uint32_t> CheckOf(const AlertRow& alert) {
-  if (alert.key.starts_with("absent/")) return std::nullopt;
+  if (alert.check.empty()) return std::nullopt;
   const std::string_view number = std::string_view(alert.key).substr(alert.key.rfind('/') + 1);
   uint32_t id = 0;
   const auto read = std::from_chars(number.data(), number.data() + number.size(), id);
@@ -51,6 +63,7 @@ class Round {
   }
 
   AlertDecision Run() && {
+    for (const auto& [id, replica] : facts_.replicas) FollowReplica(id, replica);
     for (const auto& [name, agent] : facts_.agents) RaiseAbsence(name, agent);
     for (const TransitionRow& transition : facts_.transitions) Follow(transition);
     for (const auto& [name, agent] : facts_.agents) EndAbsence(name, agent);
@@ -140,6 +153,23 @@ class Round {
     Note(alert, at, "resolved", std::move(reason));
     if (alert.told) Tell(alert, "resolved");
     Keep(std::move(open_.extract(alert.key).mapped()));
+  }
+
+  void FollowReplica(const std::string& id, const ReplicaPresence& replica) {
+    AlertRow* open = Find(ReplicaKey(id));
+    if (open != nullptr && !replica.lost) return Resolve(*open, now_, "it is back");
+    if (open != nullptr || !replica.lost) return;
+    AlertRow& alert = OpenAlert(
+        {.key = ReplicaKey(id),
+         .name = fmt::format("replica/{} lost", id),
+         .started_at = replica.seen_at,
+         .summary = fmt::format("not seen since {}", TimeText(replica.seen_at)),
+         .description =
+             "One copy of the control plane is gone; the others carry on. Start it again, "
+             "or forget it: musterctl delete replica " +
+             id},
+        fmt::format("{}", replica.incarnation));
+    Fire(alert, v1::SEVERITY_CRITICAL, now_, "not seen for longer than its lease");
   }
 
   void RaiseAbsence(const std::string& name, const AgentPresence& agent) {
@@ -233,6 +263,10 @@ class Round {
   }
 
   std::string WhyNotAsked(const AlertRow& alert) const {
+    if (const std::string_view replica = ReplicaOf(alert); !replica.empty()) {
+      const bool known = facts_.replicas.contains(std::string(replica));
+      return known ? "" : fmt::format("replica {} was forgotten", replica);
+    }
     const auto agent = facts_.agents.find(alert.agent);
     if (agent == facts_.agents.end()) return fmt::format("agent {} is gone", alert.agent);
     if (agent->second.revoked) return fmt::format("agent {} was revoked", alert.agent);

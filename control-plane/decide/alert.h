@@ -11,7 +11,8 @@
 //
 // NO_DATA resolves nothing. It opens an alert only where data is late although the agent is
 // connected; the absence of an agent is one alert of its own, and while it is open the agent's
-// untold alerts stay untold. An alert that fires and was told to nobody (inhibited, or no receiver
+// untold alerts stay untold. The loss of a replica is an alert of its own, too, until it is seen
+// again or forgotten. An alert that fires and was told to nobody (inhibited, or no receiver
 // yet) is told when that ends. What is not asked any more (deleted check, revoked agent, moved
 // selector) resolves with that reason.
 #pragma once
@@ -40,12 +41,19 @@ struct AgentPresence {
   absl::Time silent_since = absl::InfiniteFuture();  // meant only where absent
 };
 
+struct ReplicaPresence {
+  bool lost = false;
+  absl::Time seen_at;  // the last time
+  uint64_t incarnation = 0;
+};
+
 struct AlertFacts {
   uint64_t cursor = 0;
   std::vector<AlertRow> open;              // PENDING and FIRING
   std::vector<TransitionRow> transitions;  // id > cursor, ascending
   std::map<uint32_t, CheckNote> checks;    // those that exist
   std::map<std::string, AgentPresence> agents;
+  std::map<std::string, ReplicaPresence> replicas;  // those that are not forgotten
   // States that have left (agent, check): the check no longer runs there.
   std::set<std::pair<std::string, uint32_t>> removed;
   std::vector<std::string> receivers;

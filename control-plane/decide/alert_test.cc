@@ -363,5 +363,38 @@ TEST(AlertLaw, TheSameFactsGiveTheSameBytes) {
   }
 }
 
+TEST(Alerts, OfAReplicaThatIsLostAndComesBack) {
+  Plane plane;
+  plane.facts_.replicas = {{"r-a", {false, kStart, 1}}, {"r-b", {false, kStart, 4}}};
+  plane.Decide();
+  EXPECT_THAT(plane.Told(), IsEmpty());
+  plane.facts_.replicas["r-b"].lost = true;
+  plane.Decide();
+  EXPECT_THAT(plane.Told(), ElementsAre("raised critical replica/r-b lost"));
+  plane.Decide();
+  EXPECT_THAT(plane.Told(), IsEmpty());
+  plane.facts_.replicas["r-b"].lost = false;
+  plane.Decide();
+  EXPECT_THAT(plane.Told(), ElementsAre("resolved critical replica/r-b lost"));
+  EXPECT_THAT(plane.States(), ElementsAre(v1::ALERT_STATE_RESOLVED));
+}
+
+TEST(Alerts, OfAReplicaThatIsForgottenResolve) {
+  Plane plane;
+  plane.facts_.replicas = {{"r-b", {true, kStart, 4}}};
+  const AlertDecision raised = plane.Decide();
+  ASSERT_EQ(raised.alerts.size(), 1U);
+  EXPECT_EQ(raised.alerts[0].started_at, kStart);
+  EXPECT_EQ(raised.alerts[0].check, "");
+  EXPECT_EQ(raised.alerts[0].agent, "");
+  EXPECT_THAT(raised.alerts[0].description, HasSubstr("musterctl delete replica r-b"));
+  plane.facts_.replicas.clear();
+  const AlertDecision resolved = plane.Decide();
+  ASSERT_EQ(resolved.events.size(), 1U);
+  EXPECT_EQ(resolved.events[0].reason, "replica r-b was forgotten");
+  EXPECT_THAT(plane.Told(), ElementsAre("raised critical replica/r-b lost",
+                                        "resolved critical replica/r-b lost"));
+}
+
 }  // namespace
 }  // namespace muster::control

@@ -1,9 +1,11 @@
 #include "control-plane/decide/doctor.h"
 
 #include <algorithm>
+#include <set>
 
 #include <fmt/format.h>
 
+#include "control-plane/decide/leadership.h"
 #include "lib/base/text.h"
 
 namespace muster::control {
@@ -54,6 +56,41 @@ void Authority(const DoctorFacts& facts, absl::Time now, Report& report) {
     report.Ok(kSubject, left == absl::InfiniteDuration()
                             ? "valid"
                             : fmt::format("valid until {}", TimeText(facts.authority_expires_at)));
+  }
+}
+
+void Replicas(const DoctorFacts& facts, Report& report) {
+  if (facts.replicas.empty()) return;
+  size_t live = 0;
+  std::set<std::string> versions;
+  for (const ReplicaRow& replica : facts.replicas) {
+    const std::string subject = fmt::format("replica {}", replica.id);
+    const v1::Replica seen = ReplicaMessage(replica, facts.lease, facts.database_now, {});
+    if (seen.state() == v1::Replica::STATE_LIVE) {
+      ++live;
+      versions.insert(replica.version);
+    } else if (seen.state() == v1::Replica::STATE_DRAINING) {
+      report.Warn(subject, "is stopping, and sends its agents elsewhere",
+                  "nothing, if you stopped it: it ends by itself");
+    } else {
+      report.Fail(
+          subject, fmt::format("lost: not seen since {}", TimeText(replica.seen_at)),
+          fmt::format("start it again, or forget it: musterctl delete replica {}", replica.id));
+    }
+  }
+  const bool led = !facts.lease.holder.empty() && facts.lease.until > facts.database_now;
+  if (!led) {
+    report.Fail(
+        "leader", "no replica leads, so nobody is told of anything",
+        "ask again in ten seconds; then look at the replicas' logs for 'the heart misses a beat'");
+  } else {
+    report.Ok("leader",
+              fmt::format("{}, in term {}; {} of {} replicas are live", facts.lease.holder,
+                          facts.lease.epoch.value, live, facts.replicas.size()));
+  }
+  if (versions.size() > 1) {
+    report.Warn("versions", fmt::format("the replicas run {} versions", versions.size()),
+                "finish the upgrade: musterctl get replicas shows who runs which");
   }
 }
 
@@ -168,6 +205,7 @@ void Disk(const DoctorFacts& facts, Report& report) {
 std::vector<v1::Finding> Diagnose(const DoctorFacts& facts, absl::Time now) {
   Report report;
   Authority(facts, now, report);
+  Replicas(facts, report);
   Agents(facts, now, report);
   Outbox(facts, now, report);
   Receivers(facts, report);

@@ -8,6 +8,7 @@
 #include <absl/time/time.h>
 
 #include "control-plane/store/alert_store.h"
+#include "control-plane/store/cluster_store.h"
 #include "control-plane/store/session_store.h"
 #include "muster/v1/system_service.pb.h"
 
@@ -19,7 +20,10 @@ struct DoctorFacts {
   AlertStore::OutboxCounts outbox;
   size_t receivers = 0;
   size_t checks = 0;
-  absl::Time serving_since = absl::InfinitePast();
+  absl::Time serving_since = absl::InfinitePast();  // of the whole cluster
+  std::vector<ReplicaRow> replicas;
+  LeaseRow lease;
+  absl::Time database_now = absl::InfinitePast();
   // Of the file system that holds the store; none where the store is elsewhere.
   std::optional<uint64_t> disk_free_bytes;
   std::optional<uint64_t> disk_size_bytes;

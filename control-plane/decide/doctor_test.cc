@@ -120,5 +120,37 @@ TEST(Doctor, SaysNothingOfRevokedAgents) {
   EXPECT_EQ(LevelOf(facts, "agent db-1"), v1::Finding::LEVEL_UNSPECIFIED);
 }
 
+// Two replicas, r-a leads.
+DoctorFacts Replicated() {
+  DoctorFacts facts = AllWell();
+  facts.database_now = kNow;
+  for (const char* id : {"r-a", "r-b"}) {
+    facts.replicas.push_back({.id = id, .version = "1.0", .started_at = kNow, .seen_at = kNow});
+  }
+  facts.lease = {{3}, "r-a", 1, kNow + absl::Seconds(2)};
+  return facts;
+}
+
+TEST(Doctor, SeesWhoIsMissingAmongTheReplicas) {
+  const DoctorFacts well = Replicated();
+  EXPECT_EQ(LevelOf(well, "leader"), v1::Finding::LEVEL_OK);
+  EXPECT_EQ(LevelOf(well, "replica r-b"), v1::Finding::LEVEL_UNSPECIFIED);
+  EXPECT_EQ(LevelOf(well, "versions"), v1::Finding::LEVEL_UNSPECIFIED);
+  DoctorFacts facts = well;
+  facts.replicas[1].lost_at = kNow;
+  EXPECT_EQ(LevelOf(facts, "replica r-b"), v1::Finding::LEVEL_FAILED);
+  facts = well;
+  facts.replicas[1].draining = true;
+  EXPECT_EQ(LevelOf(facts, "replica r-b"), v1::Finding::LEVEL_WARNING);
+  facts = well;
+  facts.replicas[1].version = "1.1";
+  EXPECT_EQ(LevelOf(facts, "versions"), v1::Finding::LEVEL_WARNING);
+  facts = well;
+  facts.lease.until = kNow;
+  EXPECT_EQ(LevelOf(facts, "leader"), v1::Finding::LEVEL_FAILED);
+  facts.lease = {};
+  EXPECT_EQ(LevelOf(facts, "leader"), v1::Finding::LEVEL_FAILED);
+}
+
 }  // namespace
 }  // namespace muster::control

@@ -103,8 +103,9 @@ TEST(Metrics, AreAllThereFromTheStart) {
         "muster_alerts_firing 0", "muster_outbox_waiting 0",
         "muster_notifications_total{outcome=\"delivered\",receiver_kind=\"slack\"} 0",
         "muster_sessions_opened_total 0", "muster_connections_refused_total{reason=\"limit\"} 0",
-        "muster_certificate_authority_not_after_timestamp_seconds 0",
-        "muster_build_info{version=\"1.2.3\"} 1"}) {
+        "muster_certificate_authority_not_after_timestamp_seconds 0", "muster_leader 0",
+        "muster_leader_epoch 0", "muster_leader_writes_refused_total 0",
+        "muster_replicas{state=\"lost\"} 0", "muster_build_info{version=\"1.2.3\"} 1"}) {
     EXPECT_NE(text.find(line), std::string::npos) << line << "\n" << text;
   }
 }

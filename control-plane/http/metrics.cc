@@ -21,6 +21,14 @@ prometheus::Family<prometheus::Counter>& MakeFamily(prometheus::Registry& regist
   return prometheus::BuildCounter().Name(name).Help(help).Register(registry);
 }
 
+prometheus::Gauge& MakeReplicas(prometheus::Registry& registry, const char* state) {
+  return prometheus::BuildGauge()
+      .Name("muster_replicas")
+      .Help("Replicas of the control plane, as this one sees them.")
+      .Register(registry)
+      .Add({{"state", state}});
+}
+
 prometheus::Histogram& MakeHistogram(prometheus::Registry& registry, const char* name,
                                      const char* help) {
   const prometheus::Histogram::BucketBoundaries seconds{0.001, 0.0025, 0.005, 0.01, 0.025, 0.05,
@@ -69,7 +77,21 @@ Metrics::Metrics(std::string_view version)
                                       "Check states that became NO_DATA.")),
       authority_not_after(MakeGauge(*registry_,
                                     "muster_certificate_authority_not_after_timestamp_seconds",
-                                    "When the certificate authority expires.")) {
+                                    "When the certificate authority expires.")),
+      leader(MakeGauge(*registry_, "muster_leader", "1 while this replica leads.")),
+      leader_epoch(MakeGauge(*registry_, "muster_leader_epoch",
+                             "The newest term that this replica has seen, whoever leads in it.")),
+      leader_terms(
+          MakeCounter(*registry_, "muster_leader_terms_total", "Terms that this replica began.")),
+      leader_writes_refused(MakeCounter(*registry_, "muster_leader_writes_refused_total",
+                                        "Writes of a leader that came after its term.")),
+      replicas_live(MakeReplicas(*registry_, "live")),
+      replicas_draining(MakeReplicas(*registry_, "draining")),
+      replicas_lost(MakeReplicas(*registry_, "lost")),
+      heartbeats_failed(MakeCounter(*registry_, "muster_heartbeats_failed_total",
+                                    "Heartbeats that did not reach the store.")),
+      heartbeat_seconds(MakeGauge(*registry_, "muster_heartbeat_duration_seconds",
+                                  "How long the last heartbeat took.")) {
   auto& sent = MakeFamily(*registry_, "muster_notifications_total", "Attempts to tell a receiver.");
   for (const char* kind : {"webhook", "slack", "email", "other"}) {
     for (const char* outcome : {"delivered", "retry", "failed"}) {

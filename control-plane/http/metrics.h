@@ -47,6 +47,15 @@ class Metrics {
   CounterFamily connections_refused;  // reason: limit, handshake, denied, rate, identity, other
   prometheus::Counter& transitions_no_data;
   prometheus::Gauge& authority_not_after;
+  prometheus::Gauge& leader;  // 1 while this replica leads
+  prometheus::Gauge& leader_epoch;
+  prometheus::Counter& leader_terms;
+  prometheus::Counter& leader_writes_refused;
+  prometheus::Gauge& replicas_live;
+  prometheus::Gauge& replicas_draining;
+  prometheus::Gauge& replicas_lost;
+  prometheus::Counter& heartbeats_failed;
+  prometheus::Gauge& heartbeat_seconds;
 
   // kind: webhook, slack, email; outcome: delivered, retry, failed.
   prometheus::Counter& Notifications(std::string_view kind, std::string_view outcome);

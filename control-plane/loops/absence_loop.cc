@@ -10,8 +10,8 @@ constexpr uint32_t kPage = 1000;
 
 }  // namespace
 
-AbsenceLoop::AbsenceLoop(Store& store, AbsenceLoopOptions options)
-    : store_(store), options_(std::move(options)) {}
+AbsenceLoop::AbsenceLoop(Store& store, LeaderEpoch epoch, AbsenceLoopOptions options)
+    : store_(store), epoch_(epoch), options_(std::move(options)) {}
 
 Status AbsenceLoop::Tick(absl::Time now) {
   marks_ = {};
@@ -125,7 +125,7 @@ absl::Time AbsenceLoop::LastObserved(const CheckStateRow& state) {
 }
 
 Status AbsenceLoop::Apply(const NoData& no_data) {
-  const Status status = store_.history().ApplyTransition(no_data.state, no_data.transition);
+  const Status status = store_.history().ApplyTransition(epoch_, no_data.state, no_data.transition);
   // A result came in between: then there is data after all.
   if (absl::IsAborted(status)) return OkStatus();
   MUSTER_RETURN_IF_ERROR(status);

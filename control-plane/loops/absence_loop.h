@@ -35,7 +35,8 @@ struct AbsenceLoopOptions {
 
 class AbsenceLoop {
  public:
-  AbsenceLoop(Store& store, AbsenceLoopOptions options);
+  // Its writes carry the epoch: a loop is one leader's, for one term.
+  AbsenceLoop(Store& store, LeaderEpoch epoch, AbsenceLoopOptions options);
   Status Tick(absl::Time now);
 
  private:
@@ -52,6 +53,7 @@ class AbsenceLoop {
   Status Apply(const NoData& no_data);
 
   Store& store_;
+  const LeaderEpoch epoch_;
   const AbsenceLoopOptions options_;
   std::map<std::string, AgentRow> agents_;
   std::map<std::string, Session> sessions_;

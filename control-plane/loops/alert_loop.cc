@@ -12,8 +12,8 @@ constexpr int kMostRounds = 100;
 
 }  // namespace
 
-AlertLoop::AlertLoop(Store& store, AlertLoopOptions options)
-    : store_(store), options_(std::move(options)) {}
+AlertLoop::AlertLoop(Store& store, LeaderEpoch epoch, AlertLoopOptions options)
+    : store_(store), epoch_(epoch), options_(std::move(options)) {}
 
 Status AlertLoop::Tick(absl::Time now) {
   MUSTER_RETURN_IF_ERROR(ReadSpecs());
@@ -41,7 +41,7 @@ StatusOr<bool> AlertLoop::Round(absl::Time now) {
     MUSTER_ASSIGN_OR_RETURN(removed_revision, ReadRemoved(facts));
   }
   const AlertDecision decision = DecideAlerts(facts, now);
-  if (!IsEmpty(decision)) MUSTER_RETURN_IF_ERROR(store_.alerts().Apply(decision));
+  if (!IsEmpty(decision)) MUSTER_RETURN_IF_ERROR(store_.alerts().Apply(epoch_, decision));
   removed_revision_ = removed_revision;
   CountFiring(facts, decision);
   if (!decision.outbox.empty()) options_.on_told();
@@ -49,7 +49,8 @@ StatusOr<bool> AlertLoop::Round(absl::Time now) {
 }
 
 StatusOr<AlertFacts> AlertLoop::ReadFacts() {
-  AlertFacts facts{.checks = checks_, .agents = agents_, .receivers = receivers_};
+  AlertFacts facts{
+      .checks = checks_, .agents = agents_, .replicas = replicas_, .receivers = receivers_};
   MUSTER_ASSIGN_OR_RETURN(facts.cursor, store_.alerts().Cursor());
   MUSTER_ASSIGN_OR_RETURN(facts.open, store_.alerts().Open());
   MUSTER_ASSIGN_OR_RETURN(facts.transitions,
@@ -113,7 +114,17 @@ Status AlertLoop::ReadAgents(absl::Time now) {
     after = page.back().name;
   }
   agents_ = std::move(agents);
+  MUSTER_RETURN_IF_ERROR(ReadReplicas());
   agents_read_ = now;
+  return OkStatus();
+}
+
+Status AlertLoop::ReadReplicas() {
+  MUSTER_ASSIGN_OR_RETURN(const std::vector<ReplicaRow> replicas, store_.cluster().List());
+  replicas_.clear();
+  for (const ReplicaRow& replica : replicas) {
+    replicas_[replica.id] = {replica.lost(), replica.seen_at, replica.incarnation};
+  }
   return OkStatus();
 }
 

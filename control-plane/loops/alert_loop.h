@@ -24,7 +24,7 @@ struct AlertCounts {
 };
 
 struct AlertLoopOptions {
-  absl::Time serving_since;  // when this control plane began to accept agents
+  absl::Time serving_since;  // when the cluster began to accept agents
   AbsencePolicy absence;
   uint32_t batch = 1000;  // transitions a round
   // How old the view of who is connected may be.
@@ -35,7 +35,8 @@ struct AlertLoopOptions {
 
 class AlertLoop {
  public:
-  AlertLoop(Store& store, AlertLoopOptions options);
+  // Its writes carry the epoch: a loop is one leader's, for one term.
+  AlertLoop(Store& store, LeaderEpoch epoch, AlertLoopOptions options);
   // Rounds until the transitions are used up. Aborted rounds (another writer was faster) begin
   // again.
   Status Tick(absl::Time now);
@@ -47,6 +48,7 @@ class AlertLoop {
   Status ReadStrangers(AlertFacts& facts);
   Status ReadSpecs();
   Status ReadAgents(absl::Time now);
+  Status ReadReplicas();
   // Fills facts.removed; returns the newest revision seen.
   StatusOr<uint64_t> ReadRemoved(AlertFacts& facts);
   StatusOr<std::set<std::pair<std::string, uint32_t>>> StillGone(
@@ -54,6 +56,7 @@ class AlertLoop {
   void CountFiring(const AlertFacts& facts, const AlertDecision& decision);
 
   Store& store_;
+  const LeaderEpoch epoch_;
   const AlertLoopOptions options_;
   // Caches, each refreshed from the store.
   uint64_t spec_revision_ = 0;
@@ -62,6 +65,7 @@ class AlertLoop {
   std::vector<std::string> receivers_;
   absl::Time agents_read_ = absl::InfinitePast();
   std::map<std::string, AgentPresence> agents_;
+  std::map<std::string, ReplicaPresence> replicas_;
   uint64_t removed_revision_ = 0;
   AlertCounts counts_;
 };

@@ -129,10 +129,10 @@ class LoopsTest : public ::testing::Test {
     AlertLoopOptions alerts{.serving_since = kStart};
     alerts.on_told = [this] { ++told_; };
     alerts.on_counts = [this](const AlertCounts& counts) { counts_ = counts; };
-    alert_loop_ = std::make_unique<AlertLoop>(*store_, alerts);
+    alert_loop_ = std::make_unique<AlertLoop>(*store_, epoch_of_leader_, alerts);
     AbsenceLoopOptions absence{.serving_since = kStart};
     absence.on_no_data = [this](const NoDataMarks& marks) { marks_ = marks; };
-    absence_loop_ = std::make_unique<AbsenceLoop>(*store_, absence);
+    absence_loop_ = std::make_unique<AbsenceLoop>(*store_, epoch_of_leader_, absence);
   }
 
   void Tick() {
@@ -181,6 +181,7 @@ class LoopsTest : public ::testing::Test {
   v1::CheckStatus shown_ = v1::CHECK_STATUS_NO_DATA;
   std::unique_ptr<AlertLoop> alert_loop_;
   std::unique_ptr<AbsenceLoop> absence_loop_;
+  LeaderEpoch epoch_of_leader_;  // 0, as the lease of a new store
   int told_ = 0;
   AlertCounts counts_;
   NoDataMarks marks_;
@@ -222,7 +223,7 @@ TEST_F(LoopsTest, GoOnAfterARestartWithoutTellingTwice) {
 }
 
 TEST_F(LoopsTest, SmallBatchesLeadToTheSame) {
-  AlertLoop small(*store_, {.serving_since = kStart, .batch = 1});
+  AlertLoop small(*store_, epoch_of_leader_, {.serving_since = kStart, .batch = 1});
   for (const auto status :
        {v1::CHECK_STATUS_CRITICAL, v1::CHECK_STATUS_OK, v1::CHECK_STATUS_WARNING}) {
     Pass(absl::Seconds(10));
@@ -280,7 +281,7 @@ TEST_F(LoopsTest, AreNotFooledByRowsThatSteadyResultsDoNotWrite) {
     EXPECT_EQ(agent, "web-1");
     return AbsenceLoopOptions::Observed{{check_, now_ - absl::Seconds(7)}};
   };
-  AbsenceLoop loop(*store_, options);
+  AbsenceLoop loop(*store_, epoch_of_leader_, options);
   ASSERT_TRUE(loop.Tick(now_).ok());
   Pass(absl::Hours(1));
   ASSERT_TRUE(loop.Tick(now_).ok());
@@ -319,7 +320,7 @@ TEST_F(LoopsTest, DropWhatIsOlderThanItIsKept) {
   Pass(absl::Seconds(10));
   Observe(v1::CHECK_STATUS_OK);
   Tick();
-  RetentionLoop retention(*store_, {.batch = 1});
+  RetentionLoop retention(*store_, epoch_of_leader_, {.batch = 1});
   ASSERT_TRUE(retention.Tick(now_ + absl::Hours(13 * 24)).ok());
   EXPECT_EQ(store_->history().HistorySize()->segments, 2U);
   ASSERT_TRUE(retention.Tick(now_ + absl::Hours(15 * 24)).ok());

@@ -13,11 +13,14 @@ struct RetentionOptions {
 
 class RetentionLoop {
  public:
-  RetentionLoop(Store& store, RetentionOptions options) : store_(store), options_(options) {}
+  // Its writes carry the epoch: a loop is one leader's, for one term.
+  RetentionLoop(Store& store, LeaderEpoch epoch, RetentionOptions options)
+      : store_(store), epoch_(epoch), options_(options) {}
   Status Tick(absl::Time now);
 
  private:
   Store& store_;
+  const LeaderEpoch epoch_;
   const RetentionOptions options_;
 };
 

@@ -47,7 +47,7 @@ void Notifier::Stop() {
 
 void Notifier::Tick() {
   const absl::Time now = clock_.Now();
-  if (stopping_ || (!woken_.exchange(false) && now < next_look_)) return;
+  if (Stopping() || (!woken_.exchange(false) && now < next_look_)) return;
   const Status status = Round(now);
   const std::string problem = status.ok() ? "" : Text(status);
   if (problem != last_problem_ && !problem.empty()) {
@@ -122,7 +122,7 @@ void Notifier::Hand(const std::string& receiver, std::vector<OutboxRow> rows) {
 void Notifier::TellAll(const std::string& receiver, const std::vector<OutboxRow>& rows) {
   bool go_on = true;
   for (const OutboxRow& row : rows) {
-    if (stopping_ || !go_on) break;
+    if (Stopping() || !go_on) break;
     go_on = TellOne(receiver, row);
   }
   if (go_on) {
@@ -157,7 +157,12 @@ bool Notifier::TellOne(const std::string& receiver, OutboxRow row) {
   options_.on_attempt(kind, OutcomeName(outcome.telling, row.state));
   absl::Time leave_alone =
       row.state == OutboxState::kWaiting ? row.next_attempt_at : absl::InfinitePast();
-  if (const Status stored = store_.alerts().RecordAttempt(row); !stored.ok()) {
+  const Status stored = store_.alerts().RecordAttempt(options_.epoch, row);
+  if (IsFenced(stored)) {
+    options_.on_fenced(stored);
+    return false;
+  }
+  if (!stored.ok()) {
     LogError("cannot store what became of a notification: it will be sent again",
              {{"receiver", receiver}, {"alert", row.alert_id}, {"error", stored}});
     leave_alone = now + kStorePause;

@@ -1,6 +1,7 @@
 // Empties the outbox: what is due is sent, each receiver one message at a time, receivers beside
 // one another. At least once: an attempt whose outcome could not be stored is made again. All its
-// state is in the store, but for the pause of a receiver that has just failed.
+// state is in the store, but for the pause of a receiver that has just failed. A notifier is one
+// leader's, for one term.
 #pragma once
 
 #include <atomic>
@@ -22,6 +23,11 @@
 namespace muster::control {
 
 struct NotifierOptions {
+  LeaderEpoch epoch;  // its writes carry it
+  // Whether the term lasts. Nothing is sent once it is over.
+  std::function<bool()> may_send = [] { return true; };
+  // A write was refused because another leads.
+  std::function<void(const Status&)> on_fenced = [](const Status&) {};
   size_t threads = 8;                             // receivers that are told at the same time
   uint32_t batch = 2000;                          // outbox rows looked at in one round
   absl::Duration poll = absl::Milliseconds(200);  // how late a due row may be noticed
@@ -46,6 +52,7 @@ class Notifier {
 
  private:
   using Receivers = std::map<std::string, v1::ReceiverSpec>;
+  bool Stopping() const { return stopping_ || !options_.may_send(); }
   void Tick();
   Status Round(absl::Time now);
   StatusOr<std::shared_ptr<const Receivers>> ReadReceivers();

@@ -81,7 +81,7 @@ class NotifierTest : public ::testing::Test {
                                    .delivered_at = absl::InfinitePast()});
       }
     }
-    const Status applied = store_->alerts().Apply(decision);
+    const Status applied = store_->alerts().Apply(LeaderEpoch{}, decision);
     ASSERT_TRUE(applied.ok()) << applied;
   }
 

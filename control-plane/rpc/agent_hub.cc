@@ -8,7 +8,6 @@ namespace muster::control {
 namespace {
 
 constexpr absl::Duration kTick = absl::Seconds(1);
-constexpr absl::Duration kTouch = absl::Seconds(5);
 
 }  // namespace
 
@@ -19,7 +18,6 @@ AgentHub::AgentHub(Store& store, const Clock& clock, HubOptions options)
       pool_("agents", options_.threads, options_.most_queued),
       committer_(store.history(), clock, options_.committer, [this] { options_.on_transitions(); }),
       book_(std::make_shared<CheckBook>()),
-      last_touch_(clock.Uptime()),
       loop_("agent-hub", kTick, [this] { Tick(); }) {
   RefreshBook();
 }
@@ -50,6 +48,9 @@ StatusOr<AgentHub::Opened> AgentHub::Open(const v1::Hello& hello, const std::str
   result.session->SetAgentPlanHash(hello.plan_hash());
   result.session->SetPlan(std::move(plan));
   result.welcome = result.session->Welcome(store_epoch, now);
+  for (std::string& server : options_.servers()) {
+    result.welcome.mutable_welcome()->add_servers(std::move(server));
+  }
   absl::MutexLock lock(&mutex_);
   ++opened_;
   return result;
@@ -65,14 +66,79 @@ void AgentHub::Enter(const std::string& agent, std::shared_ptr<HubStream> stream
 }
 
 void AgentHub::Leave(const std::string& agent, const HubStream* stream, uint64_t epoch) {
+  Closing closing{epoch, clock_.Now(), SessionStore::Parting::kAgents};
   {
     absl::MutexLock lock(&mutex_);
     const auto found = streams_.find(agent);
     if (found != streams_.end() && found->second.get() == stream) streams_.erase(found);
+    if (draining_) closing.parting = SessionStore::Parting::kReplicas;
   }
   if (epoch == 0) return;
-  const Status closed = store_.sessions().Close(agent, epoch, clock_.Now());
-  if (!closed.ok()) LogWarning("could not close a session", {{"agent", agent}, {"error", closed}});
+  const Status closed = Close(agent, closing);
+  if (closed.ok()) return;
+  LogWarning("could not close a session yet", {{"agent", agent}, {"error", closed}});
+  absl::MutexLock lock(&mutex_);
+  closing_[agent] = closing;
+}
+
+Status AgentHub::Close(const std::string& agent, const Closing& closing) {
+  return store_.sessions().Close(agent, closing.epoch, closing.at, closing.parting);
+}
+
+// An agent that has gone while the store was away must not look connected for ever.
+void AgentHub::CloseLate() {
+  std::map<std::string, Closing> closing;
+  {
+    absl::MutexLock lock(&mutex_);
+    closing.swap(closing_);
+  }
+  for (auto at = closing.begin(); at != closing.end(); at = closing.erase(at)) {
+    if (!Close(at->first, at->second).ok()) break;
+  }
+  absl::MutexLock lock(&mutex_);
+  closing_.merge(closing);  // what came meanwhile is newer, and stays
+}
+
+void AgentHub::Found() {
+  {
+    absl::MutexLock lock(&mutex_);
+    reclaim_ = true;
+  }
+  loop_.Wake();
+}
+
+Status AgentHub::Reclaim() {
+  {
+    absl::MutexLock lock(&mutex_);
+    if (!reclaim_) return OkStatus();
+  }
+  MUSTER_ASSIGN_OR_RETURN(const auto epochs, store_.sessions().Reclaim(options_.replica));
+  std::map<std::string, std::shared_ptr<HubStream>> streams;
+  {
+    absl::MutexLock lock(&mutex_);
+    streams = streams_;
+  }
+  {
+    absl::MutexLock lock(&mutex_);
+    reclaim_ = false;
+  }
+  size_t kept = 0;
+  for (const auto& [agent, stream] : streams) {
+    const auto newest = epochs.find(agent);
+    if (newest == epochs.end() || newest->second > stream->Epoch()) {
+      stream->Cut(Aborted("a newer session of {} has taken over", agent));
+    } else {
+      ++kept;
+    }
+  }
+  LogInfo("reclaimed sessions", {{"kept", kept}, {"cut", streams.size() - kept}});
+  return OkStatus();
+}
+
+bool AgentHub::AwaitEmpty(absl::Duration within) {
+  absl::MutexLock lock(&mutex_);
+  const auto empty = [this]() ABSL_SHARED_LOCKS_REQUIRED(mutex_) { return streams_.empty(); };
+  return mutex_.AwaitWithTimeout(absl::Condition(&empty), within);
 }
 
 std::shared_ptr<const CheckBook> AgentHub::book() const {
@@ -96,6 +162,10 @@ std::shared_ptr<HubStream> AgentHub::Find(const std::string& agent) const {
 }
 
 void AgentHub::DrainAll() {
+  {
+    absl::MutexLock lock(&mutex_);
+    draining_ = true;
+  }
   for (const auto& stream : Streams()) stream->Drain();
 }
 
@@ -134,16 +204,10 @@ void AgentHub::Tick() {
   RefreshBook();
   const absl::Duration uptime = clock_.Uptime();
   for (const auto& stream : Streams()) stream->Tick(uptime);
-  if (uptime - last_touch_ < kTouch) return;
-  last_touch_ = uptime;
-  std::vector<std::string> agents;
-  {
-    absl::MutexLock lock(&mutex_);
-    for (const auto& [agent, stream] : streams_) agents.push_back(agent);
+  if (const Status reclaimed = Reclaim(); !reclaimed.ok()) {
+    LogWarning("could not reclaim the sessions yet", {{"error", reclaimed}});
   }
-  if (agents.empty()) return;
-  const Status touched = store_.sessions().Touch(agents, clock_.Now());
-  if (!touched.ok()) LogDebug("could not note who is connected", {{"error", touched}});
+  CloseLate();
 }
 
 void AgentHub::RefreshBook() {

@@ -40,6 +40,8 @@ class HubStream {
   virtual void StatesChanged() = 0;
   // Asks the agent to go elsewhere.
   virtual void Drain() = 0;
+  // Of its session; 0 before its Hello.
+  virtual uint64_t Epoch() = 0;
   // By check number.
   virtual std::map<uint32_t, LastObserved> Observed() = 0;
   // Ends the stream with the status.
@@ -55,6 +57,8 @@ struct HubOptions {
   size_t threads = 4;
   size_t most_queued = 20'000;
   std::function<void()> on_transitions = [] {};
+  // What agents are told to dial, this replica first.
+  std::function<std::vector<std::string>()> servers = [] { return std::vector<std::string>(); };
 };
 
 class AgentHub {
@@ -73,7 +77,8 @@ class AgentHub {
   StatusOr<Opened> Open(const v1::Hello& hello, const std::string& agent);
   // The stream takes the place of an older one of the same agent, which is cut.
   void Enter(const std::string& agent, std::shared_ptr<HubStream> stream);
-  // The stream has ended; its session, if one was opened, is closed in the store.
+  // The stream has ended; its session, if one was opened, is closed in the store, as soon as that
+  // can be reached.
   void Leave(const std::string& agent, const HubStream* stream, uint64_t epoch);
 
   exec::Pool& pool() { return pool_; }
@@ -89,14 +94,29 @@ class AgentHub {
   std::map<uint32_t, LastObserved> Observed(const std::string& agent) const;
   // Drains every stream. New ones are still taken: the listener stops before.
   void DrainAll();
+  // Waits until every stream has gone. False if some have not by then.
+  bool AwaitEmpty(absl::Duration within);
+  // This replica had been declared lost: takes its sessions back, and cuts the streams whose agents
+  // have gone elsewhere meanwhile; as soon as the store can be reached.
+  void Found();
+  // No session is opened or closed from now on. Safe to repeat.
+  void Stop();
 
   size_t connected() const;
   uint64_t opened() const;
 
  private:
+  struct Closing {
+    uint64_t epoch = 0;
+    absl::Time at;
+    SessionStore::Parting parting = SessionStore::Parting::kAgents;
+  };
   void Tick();
   void NoteEpoch(const std::string& epoch);
   void RefreshBook();
+  Status Close(const std::string& agent, const Closing& closing);
+  void CloseLate();
+  Status Reclaim();
   std::shared_ptr<HubStream> Find(const std::string& agent) const;
   std::vector<std::shared_ptr<HubStream>> Streams() const;
 
@@ -110,8 +130,11 @@ class AgentHub {
   std::shared_ptr<const CheckBook> book_ ABSL_GUARDED_BY(mutex_);
   uint64_t opened_ ABSL_GUARDED_BY(mutex_) = 0;
   std::string store_epoch_ ABSL_GUARDED_BY(mutex_);
-  absl::Duration last_touch_;  // owned by the loop's thread
-  exec::PeriodicLoop loop_;    // last: its thread uses all the others
+  bool reclaim_ ABSL_GUARDED_BY(mutex_) = false;
+  bool draining_ ABSL_GUARDED_BY(mutex_) = false;
+  // Sessions that ended while the store could not be told, by agent.
+  std::map<std::string, Closing> closing_ ABSL_GUARDED_BY(mutex_);
+  exec::PeriodicLoop loop_;  // last: its thread uses all the others
 };
 
 }  // namespace muster::control

@@ -85,6 +85,7 @@ class AgentStream final : public grpc::ServerBidiReactor<v1::FromAgent, v1::ToAg
     absl::MutexLock lock(&io_mutex_);
     reload_ = true;
   }
+  uint64_t Epoch() override { return epoch_; }
   std::map<uint32_t, LastObserved> Observed() override {
     absl::MutexLock lock(&work_mutex_);
     std::map<uint32_t, LastObserved> observed;

@@ -38,7 +38,7 @@ class AlertReader : public ::testing::Test {
                         .created_at = started_at,
                         .next_attempt_at = started_at,
                         .delivered_at = absl::InfinitePast()}};
-    ASSERT_TRUE(store_->alerts().Apply(decision).ok());
+    ASSERT_TRUE(store_->alerts().Apply(LeaderEpoch{}, decision).ok());
   }
 
   std::vector<std::string> List(const v1::ListAlertsRequest& request, std::string* next = nullptr) {

@@ -5,11 +5,13 @@
 
 #include <vector>
 
+#include "control-plane/decide/leadership.h"
 #include "control-plane/rpc/test_plane.h"
 #include "lib/net/tls.h"
 #include "lib/wire/columns.h"
 #include "lib/wire/time.h"
 #include "muster/v1/agent_link.grpc.pb.h"
+#include "muster/v1/system_service.grpc.pb.h"
 
 namespace muster::control {
 namespace {
@@ -305,6 +307,58 @@ TEST_F(Services, AgentsAreListedWithTheirGaps) {
   v1::ListAgentsRequest nobody;
   nobody.set_name("nobody");
   Call(&v1::IdentityService::Stub::ListAgents, *identity_, nobody, StatusCode::NOT_FOUND);
+}
+
+TEST_F(Services, ReplicasAreListedAndForgottenOnceTheyAreLost) {
+  const auto system =
+      v1::SystemService::NewStub(plane_.Channel(plane_.Identity(v1::ROLE_ADMIN, "ops")));
+  ClusterStore& cluster = plane_.store().cluster();
+  const ReplicaRow self = *cluster.Start({"r-a", {"a:7443", "lb:7443"}, "1.0"});
+  ASSERT_TRUE(
+      cluster.Heartbeat(self, [](const LeaseFacts& facts) { return DecideLease(facts, {}); }).ok());
+  const ReplicaRow other = *cluster.Start({"r-b", {"b:7443"}, "1.0"});
+  const auto list = [&] {
+    return Call(&v1::SystemService::Stub::ListReplicas, *system, v1::ListReplicasRequest());
+  };
+  auto replicas = list();
+  ASSERT_EQ(replicas.items_size(), 2);
+  EXPECT_EQ(replicas.items(0).id(), "r-a");
+  EXPECT_TRUE(replicas.items(0).leader());
+  EXPECT_EQ(replicas.items(0).epoch(), 1U);
+  EXPECT_THAT(replicas.items(0).addresses(), ElementsAre("a:7443", "lb:7443"));
+  EXPECT_EQ(replicas.items(1).state(), v1::Replica::STATE_LIVE);
+  v1::DeleteReplicaRequest request;
+  request.set_id("r-b");
+  Call(&v1::SystemService::Stub::DeleteReplica, *system, request, StatusCode::FAILED_PRECONDITION);
+  ASSERT_TRUE(cluster.DeclareLost({1}, other).value_or(false));
+  EXPECT_EQ(list().items(1).state(), v1::Replica::STATE_LOST);
+  Call(&v1::SystemService::Stub::DeleteReplica, *system, request);
+  EXPECT_EQ(list().items_size(), 1);
+  Call(&v1::SystemService::Stub::DeleteReplica, *system, request, StatusCode::NOT_FOUND);
+  EXPECT_EQ(plane_.store().audit().List(0, 100)->back().note.actor, "admin/ops");
+}
+
+TEST_F(Services, AReplicaThatIsBackCutsStreamsWhoseAgentsHaveMoved) {
+  Apply({Check("api")});
+  HandAgent stays(plane_, "host-1");
+  HandAgent moved(plane_, "host-2");
+  Store& store = plane_.store();
+  ASSERT_TRUE(store.cluster().Start({"r-other", {}, "1.0"}).ok());
+  // As the leader does when it declares this plane's replica lost; it has no row here.
+  EXPECT_EQ(store.sessions().CloseStrays({}, SystemClock().Now()).value_or(0), 2U);
+  const SessionOpening elsewhere{.agent = "host-2",
+                                 .replica = "r-other",
+                                 .version = "1",
+                                 .boot_id = "b",
+                                 .log_epoch = "epoch-1",
+                                 .now = SystemClock().Now()};
+  ASSERT_TRUE(store.sessions().Open(elsewhere).ok());
+  plane_.hub().Found();
+  EXPECT_TRUE(
+      testing::Eventually([&] { return store.sessions().Find("host-1").value()->connected; }));
+  EXPECT_EQ(store.sessions().Find("host-2").value()->replica, "r-other");
+  EXPECT_TRUE(testing::Eventually([&] { return plane_.hub().connected() == 1; }));
+  stays.Tell(v1::CHECK_STATUS_OK, "still here");
 }
 
 TEST_F(Services, OperatorsAreMadeListedAndRevoked) {

@@ -1,5 +1,6 @@
 #include "control-plane/rpc/system_service.h"
 
+#include "control-plane/decide/leadership.h"
 #include "lib/wire/time.h"
 
 namespace muster::control {
@@ -42,8 +43,38 @@ grpc::ServerUnaryReactor* SystemService::Doctor(grpc::CallbackServerContext* con
                      [=, this](const net::Identity&) { return Examine(*response); });
 }
 
+grpc::ServerUnaryReactor* SystemService::ListReplicas(grpc::CallbackServerContext* context,
+                                                      const v1::ListReplicasRequest*,
+                                                      v1::ListReplicasResponse* response) {
+  return gate_.Serve(context, "muster.v1.SystemService.ListReplicas",
+                     [=, this](const net::Identity&) { return List(*response); });
+}
+
+grpc::ServerUnaryReactor* SystemService::DeleteReplica(grpc::CallbackServerContext* context,
+                                                       const v1::DeleteReplicaRequest* request,
+                                                       v1::DeleteReplicaResponse*) {
+  return gate_.Serve(
+      context, "muster.v1.SystemService.DeleteReplica", [=, this](const net::Identity& caller) {
+        return store_.cluster().Forget(
+            request->id(), {net::Text(caller), "replica.delete", request->id(), "", clock_.Now()});
+      });
+}
+
+Status SystemService::List(v1::ListReplicasResponse& response) {
+  MUSTER_ASSIGN_OR_RETURN(const std::vector<ReplicaRow> replicas, store_.cluster().List());
+  MUSTER_ASSIGN_OR_RETURN(const LeaseRow lease, store_.cluster().Lease());
+  MUSTER_ASSIGN_OR_RETURN(const absl::Time now, store_.cluster().Now());
+  for (const ReplicaRow& replica : replicas) {
+    *response.add_items() = ReplicaMessage(replica, lease, now, {});
+  }
+  return OkStatus();
+}
+
 StatusOr<DoctorFacts> SystemService::Facts() {
   DoctorFacts facts = facts_();
+  MUSTER_ASSIGN_OR_RETURN(facts.replicas, store_.cluster().List());
+  MUSTER_ASSIGN_OR_RETURN(facts.lease, store_.cluster().Lease());
+  MUSTER_ASSIGN_OR_RETURN(facts.database_now, store_.cluster().Now());
   std::string after;
   while (true) {
     MUSTER_ASSIGN_OR_RETURN(std::vector<AgentRow> agents,

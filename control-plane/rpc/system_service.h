@@ -1,4 +1,4 @@
-// SystemService: version and doctor.
+// SystemService: version, doctor, and the replicas of the control plane.
 #pragma once
 
 #include <functional>
@@ -24,10 +24,17 @@ class SystemService final : public v1::SystemService::CallbackService {
   grpc::ServerUnaryReactor* Doctor(grpc::CallbackServerContext* context,
                                    const v1::DoctorRequest* request,
                                    v1::DoctorResponse* response) override;
+  grpc::ServerUnaryReactor* ListReplicas(grpc::CallbackServerContext* context,
+                                         const v1::ListReplicasRequest* request,
+                                         v1::ListReplicasResponse* response) override;
+  grpc::ServerUnaryReactor* DeleteReplica(grpc::CallbackServerContext* context,
+                                          const v1::DeleteReplicaRequest* request,
+                                          v1::DeleteReplicaResponse* response) override;
 
  private:
   StatusOr<DoctorFacts> Facts();
   Status Examine(v1::DoctorResponse& response);
+  Status List(v1::ListReplicasResponse& response);
 
   Store& store_;
   Gate& gate_;

@@ -111,6 +111,7 @@ class TestPlane {
   Store& store() { return *store_; }
   Authority& authority() { return *authority_; }
   Gate& gate() { return *gate_; }
+  AgentHub& hub() { return *hub_; }
   net::CurrentIdentity& own() { return *own_; }
   const Clock& clock() const { return clock_; }
 

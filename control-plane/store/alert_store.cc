@@ -115,8 +115,9 @@ StatusOr<uint64_t> AlertStore::Cursor() {
   return Unsigned(cursor);
 }
 
-Status AlertStore::Apply(const AlertDecision& decision) {
+Status AlertStore::Apply(LeaderEpoch epoch, const AlertDecision& decision) {
   return database_.Write([&](sql::Transaction& t) -> Status {
+    MUSTER_RETURN_IF_ERROR(CheckLeader(t, epoch));
     MUSTER_ASSIGN_OR_RETURN(const int64_t cursor, LastValue(t, kCursor));
     if (Unsigned(cursor) != decision.expected_cursor) {
       return Aborted("the alerts were decided from transition {}, the store is at {}",
@@ -258,8 +259,9 @@ StatusOr<absl::Time> AlertStore::NextDue() {
   return next;
 }
 
-Status AlertStore::RecordAttempt(const OutboxRow& row) {
+Status AlertStore::RecordAttempt(LeaderEpoch epoch, const OutboxRow& row) {
   return database_.Write([&](sql::Transaction& t) -> Status {
+    MUSTER_RETURN_IF_ERROR(CheckLeader(t, epoch));
     return t
         .Execute(
             "UPDATE outbox SET state = $1, attempts = $2, next_attempt_at = $3, delivered_at = $4, "
@@ -294,9 +296,11 @@ StatusOr<AlertStore::OutboxCounts> AlertStore::Counts() {
   return counts;
 }
 
-StatusOr<uint64_t> AlertStore::DropResolvedBefore(absl::Time cutoff, uint32_t limit) {
+StatusOr<uint64_t> AlertStore::DropResolvedBefore(LeaderEpoch epoch, absl::Time cutoff,
+                                                  uint32_t limit) {
   uint64_t dropped = 0;
   MUSTER_RETURN_IF_ERROR(database_.Write([&](sql::Transaction& t) -> Status {
+    MUSTER_RETURN_IF_ERROR(CheckLeader(t, epoch));
     MUSTER_ASSIGN_OR_RETURN(
         const sql::Rows rows,
         t.Query("SELECT id FROM alerts WHERE state = $1 AND resolved_at < $2 LIMIT $3",

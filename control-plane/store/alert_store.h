@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "control-plane/store/leader_epoch.h"
 #include "lib/sql/database.h"
 #include "muster/v1/alert_service.pb.h"
 
@@ -71,7 +72,8 @@ class AlertStore {
   explicit AlertStore(sql::Database& database) : database_(database) {}
 
   StatusOr<uint64_t> Cursor();
-  Status Apply(const AlertDecision& decision);
+  // The leader's.
+  Status Apply(LeaderEpoch epoch, const AlertDecision& decision);
   // PENDING and FIRING.
   StatusOr<std::vector<AlertRow>> Open();
   // Newest start first, after (started_at, id).
@@ -86,17 +88,17 @@ class AlertStore {
   StatusOr<std::vector<OutboxRow>> Due(absl::Time now, uint32_t limit);
   // InfiniteFuture if nothing waits.
   StatusOr<absl::Time> NextDue();
-  // The outcome of one attempt, by row.id: state, attempts, next_attempt_at, delivered_at,
-  // last_error.
-  Status RecordAttempt(const OutboxRow& row);
+  // The leader's. The outcome of one attempt, by row.id: state, attempts, next_attempt_at,
+  // delivered_at, last_error.
+  Status RecordAttempt(LeaderEpoch epoch, const OutboxRow& row);
   struct OutboxCounts {
     uint64_t waiting = 0;
     uint64_t failed = 0;
     absl::Time oldest_waiting;  // InfiniteFuture if none
   };
   StatusOr<OutboxCounts> Counts();
-  // Resolved alerts, their events and deliveries before the cutoff.
-  StatusOr<uint64_t> DropResolvedBefore(absl::Time cutoff, uint32_t limit);
+  // The leader's. Resolved alerts, their events and deliveries before the cutoff.
+  StatusOr<uint64_t> DropResolvedBefore(LeaderEpoch epoch, absl::Time cutoff, uint32_t limit);
 
  private:
   sql::Database& database_;

@@ -260,8 +260,10 @@ StatusOr<uint32_t> HistoryStore::KeepOnly(std::string_view agent,
   return static_cast<uint32_t>(gone.size());
 }
 
-Status HistoryStore::ApplyTransition(const CheckStateRow& row, const TransitionRow& transition) {
+Status HistoryStore::ApplyTransition(LeaderEpoch epoch, const CheckStateRow& row,
+                                     const TransitionRow& transition) {
   return database_.Write([&](sql::Transaction& t) -> Status {
+    MUSTER_RETURN_IF_ERROR(CheckLeader(t, epoch));
     StateFilter filter;
     filter.agent = row.agent;
     filter.check_id = row.check_id;
@@ -345,11 +347,15 @@ StatusOr<int64_t> HistoryStore::MakeDays(absl::Time from, absl::Time until) {
   return database_.MakeDays("segments", from, until);
 }
 
-StatusOr<uint64_t> HistoryStore::DropSegmentsBefore(absl::Time cutoff, uint32_t limit) {
+StatusOr<uint64_t> HistoryStore::DropSegmentsBefore(LeaderEpoch epoch, absl::Time cutoff,
+                                                    uint32_t limit) {
+  MUSTER_RETURN_IF_ERROR(
+      database_.Write([&](sql::Transaction& t) { return CheckLeader(t, epoch); }));
   MUSTER_ASSIGN_OR_RETURN(const std::optional<int> days, database_.DropDays("segments", cutoff));
   const std::string_view table = days.has_value() ? "segments_other" : "segments";
   uint64_t dropped = 0;
   MUSTER_RETURN_IF_ERROR(database_.Write([&](sql::Transaction& t) -> Status {
+    MUSTER_RETURN_IF_ERROR(CheckLeader(t, epoch));
     // Log by log, each from its oldest end: never through the whole history.
     MUSTER_ASSIGN_OR_RETURN(
         const sql::Rows rows,

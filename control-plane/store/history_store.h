@@ -119,7 +119,8 @@ class HistoryStore {
                               absl::Time now);
   // The leader's own transitions (NO_DATA). Aborted for a state whose revision is not
   // `row.revision`, or that was observed since. Batches that were judged before it are refused.
-  Status ApplyTransition(const CheckStateRow& row, const TransitionRow& transition);
+  Status ApplyTransition(LeaderEpoch epoch, const CheckStateRow& row,
+                         const TransitionRow& transition);
 
   // Transitions with id > after, ascending. hard_only: alerts read these.
   StatusOr<std::vector<TransitionRow>> TransitionsAfter(uint64_t after, uint32_t limit);
@@ -134,9 +135,9 @@ class HistoryStore {
   // Where the database keeps history by the day: makes those days. Returns how many segments lie
   // outside of every day, as results of wrong clocks do, and counts no further than a thousand.
   StatusOr<int64_t> MakeDays(absl::Time from, absl::Time until);
-  // Drops segments whose newest result is older, whole days of them where history is kept so.
-  // Returns how many went one by one, at most `limit`.
-  StatusOr<uint64_t> DropSegmentsBefore(absl::Time cutoff, uint32_t limit);
+  // The leader's. Drops segments whose newest result is older, whole days of them where history is
+  // kept so. Returns how many went one by one, at most `limit`.
+  StatusOr<uint64_t> DropSegmentsBefore(LeaderEpoch epoch, absl::Time cutoff, uint32_t limit);
   // Rows and payload bytes, for metrics and the bench.
   struct Size {
     uint64_t segments = 0;

@@ -8,11 +8,15 @@ namespace muster::control {
 namespace {
 
 constexpr std::string_view kAgentQuery =
-    "SELECT a.name, a.labels, a.session_epoch, a.replica, a.connected, a.last_seen_at, "
-    "a.disconnected_at, "
+    "SELECT a.name, a.labels, a.session_epoch, a.replica, a.connected, CASE WHEN a.connected = 1 "
+    "AND r.seen_at > a.last_seen_at THEN r.seen_at ELSE a.last_seen_at END, a.disconnected_at, "
     "a.version, a.boot_id, a.log_epoch, coalesce(l.committed, 0), a.clock_skew_us, a.facts, "
-    "a.certificate_expires_at, a.revoked FROM agents a "
-    "LEFT JOIN logs l ON l.agent_id = a.id AND l.log_epoch = a.log_epoch ";
+    "a.certificate_expires_at, a.revoked, a.orphaned FROM agents a "
+    "LEFT JOIN logs l ON l.agent_id = a.id AND l.log_epoch = a.log_epoch "
+    "LEFT JOIN replicas r ON r.id = a.replica ";
+// Of the agents' rows: their session is held by a replica that is not there any more.
+constexpr std::string_view kStray =
+    "connected = 1 AND replica NOT IN (SELECT id FROM replicas WHERE lost_at IS NULL)";
 
 AgentRow ReadAgent(const sql::Row& row) {
   AgentRow agent;
@@ -31,6 +35,7 @@ AgentRow ReadAgent(const sql::Row& row) {
   agent.facts = UnpackMap(row.Text(12));
   agent.certificate_expires_at = TimeOr(row, 13, absl::InfinitePast());
   agent.revoked = row.Int(14) != 0;
+  agent.orphaned = row.Int(15) != 0;
   return agent;
 }
 
@@ -100,7 +105,8 @@ StatusOr<OpenedSession> SessionStore::Open(const SessionOpening& opening) {
     const std::string facts = PackMap(opening.facts);
     return t
         .Execute(
-            "UPDATE agents SET session_epoch = $1, replica = $2, connected = 1, last_seen_at = $3, "
+            "UPDATE agents SET session_epoch = $1, replica = $2, connected = 1, orphaned = 0, "
+            "last_seen_at = $3, "
             "disconnected_at = NULL, version = $4, boot_id = $5, log_epoch = $6, clock_skew_us = "
             "$7, "
             "facts = $8 WHERE id = $9",
@@ -113,39 +119,61 @@ StatusOr<OpenedSession> SessionStore::Open(const SessionOpening& opening) {
   return opened;
 }
 
-Status SessionStore::Close(std::string_view agent, uint64_t epoch, absl::Time now) {
+Status SessionStore::Close(std::string_view agent, uint64_t epoch, absl::Time now,
+                           Parting parting) {
   return database_.Write([&](sql::Transaction& t) -> Status {
+    // One that was orphaned before keeps the moment that it ended at, and is not reclaimed.
     return t
         .Execute(
-            "UPDATE agents SET connected = 0, replica = '', last_seen_at = $1, disconnected_at = "
-            "$2 "
-            "WHERE name = $3 AND session_epoch = $4 AND connected = 1",
-            {sql::ToMicros(now), sql::ToMicros(now), agent, Signed(epoch)})
+            "UPDATE agents SET replica = '', "
+            "last_seen_at = CASE WHEN connected = 1 THEN $1 ELSE last_seen_at END, "
+            "disconnected_at = CASE WHEN connected = 1 THEN $1 ELSE disconnected_at END, "
+            "orphaned = CASE WHEN connected = 1 THEN $2 ELSE orphaned END, connected = 0 "
+            "WHERE name = $3 AND session_epoch = $4 AND (connected = 1 OR orphaned = 1)",
+            {sql::ToMicros(now), int64_t{parting == Parting::kReplicas}, agent, Signed(epoch)})
         .status();
   });
 }
 
-Status SessionStore::CloseAllOf(std::string_view replica, absl::Time now) {
-  return database_.Write([&](sql::Transaction& t) -> Status {
-    return t
-        .Execute(
-            "UPDATE agents SET connected = 0, replica = '', "
-            "disconnected_at = coalesce(last_seen_at, $1) WHERE replica = $2 AND connected = 1",
-            {sql::ToMicros(now), replica})
-        .status();
-  });
-}
-
-Status SessionStore::Touch(const std::vector<std::string>& agents, absl::Time now) {
-  return database_.Write([&](sql::Transaction& t) -> Status {
-    for (const std::string& agent : agents) {
-      MUSTER_RETURN_IF_ERROR(
-          t.Execute("UPDATE agents SET last_seen_at = $1 WHERE name = $2 AND connected = 1",
-                    {sql::ToMicros(now), std::string_view(agent)})
-              .status());
-    }
+StatusOr<std::map<std::string, uint64_t>> SessionStore::Reclaim(std::string_view replica) {
+  std::map<std::string, uint64_t> epochs;
+  MUSTER_RETURN_IF_ERROR(database_.Write([&](sql::Transaction& t) -> Status {
+    MUSTER_RETURN_IF_ERROR(
+        t.Execute("UPDATE agents SET connected = 1, orphaned = 0, disconnected_at = NULL "
+                  "WHERE replica = $1 AND connected = 0 AND orphaned = 1 AND revoked = 0",
+                  {replica})
+            .status());
+    MUSTER_ASSIGN_OR_RETURN(const sql::Rows rows,
+                            t.Query("SELECT name, session_epoch FROM agents"));
+    epochs.clear();
+    for (const sql::Row& row : rows) epochs.emplace(row.Text(0), Unsigned(row.Int(1)));
     return OkStatus();
-  });
+  }));
+  return epochs;
+}
+
+StatusOr<uint64_t> SessionStore::CloseStrays(LeaderEpoch epoch, absl::Time now) {
+  bool any = false;
+  MUSTER_RETURN_IF_ERROR(database_.Read([&](sql::Transaction& t) -> Status {
+    MUSTER_ASSIGN_OR_RETURN(const sql::Rows rows,
+                            t.Query(fmt::format("SELECT 1 FROM agents WHERE {} LIMIT 1", kStray)));
+    any = !rows.empty();
+    return OkStatus();
+  }));
+  if (!any) return uint64_t{0};
+  uint64_t closed = 0;
+  MUSTER_RETURN_IF_ERROR(database_.Write([&](sql::Transaction& t) -> Status {
+    MUSTER_RETURN_IF_ERROR(CheckLeader(t, epoch));
+    MUSTER_ASSIGN_OR_RETURN(
+        const int64_t changed,
+        t.Execute(fmt::format("UPDATE agents SET connected = 0, orphaned = 1, disconnected_at = "
+                              "coalesce(last_seen_at, $1) WHERE {}",
+                              kStray),
+                  {sql::ToMicros(now)}));
+    closed = Unsigned(changed);
+    return OkStatus();
+  }));
+  return closed;
 }
 
 StatusOr<std::optional<AgentRow>> SessionStore::Find(std::string_view agent) {

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "control-plane/store/identity_store.h"
+#include "control-plane/store/leader_epoch.h"
 #include "lib/sql/database.h"
 #include "muster/v1/record.pb.h"
 
@@ -16,9 +17,13 @@ struct AgentRow {
   std::string name;
   Labels labels;
   uint64_t session_epoch = 0;
-  std::string replica;  // that holds the session; empty when none does
+  // That holds the session, or held it until it was lost itself; else empty.
+  std::string replica;
   bool connected = false;
-  absl::Time last_seen_at;     // InfinitePast before the first session
+  // The session ended with its replica, and not by itself: the agent gets time to find another one.
+  bool orphaned = false;
+  // While connected, when its replica was. InfinitePast before the first session.
+  absl::Time last_seen_at;
   absl::Time disconnected_at;  // InfiniteFuture while connected
   std::string version;
   std::string boot_id;
@@ -63,13 +68,17 @@ class SessionStore {
   // an unknown agent (but one that a failover may have forgotten is taken in again),
   // PermissionDenied for a revoked one. A log epoch that was seen before continues at its cursor.
   StatusOr<OpenedSession> Open(const SessionOpening& opening);
-  // No effect if a newer session has taken over.
-  Status Close(std::string_view agent, uint64_t epoch, absl::Time now);
-  // At start: what an earlier life of this replica left open is closed, as of when it was last
-  // seen.
-  Status CloseAllOf(std::string_view replica, absl::Time now);
-  // Called by the replica now and then: last_seen_at of every agent it holds.
-  Status Touch(const std::vector<std::string>& agents, absl::Time now);
+  // No effect if a newer session has taken over. kReplicas: the replica sent the agent away, which
+  // counts as orphaned.
+  enum class Parting { kAgents, kReplicas };
+  Status Close(std::string_view agent, uint64_t epoch, absl::Time now,
+               Parting parting = Parting::kAgents);
+  // Takes back what was orphaned when this replica was declared lost, as far as no newer session
+  // has taken over. The answer is the newest session epoch of every agent: those of the replica's
+  // own streams that are older have been fenced meanwhile.
+  StatusOr<std::map<std::string, uint64_t>> Reclaim(std::string_view replica);
+  // The leader's. Closes, as orphaned, sessions whose replica is lost or unknown. Returns how many.
+  StatusOr<uint64_t> CloseStrays(LeaderEpoch epoch, absl::Time now);
 
   StatusOr<std::optional<AgentRow>> Find(std::string_view agent);
   // By name, after `after`.

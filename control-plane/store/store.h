@@ -6,6 +6,7 @@
 
 #include "control-plane/store/alert_store.h"
 #include "control-plane/store/audit.h"
+#include "control-plane/store/cluster_store.h"
 #include "control-plane/store/history_store.h"
 #include "control-plane/store/identity_store.h"
 #include "control-plane/store/session_store.h"
@@ -30,6 +31,7 @@ class Store {
   SessionStore& sessions() { return sessions_; }
   HistoryStore& history() { return history_; }
   AlertStore& alerts() { return alerts_; }
+  ClusterStore& cluster() { return cluster_; }
 
  private:
   explicit Store(std::unique_ptr<sql::Database> database);
@@ -40,6 +42,7 @@ class Store {
   SessionStore sessions_;
   HistoryStore history_;
   AlertStore alerts_;
+  ClusterStore cluster_;
 };
 
 }  // namespace muster::control

@@ -41,15 +41,16 @@ void Walk(const CLI::App& app, const std::string& path,
 Words WordsAfter(const CLI::App& root, const std::string& path, const CLI::App& command) {
   Words words = CommandsOf(command);
   if (path == "get") {
-    for (const char* kind :
-         {"agents", "states", "alerts", "checks", "receivers", "operators", "transitions", "audit"})
+    for (const char* kind : {"agents", "states", "alerts", "checks", "receivers", "operators",
+                             "replicas", "transitions", "audit"})
       words.emplace_back(kind);
   }
   if (path == "describe") {
-    for (const char* kind : {"check", "agent", "receiver", "alert"}) words.emplace_back(kind);
+    for (const char* kind : {"check", "agent", "receiver", "alert", "replica"})
+      words.emplace_back(kind);
   }
   if (path == "delete") {
-    for (const char* kind : {"check", "receiver"}) words.emplace_back(kind);
+    for (const char* kind : {"check", "receiver", "replica"}) words.emplace_back(kind);
   }
   for (const std::string& flag : FlagsOf(command)) words.push_back(flag);
   if (&command != &root) {

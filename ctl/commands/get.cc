@@ -9,6 +9,7 @@
 #include "muster/v1/alert_service.grpc.pb.h"
 #include "muster/v1/identity.grpc.pb.h"
 #include "muster/v1/state_service.grpc.pb.h"
+#include "muster/v1/system_service.grpc.pb.h"
 
 namespace muster::ctl {
 namespace {
@@ -91,6 +92,29 @@ Status GetOperators(Session& session, const std::string& name) {
   return OkStatus();
 }
 
+StatusOr<std::vector<v1::Replica>> Replicas(Session& session, const std::string& id) {
+  v1::ListReplicasResponse response;
+  MUSTER_RETURN_IF_ERROR(session.Try([&](const auto& channel, grpc::ClientContext& context) {
+    return v1::SystemService::NewStub(channel)->ListReplicas(&context, {}, &response);
+  }));
+  std::vector<v1::Replica> replicas(response.items().begin(), response.items().end());
+  MUSTER_RETURN_IF_ERROR(
+      Keep(replicas, id, "replica", [](const v1::Replica& one) { return one.id(); }));
+  return replicas;
+}
+
+Status GetReplicas(Session& session, const std::string& id) {
+  MUSTER_ASSIGN_OR_RETURN(const auto replicas, Replicas(session, id));
+  session.PrintList(Jsons(replicas), "replicas");
+  return OkStatus();
+}
+
+Status DescribeReplica(Session& session, const std::string& id) {
+  MUSTER_ASSIGN_OR_RETURN(const auto replicas, Replicas(session, id));
+  session.PrintOne(ToJson(replicas.front()));
+  return OkStatus();
+}
+
 Status GetTransitions(Session& session, const std::string& check) {
   v1::ListTransitionsRequest request;
   request.set_check(check);
@@ -129,6 +153,7 @@ const std::map<std::string, Getter>& Getters() {
       {"states", GetStates},
       {"alerts", GetAlerts},
       {"operators", GetOperators},
+      {"replicas", GetReplicas},
       {"transitions", GetTransitions},
       {"audit", GetAudit},
       {"checks",
@@ -190,6 +215,7 @@ Status Describe(Session& session, const std::string& kind, const std::string& na
     return DescribeCheck(session, name);
   if (kind == "agent" || kind == "agents") return DescribeAgent(session, name);
   if (kind == "alert" || kind == "alerts") return Explain(session, name);
+  if (kind == "replica" || kind == "replicas") return DescribeReplica(session, name);
   if (kind == "receiver" || kind == "receivers") {
     MUSTER_ASSIGN_OR_RETURN(const auto specs, AllSpecs(session, "Receiver", name));
     if (specs.empty()) return NotFound("there is no receiver named {}", name);
@@ -197,7 +223,8 @@ Status Describe(Session& session, const std::string& kind, const std::string& na
     return OkStatus();
   }
   return InvalidArgument(
-      "there is no kind \"{}\" to describe; there are check, agent, receiver, alert", kind);
+      "there is no kind \"{}\" to describe; there are check, agent, receiver, alert, replica",
+      kind);
 }
 
 Status History(Session& session, const std::string& check, const std::string& agent,
@@ -225,7 +252,8 @@ Status History(Session& session, const std::string& check, const std::string& ag
 
 void AddGet(Cli& cli) {
   CLI::App* get = cli.app.add_subcommand(
-      "get", "list agents, states, alerts, checks, receivers, operators, transitions, audit");
+      "get",
+      "list agents, states, alerts, checks, receivers, operators, replicas, transitions, audit");
   auto kind = std::make_shared<std::string>();
   auto name = std::make_shared<std::string>();
   get->add_option("kind", *kind, "what to list")->required();
@@ -240,10 +268,10 @@ void AddGet(Cli& cli) {
 
 void AddDescribe(Cli& cli) {
   CLI::App* describe = cli.app.add_subcommand(
-      "describe", "all that is known of one check, agent, receiver or alert");
+      "describe", "all that is known of one check, agent, receiver, alert or replica");
   auto kind = std::make_shared<std::string>();
   auto name = std::make_shared<std::string>();
-  describe->add_option("kind", *kind, "check, agent, receiver or alert")->required();
+  describe->add_option("kind", *kind, "check, agent, receiver, alert or replica")->required();
   describe->add_option("name", *name, "which")->required();
   describe->callback([&cli, kind, name] {
     cli.Run([&](Session& session) { return Describe(session, *kind, *name); });

@@ -6,6 +6,7 @@
 #include "lib/base/file.h"
 #include "lib/spec/spec.h"
 #include "muster/v1/spec_service.grpc.pb.h"
+#include "muster/v1/system_service.grpc.pb.h"
 
 namespace muster::ctl {
 namespace {
@@ -97,11 +98,29 @@ StatusOr<std::string> KindOf(const std::string& text) {
   if (text == "check" || text == "checks" || text == "Check") return std::string("Check");
   if (text == "receiver" || text == "receivers" || text == "Receiver")
     return std::string("Receiver");
-  return InvalidArgument("there is no kind \"{}\" to delete; there are check and receiver", text);
+  return InvalidArgument("there is no kind \"{}\" to delete; there are check, receiver and replica",
+                         text);
+}
+
+Status DeleteReplicas(Session& session, const std::vector<std::string>& ids, bool yes) {
+  if (ids.empty()) return InvalidArgument("name the replica to forget: delete replica ID");
+  MUSTER_RETURN_IF_ERROR(session.Confirm(
+      fmt::format("Forget {} lost replica{}?", ids.size(), ids.size() == 1 ? "" : "s"), yes));
+  for (const std::string& id : ids) {
+    v1::DeleteReplicaRequest request;
+    request.set_id(id);
+    v1::DeleteReplicaResponse response;
+    MUSTER_RETURN_IF_ERROR(session.Try([&](const auto& channel, grpc::ClientContext& context) {
+      return v1::SystemService::NewStub(channel)->DeleteReplica(&context, request, &response);
+    }));
+    std::cout << fmt::format("replica/{} deleted\n", id);
+  }
+  return OkStatus();
 }
 
 Status Delete(Session& session, const std::string& kind, const std::vector<std::string>& names,
               const std::vector<std::string>& files, bool yes) {
+  if (kind == "replica" || kind == "replicas") return DeleteReplicas(session, names, yes);
   v1::DeleteSpecsRequest request;
   for (const std::string& name : names) {
     v1::SpecName& one = *request.add_names();
@@ -162,11 +181,12 @@ void AddDiff(Cli& cli) {
 }
 
 void AddDelete(Cli& cli) {
-  CLI::App* command = cli.app.add_subcommand("delete", "delete checks or receivers: all or none");
+  CLI::App* command = cli.app.add_subcommand(
+      "delete", "delete checks or receivers: all or none; forget a lost replica");
   auto kind = std::make_shared<std::string>();
   auto names = std::make_shared<std::vector<std::string>>();
   auto yes = std::make_shared<bool>(false);
-  command->add_option("kind", *kind, "check or receiver");
+  command->add_option("kind", *kind, "check, receiver or replica");
   command->add_option("name", *names, "which; several may be named");
   const auto files = AddFiles(command, false);
   command->add_flag("--yes", *yes, "do not ask");

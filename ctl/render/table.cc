@@ -111,6 +111,11 @@ std::string CellText(const Json& item, const Column& column, absl::Time now) {
       std::string text = LabelsText(value);
       return text.empty() ? "-" : text;
     }
+    case Form::kWords: {
+      std::string text;
+      for (const Json& word : value) text += (text.empty() ? "" : ",") + ScalarText(word);
+      return text.empty() ? "-" : text;
+    }
     case Form::kText:
     case Form::kState: break;
   }

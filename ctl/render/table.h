@@ -18,6 +18,7 @@ enum class Form {
   kState,   // coloured by its meaning
   kLabels,  // an object as k=v,k=v
   kCount,   // how many elements
+  kWords,   // a list as a,b
 };
 
 struct Column {

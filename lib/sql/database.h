@@ -73,6 +73,9 @@ class Transaction {
                                    std::string_view tail) = 0;
   virtual StatusOr<int64_t> ExecuteRows(std::string_view head, const Table& rows,
                                         std::string_view tail) = 0;
+  // The time by the database's own clock, at this moment and not when the transaction began: one
+  // clock for all programs that share the database.
+  virtual StatusOr<absl::Time> Now() = 0;
 
   StatusOr<Rows> Query(std::string_view sql, std::initializer_list<Parameter> parameters = {}) {
     return Query(sql, std::span(parameters.begin(), parameters.size()));
@@ -116,7 +119,8 @@ class Database {
   virtual StatusOr<std::string> StoreEpoch() = 0;
   // Applies those migrations that are not there yet, in order, under a lock. `migrations[i]` is
   // version i + 1. Lines from "-- only: postgresql" or "-- only: sqlite" to "-- end" are for that
-  // driver. FailedPrecondition when the database is newer than the program.
+  // driver. A newer program may have applied more: FailedPrecondition, unless each of those says in
+  // a line "-- oldest program: N" that programs which know N migrations can work with it.
   virtual Status Migrate(std::span<const std::string_view> migrations) = 0;
   // For a table that the schema keeps by the day, on a driver that can: makes the days from `from`
   // to `until` that are not there yet, and moves into them what lies outside of every day. Answers

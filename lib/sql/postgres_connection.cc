@@ -231,6 +231,13 @@ void PostgresConnection::Rollback() {
     Cut("it could not roll back");
 }
 
+StatusOr<absl::Time> PostgresConnection::Now() {
+  MUSTER_ASSIGN_OR_RETURN(
+      const Rows rows,
+      Query("SELECT CAST(extract(epoch FROM clock_timestamp()) * 1000000 AS BIGINT)"));
+  return rows[0].Time(0);
+}
+
 Status PostgresConnection::Run(Kind kind, Body body) {
   obstacle_ = Obstacle::kNone;
   failed_ = OkStatus();

@@ -4,6 +4,7 @@
 #include "lib/base/clock.h"
 #include "lib/base/hash.h"
 #include "lib/base/log.h"
+#include "lib/sql/migrations.h"
 #include "lib/sql/postgres_connection.h"
 #include "lib/sql/postgres_days.h"
 #include "lib/sql/postgres_pool.h"
@@ -81,10 +82,7 @@ class PostgresDatabase final : public Database {
   StatusOr<absl::Time> Now() override {
     absl::Time now;
     MUSTER_RETURN_IF_ERROR(Read([&](Transaction& t) -> Status {
-      MUSTER_ASSIGN_OR_RETURN(
-          const Rows rows,
-          t.Query("SELECT CAST(extract(epoch FROM clock_timestamp()) * 1000000 AS BIGINT)"));
-      now = rows[0].Time(0);
+      MUSTER_ASSIGN_OR_RETURN(now, t.Now());
       return OkStatus();
     }));
     return now;
@@ -207,23 +205,11 @@ class PostgresDatabase final : public Database {
   // The next migration that is not there yet. The writers' lock keeps other programs out.
   Status MigrateOne(PostgresConnection& t, std::span<const std::string_view> migrations,
                     bool& done) {
-    MUSTER_RETURN_IF_ERROR(
-        t.Script("CREATE TABLE IF NOT EXISTS schema_migrations "
-                 "(version BIGINT PRIMARY KEY, applied_at BIGINT NOT NULL)"));
-    MUSTER_ASSIGN_OR_RETURN(const Rows rows,
-                            t.Query("SELECT coalesce(max(version), 0) FROM schema_migrations"));
-    const auto applied = static_cast<size_t>(rows[0].Int(0));
-    if (applied > migrations.size()) {
-      return FailedPrecondition("{} has schema {}, this program knows {}: install the newer muster",
-                                connector_.name(), applied, migrations.size());
-    }
-    done = applied == migrations.size();
-    if (done) return OkStatus();
+    MUSTER_ASSIGN_OR_RETURN(const size_t applied, MigrationsApplied(t));
+    done = applied >= migrations.size();
+    if (done) return CheckNewer(t, connector_.name(), migrations.size(), applied);
     MUSTER_RETURN_IF_ERROR(t.Script(WithTypes(migrations[applied])));
-    return t
-        .Execute("INSERT INTO schema_migrations (version, applied_at) VALUES ($1, $2)",
-                 {rows[0].Int(0) + 1, ToMicros(SystemClock().Now())})
-        .status();
+    return NoteMigration(t, migrations[applied], applied + 1);
   }
 
   PostgresConnector connector_;

@@ -8,6 +8,8 @@
 #include <cstring>
 #include <iterator>
 
+#include "lib/base/clock.h"
+
 namespace muster::sql {
 namespace {
 
@@ -324,6 +326,11 @@ Status SqliteConnection::Commit() {
 void SqliteConnection::Rollback() {
   // SQLite rolls back by itself after some errors.
   if (sqlite3_get_autocommit(db_) == 0 && !Control("ROLLBACK").ok()) broken_ = true;
+}
+
+StatusOr<absl::Time> SqliteConnection::Now() {
+  if (!failed_.ok()) return failed_;
+  return SystemClock().Now();
 }
 
 Status SqliteConnection::WriteWith(Database::Body body) {

@@ -33,6 +33,7 @@ class SqliteConnection final : public Transaction {
                            std::string_view tail) override;
   StatusOr<int64_t> ExecuteRows(std::string_view head, const Table& rows,
                                 std::string_view tail) override;
+  StatusOr<absl::Time> Now() override;
   // Any number of statements without parameters or rows.
   Status Script(const std::string& sql);
 

@@ -11,6 +11,7 @@
 #include "lib/base/clock.h"
 #include "lib/base/hash.h"
 #include "lib/base/log.h"
+#include "lib/sql/migrations.h"
 #include "lib/sql/sqlite_connection.h"
 #include "lib/sql/words.h"
 
@@ -228,25 +229,12 @@ class SqliteDatabase final : public Database {
     MUSTER_RETURN_IF_ERROR(NeedWriter());
     SqliteConnection& t = *writer_;
     const Status status = t.WriteWith([&](Transaction&) -> Status {
-      MUSTER_RETURN_IF_ERROR(
-          t.Script("CREATE TABLE IF NOT EXISTS schema_migrations "
-                   "(version BIGINT PRIMARY KEY, applied_at BIGINT NOT NULL)"));
-      MUSTER_ASSIGN_OR_RETURN(const Rows rows,
-                              t.Query("SELECT coalesce(max(version), 0) FROM schema_migrations"));
-      const auto applied = static_cast<size_t>(rows[0].Int(0));
-      if (applied > migrations.size()) {
-        return FailedPrecondition(
-            "{} has schema {}, this program knows {}: install the newer muster", path_, applied,
-            migrations.size());
-      }
-      done = applied == migrations.size();
-      if (done) return OkStatus();
+      MUSTER_ASSIGN_OR_RETURN(const size_t applied, MigrationsApplied(t));
+      done = applied >= migrations.size();
+      if (done) return CheckNewer(t, path_, migrations.size(), applied);
       MUSTER_RETURN_IF_ERROR(
           t.Script(ReplaceWord(ForDriver(migrations[applied], "sqlite"), "BYTES", "BLOB")));
-      return t
-          .Execute("INSERT INTO schema_migrations (version, applied_at) VALUES ($1, $2)",
-                   {rows[0].Int(0) + 1, ToMicros(SystemClock().Now())})
-          .status();
+      return NoteMigration(t, migrations[applied], applied + 1);
     });
     DropBrokenWriter();
     return status;

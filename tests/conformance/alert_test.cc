@@ -42,7 +42,7 @@ class AlertConformance : public StoreTest {
 
   Status Apply(std::vector<AlertRow> rows, std::vector<OutboxRow> outbox = {}) {
     const uint64_t cursor = alerts().Cursor().value_or(0);
-    return alerts().Apply({cursor, cursor + 1, std::move(rows), {}, std::move(outbox)});
+    return alerts().Apply(epoch_, {cursor, cursor + 1, std::move(rows), {}, std::move(outbox)});
   }
 
   std::vector<OutboxRow> DueRows(absl::Duration later = absl::ZeroDuration()) {
@@ -65,7 +65,7 @@ class AlertConformance : public StoreTest {
     ++row.attempts;
     row.next_attempt_at = now_ + again;
     if (state == OutboxState::kDelivered) row.delivered_at = now_;
-    const Status recorded = alerts().RecordAttempt(row);
+    const Status recorded = alerts().RecordAttempt(epoch_, row);
     EXPECT_TRUE(recorded.ok()) << Text(recorded);
   }
 };
@@ -74,10 +74,10 @@ MUSTER_ON_EVERY_BACKEND(AlertConformance);
 TEST_P(AlertConformance, ADecisionFromAnOlderCursorLeavesNothing) {
   AlertDecision decision{
       0, 7, {Alert("a")}, {{"a", now_, "firing", "because"}}, {Telling("a", "slack", "raised")}};
-  ASSERT_TRUE(alerts().Apply(decision).ok());
+  ASSERT_TRUE(alerts().Apply(epoch_, decision).ok());
   EXPECT_EQ(alerts().Cursor().value_or(0), 7U);
   decision.alerts = {Alert("b")};
-  EXPECT_EQ(CodeOf(alerts().Apply(decision)), absl::StatusCode::kAborted);
+  EXPECT_EQ(CodeOf(alerts().Apply(epoch_, decision)), absl::StatusCode::kAborted);
   EXPECT_FALSE(alerts().Find("b")->has_value());
   EXPECT_THAT(*alerts().Events("a"), SizeIs(1));
   EXPECT_THAT(*alerts().Deliveries("a"), SizeIs(1));
@@ -91,7 +91,8 @@ TEST_P(AlertConformance, OfManyDecidersOneIsHeard) {
     for (int i = 0; i < 8; ++i) {
       deciders.emplace_back("decider", [&, i] {
         const std::string id = std::to_string(i);
-        heard += alerts().Apply({0, 1, {Alert(id)}, {}, {Telling(id, "slack", "raised")}}).ok();
+        heard +=
+            alerts().Apply(epoch_, {0, 1, {Alert(id)}, {}, {Telling(id, "slack", "raised")}}).ok();
       });
     }
   }
@@ -235,15 +236,16 @@ TEST_P(AlertConformance, ListsByStateAndAge) {
 TEST_P(AlertConformance, RetentionDropsResolvedAlertsWithTheirTrailAndNoOthers) {
   AlertRow old = Alert("old", v1::ALERT_STATE_RESOLVED);
   const uint64_t cursor = *alerts().Cursor();
-  ASSERT_TRUE(alerts()
-                  .Apply({cursor,
+  ASSERT_TRUE(
+      alerts()
+          .Apply(epoch_, {cursor,
                           cursor,
                           {Alert("a"), old},
                           {{"old", now_, "firing", "x"}, {"a", now_, "firing", "x"}},
                           {Telling("old", "slack", "raised"), Telling("a", "slack", "raised")}})
-                  .ok());
-  EXPECT_EQ(alerts().DropResolvedBefore(now_, 10).value_or(9), 0U);
-  EXPECT_EQ(alerts().DropResolvedBefore(now_ + absl::Seconds(1), 10).value_or(9), 1U);
+          .ok());
+  EXPECT_EQ(alerts().DropResolvedBefore(epoch_, now_, 10).value_or(9), 0U);
+  EXPECT_EQ(alerts().DropResolvedBefore(epoch_, now_ + absl::Seconds(1), 10).value_or(9), 1U);
   EXPECT_FALSE(alerts().Find("old")->has_value());
   EXPECT_THAT(*alerts().Events("old"), IsEmpty());
   EXPECT_THAT(*alerts().Deliveries("old"), IsEmpty());

@@ -133,9 +133,10 @@ class StoreTest : public ::testing::TestWithParam<Backend> {
     ASSERT_TRUE(given.ok()) << Text(given.status());
   }
 
-  OpenedSession OpenSession(const std::string& agent, const std::string& log = "log-1") {
+  OpenedSession OpenSession(const std::string& agent, const std::string& log = "log-1",
+                            const std::string& replica = "r-1") {
     const auto opened = store_->sessions().Open({.agent = agent,
-                                                 .replica = "r-1",
+                                                 .replica = replica,
                                                  .version = "1.0",
                                                  .boot_id = "boot",
                                                  .log_epoch = log,
@@ -187,6 +188,7 @@ class StoreTest : public ::testing::TestWithParam<Backend> {
   muster::testing::TempFolder folder_;
   const absl::Time now_ = absl::FromUnixSeconds(1'800'000'000);
   std::unique_ptr<Store> store_;
+  const LeaderEpoch epoch_;  // 0, as the lease of a new store: nobody has led yet
 };
 
 inline absl::StatusCode CodeOf(const Status& status) { return status.code(); }

@@ -253,6 +253,49 @@ TEST_P(SqlPort, RefusesADatabaseThatIsNewerThanTheProgram) {
   EXPECT_EQ(CodeOf(refused), absl::StatusCode::kFailedPrecondition);
 }
 
+TEST_P(SqlPort, WorksWithANewerDatabaseThatSaysItMay) {
+  const std::string_view newer[] = {"",
+                                    "-- oldest program: 1\nALTER TABLE t ADD COLUMN more BIGINT",
+                                    "CREATE TABLE u (id BIGINT)\n;-- Why.\n-- oldest program: 2\n"};
+  const std::span<const std::string_view> all(newer);
+  ASSERT_TRUE(database_->Migrate(all.first(2)).ok());
+  EXPECT_TRUE(database_->Migrate(all.first(1)).ok());
+  EXPECT_EQ(CodeOf(database_->Migrate({})), absl::StatusCode::kFailedPrecondition);
+  ASSERT_TRUE(database_->Migrate(all).ok());
+  EXPECT_TRUE(database_->Migrate(all.first(2)).ok());
+  // The third one asks for more than the first program is.
+  const Status refused = database_->Migrate(all.first(1));
+  EXPECT_EQ(CodeOf(refused), absl::StatusCode::kFailedPrecondition);
+  EXPECT_THAT(Text(refused), ::testing::HasSubstr("install the newer muster"));
+}
+
+TEST_P(SqlPort, ADatabaseOfTheFirstProgramsRefusesWhatIsOlder) {
+  // They kept no word of who may work with it.
+  ASSERT_TRUE(Write("DROP TABLE schema_oldest_program").ok());
+  EXPECT_EQ(CodeOf(database_->Migrate({})), absl::StatusCode::kFailedPrecondition);
+}
+
+TEST_P(SqlPort, TimeGoesOnWithinATransaction) {
+  absl::Time first, second;
+  const Status status = database_->Write([&](sql::Transaction& t) -> Status {
+    MUSTER_ASSIGN_OR_RETURN(first, t.Now());
+    for (second = first; second == first;) {
+      MUSTER_ASSIGN_OR_RETURN(second, t.Now());
+    }
+    return OkStatus();
+  });
+  ASSERT_TRUE(status.ok()) << Text(status);
+  EXPECT_LT(first, second);
+  // In a read as well, and after an error no more.
+  EXPECT_TRUE(database_->Read([&](sql::Transaction& t) { return t.Now().status(); }).ok());
+  EXPECT_FALSE(database_
+                   ->Write([&](sql::Transaction& t) {
+                     EXPECT_FALSE(t.Execute("NO SQL").ok());
+                     return t.Now().status();
+                   })
+                   .ok());
+}
+
 TEST_P(SqlPort, AMigrationThatFailsLeavesTheSchemaBeforeIt) {
   const std::string_view broken[] = {"", "CREATE TABLE u (id BIGINT)",
                                      "CREATE TABLE v (id BIGINT); CREATE TABLE t (id BIGINT)"};

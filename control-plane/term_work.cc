@@ -1,0 +1,123 @@
+#include "control-plane/term_work.h"
+
+#include <optional>
+#include <utility>
+
+#include "control-plane/loops/absence_loop.h"
+#include "control-plane/loops/alert_loop.h"
+#include "control-plane/loops/cluster_loop.h"
+#include "control-plane/loops/retention_loop.h"
+#include "control-plane/loops/runner.h"
+#include "control-plane/notify/notifier.h"
+
+namespace muster::control {
+namespace {
+
+class TermWork final : public LeaderWork {
+ public:
+  TermWork(const TermSurroundings& around, std::shared_ptr<Term> term)
+      : around_(around),
+        term_(std::move(term)),
+        serving_since_(around.heartbeat.view().serving_since),
+        notifier_(around.store, around.clock, around.random, Telling()),
+        alert_loop_(around.store, term_->epoch(), Alerts()),
+        absence_loop_(around.store, term_->epoch(), Absence()),
+        cluster_loop_(around.store, term_->epoch(), Cluster()),
+        retention_loop_(around.store, term_->epoch(),
+                        {.history = around.config.keep_history,
+                         .resolved_alerts = around.config.keep_resolved_alerts}) {
+    alert_runner_.emplace("alerts", absl::Milliseconds(500), around_.clock, Guarded(alert_loop_));
+    absence_runner_.emplace("absence", absl::Seconds(1), around_.clock, Guarded(absence_loop_));
+    cluster_runner_.emplace("cluster", absl::Seconds(1), around_.clock, Guarded(cluster_loop_));
+    retention_runner_.emplace("retention", absl::Hours(1), around_.clock, Guarded(retention_loop_));
+  }
+
+  ~TermWork() override {
+    // The slowest to stop is told first.
+    notifier_.Stop();
+    for (auto* runner : {&retention_runner_, &cluster_runner_, &absence_runner_, &alert_runner_}) {
+      (*runner)->Stop();
+    }
+    Count({});
+  }
+
+  void Wake() override { alert_runner_->Wake(); }
+
+ private:
+  // Ticks only while the term holds; a tick that is refused ends it.
+  template <typename Loop>
+  Runner::TickFunction Guarded(Loop& loop) {
+    return [this, &loop](absl::Time now) {
+      return term_->Holds() ? term_->Note(loop.Tick(now)) : OkStatus();
+    };
+  }
+
+  NotifierOptions Telling() {
+    NotifierOptions options;
+    options.epoch = term_->epoch();
+    options.may_send = [this] { return term_->Holds(); };
+    options.on_fenced = [this](const Status& status) { term_->Note(status).IgnoreError(); };
+    options.on_attempt = [this](std::string_view kind, std::string_view outcome) {
+      around_.metrics.Notifications(kind, outcome).Increment();
+    };
+    return options;
+  }
+
+  AlertLoopOptions Alerts() {
+    AlertLoopOptions options;
+    options.serving_since = serving_since_;
+    options.on_told = [this] { notifier_.Wake(); };
+    options.on_counts = [this](const AlertCounts& counts) { Count(counts); };
+    return options;
+  }
+
+  AbsenceLoopOptions Absence() {
+    AbsenceLoopOptions options;
+    options.serving_since = serving_since_;
+    options.on_no_data = [this](const NoDataMarks& marks) {
+      for (const std::string& agent : marks.agents) around_.hub.StatesChanged(agent);
+      around_.metrics.transitions_no_data.Increment(marks.states);
+      around_.on_transitions();
+    };
+    options.observed = [this](const std::string& agent) {
+      std::map<uint32_t, absl::Time> observed;
+      for (const auto& [id, last] : around_.hub.Observed(agent)) observed[id] = last.at;
+      return observed;
+    };
+    return options;
+  }
+
+  ClusterLoopOptions Cluster() {
+    ClusterLoopOptions options;
+    options.watched_since = [this] { return around_.heartbeat.view().watched_since; };
+    options.on_lost = [this] { around_.on_transitions(); };
+    return options;
+  }
+
+  // Elsewhere than on the leader these are 0.
+  void Count(const AlertCounts& counts) {
+    Metrics& metrics = around_.metrics;
+    metrics.alerts_firing.Set(static_cast<double>(counts.alerts_firing));
+    metrics.outbox_waiting.Set(static_cast<double>(counts.outbox.waiting));
+    metrics.outbox_failed.Set(static_cast<double>(counts.outbox.failed));
+  }
+
+  const TermSurroundings& around_;
+  const std::shared_ptr<Term> term_;
+  // A change of leader is no absence of the control plane.
+  const absl::Time serving_since_;
+  Notifier notifier_;
+  AlertLoop alert_loop_;
+  AbsenceLoop absence_loop_;
+  ClusterLoop cluster_loop_;
+  RetentionLoop retention_loop_;
+  std::optional<Runner> alert_runner_, absence_runner_, cluster_runner_, retention_runner_;
+};
+
+}  // namespace
+
+std::unique_ptr<LeaderWork> BeginTerm(const TermSurroundings& around, std::shared_ptr<Term> term) {
+  return std::make_unique<TermWork>(around, std::move(term));
+}
+
+}  // namespace muster::control
