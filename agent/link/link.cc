@@ -144,7 +144,8 @@ class Link::Session {
         epoch_(log.epoch),
         machine_(log.written, link.clock_.Uptime()) {
     HelloFacts facts{link.options_.version, link.options_.boot_id, link.plan_hash_,
-                     link.clock_.Now(), link.options_.facts};
+                     link.clock_.Now(),     link.options_.facts,   std::nullopt};
+    if (link.options_.witnessed) facts.witnessed = link.options_.witnessed();
     Write(MakeHello(log, facts));
   }
 
@@ -207,6 +208,9 @@ class Link::Session {
     StatusOr<Reaction> reaction = machine_.Received(message, Now());
     if (!reaction.ok()) return End(reaction.status());
     if (!greeted && machine_.welcomed()) Greet();
+    if (reaction->checkpoint && link_.options_.on_checkpoint) {
+      link_.options_.on_checkpoint(*reaction->checkpoint);
+    }
     if (reaction->new_log_epoch) return BeginNewLog();
     if (reaction->rewind) link_.spool_.Rewind(*reaction->rewind);
     if (reaction->acknowledged) link_.spool_.Acknowledge(*reaction->acknowledged);

@@ -7,6 +7,7 @@
 
 #include <absl/time/time.h>
 
+#include "control-plane/decide/witness.h"
 #include "control-plane/store/alert_store.h"
 #include "control-plane/store/session_store.h"
 #include "muster/v1/system_service.pb.h"
@@ -19,6 +20,7 @@ struct DoctorFacts {
   AlertStore::OutboxCounts outbox;
   size_t receivers = 0;
   size_t checks = 0;
+  std::vector<WitnessFact> witnesses;
   absl::Time serving_since = absl::InfinitePast();
   // Of the file system that holds the store; none where the store is elsewhere.
   std::optional<uint64_t> disk_free_bytes;

@@ -69,7 +69,9 @@ Metrics::Metrics(std::string_view version)
                                       "Check states that became NO_DATA.")),
       authority_not_after(MakeGauge(*registry_,
                                     "muster_certificate_authority_not_after_timestamp_seconds",
-                                    "When the certificate authority expires.")) {
+                                    "When the certificate authority expires.")),
+      audit_contradictions(MakeGauge(*registry_, "muster_audit_contradictions",
+                                     "Witnesses whose checkpoint is not in the audit chain.")) {
   auto& sent = MakeFamily(*registry_, "muster_notifications_total", "Attempts to tell a receiver.");
   for (const char* kind : {"webhook", "slack", "email", "other"}) {
     for (const char* outcome : {"delivered", "retry", "failed"}) {

@@ -47,6 +47,7 @@ class Metrics {
   CounterFamily connections_refused;  // reason: limit, handshake, denied, rate, identity, other
   prometheus::Counter& transitions_no_data;
   prometheus::Gauge& authority_not_after;
+  prometheus::Gauge& audit_contradictions;
 
   // kind: webhook, slack, email; outcome: delivered, retry, failed.
   prometheus::Counter& Notifications(std::string_view kind, std::string_view outcome);

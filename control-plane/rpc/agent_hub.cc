@@ -12,8 +12,9 @@ constexpr absl::Duration kTouch = absl::Seconds(5);
 
 }  // namespace
 
-AgentHub::AgentHub(Store& store, const Clock& clock, HubOptions options)
+AgentHub::AgentHub(Store& store, Witnesses& witnesses, const Clock& clock, HubOptions options)
     : store_(store),
+      witnesses_(witnesses),
       clock_(clock),
       options_(std::move(options)),
       committer_(store.history(), clock, options_.committer, [this] { options_.on_transitions(); }),
@@ -21,6 +22,7 @@ AgentHub::AgentHub(Store& store, const Clock& clock, HubOptions options)
       book_(std::make_shared<CheckBook>()),
       last_touch_(clock.Uptime()),
       loop_("agent-hub", kTick, [this] { Tick(); }) {
+  witnesses_.Renew();  // so that the first Welcome has one
   RefreshBook();
 }
 
@@ -33,6 +35,10 @@ StatusOr<AgentHub::Opened> AgentHub::Open(const v1::Hello& hello, const std::str
   const absl::Time now = clock_.Now();
   MUSTER_ASSIGN_OR_RETURN(SessionOpening opening, ReadHello(hello, agent, options_.replica, now));
   MUSTER_ASSIGN_OR_RETURN(const OpenedSession opened, store_.sessions().Open(opening));
+  Opened result;
+  MUSTER_ASSIGN_OR_RETURN(
+      result.witness_agrees,
+      witnesses_.Present(agent, hello.has_witnessed() ? &hello.witnessed() : nullptr));
   MUSTER_ASSIGN_OR_RETURN(const std::string store_epoch, store_.database().StoreEpoch());
   const std::shared_ptr<const CheckBook> book = this->book();
   v1::Plan plan = PlanFor(*book, agent, opened.labels);
@@ -40,12 +46,15 @@ StatusOr<AgentHub::Opened> AgentHub::Open(const v1::Hello& hello, const std::str
   for (const v1::PlannedCheck& check : plan.checks()) ids.push_back(check.id());
   MUSTER_RETURN_IF_ERROR(store_.history().KeepOnly(agent, ids, now).status());
   MUSTER_ASSIGN_OR_RETURN(AgentStates states, store_.history().SessionStates(agent));
-  Opened result;
   result.session = std::make_unique<ServerSession>(std::move(opening), opened, std::move(states),
                                                    options_.session);
   result.session->SetAgentPlanHash(hello.plan_hash());
   result.session->SetPlan(std::move(plan));
   result.welcome = result.session->Welcome(store_epoch, now);
+  const std::optional<v1::Checkpoint> newest = witnesses_.newest();
+  if (result.witness_agrees && newest.has_value()) {
+    *result.welcome.mutable_welcome()->mutable_checkpoint() = *newest;
+  }
   absl::MutexLock lock(&mutex_);
   ++opened_;
   return result;
@@ -114,6 +123,7 @@ std::vector<std::shared_ptr<HubStream>> AgentHub::Streams() const {
 
 void AgentHub::Tick() {
   RefreshBook();
+  RenewCheckpoint();
   const absl::Duration uptime = clock_.Uptime();
   for (const auto& stream : Streams()) stream->Tick(uptime);
   if (uptime - last_touch_ < kTouch) return;
@@ -126,6 +136,12 @@ void AgentHub::Tick() {
   if (agents.empty()) return;
   const Status touched = store_.sessions().Touch(agents, clock_.Now());
   if (!touched.ok()) LogDebug("could not note who is connected", {{"error", touched}});
+}
+
+void AgentHub::RenewCheckpoint() {
+  if (!witnesses_.Renew()) return;
+  const std::optional<v1::Checkpoint> newest = witnesses_.newest();
+  for (const auto& stream : Streams()) stream->CheckpointMoved(*newest);
 }
 
 void AgentHub::RefreshBook() {
