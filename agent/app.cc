@@ -10,6 +10,7 @@
 #include "agent/checks/checker.h"
 #include "agent/link/link.h"
 #include "agent/link/renewal.h"
+#include "agent/link/witness.h"
 #include "agent/policy/policy.h"
 #include "agent/probes/probe.h"
 #include "agent/spool/recorder.h"
@@ -92,6 +93,7 @@ class RunningApp final : public App {
         next_renewal_(FirstRenewal(membership_)),
         random_(SystemRandom()),
         spool_(std::move(spool)),
+        witness_(data_ + "/witness.pb", membership_.identity.roots_pem),
         link_(std::make_unique<Link>(*spool_, clock_, *random_, MakeLinkOptions(plan))),
         recorder_(std::make_unique<Recorder>(*spool_, clock_, RecorderOptions{},
                                              [this](Urgency urgency) { link_->Notify(urgency); })),
@@ -150,6 +152,8 @@ class RunningApp final : public App {
     options.on_renew = [this] { AskRenewal(); };
     options.learn_servers = !servers_set_;
     options.on_servers = [this](const auto& servers) { NoteServers(servers); };
+    options.witnessed = [this] { return witness_.held(); };
+    options.on_checkpoint = [this](const v1::Checkpoint& next) { TakeCheckpoint(next); };
     return options;
   }
 
@@ -163,6 +167,11 @@ class RunningApp final : public App {
     LogInfo("took a plan", {{"checks", plan.checks_size()}});
     recorder_->Add(PlanTakenRecord(plan.hash(), clock_.Now()), Urgency::kUrgent);
     return OkStatus();
+  }
+
+  void TakeCheckpoint(const v1::Checkpoint& checkpoint) {
+    const Status taken = witness_.Take(checkpoint);
+    if (!taken.ok()) LogError("a checkpoint of the audit chain is not taken", {{"error", taken}});
   }
 
   void Record(v1::CheckResult result, Novelty novelty) {
@@ -252,6 +261,7 @@ class RunningApp final : public App {
   absl::Time next_renewal_;  // after the start of the renewal's thread alone
   const std::unique_ptr<Random> random_;
   const std::unique_ptr<Spool> spool_;
+  Witness witness_;  // of the link's thread
   Ready ready_;
   absl::Mutex renewal_mutex_;
   bool renewal_asked_ ABSL_GUARDED_BY(renewal_mutex_) = false;

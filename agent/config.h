@@ -12,6 +12,7 @@
 // DIR/agent.yaml     the control plane's addresses
 // DIR/joining.key    the key of a join that has not ended yet
 // DIR/plan.pb        the plan in force
+// DIR/witness.pb     the newest checkpoint of the control plane's audit chain
 // DIR/log.db         the log
 #pragma once
 

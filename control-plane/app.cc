@@ -25,6 +25,8 @@
 #include "control-plane/rpc/spec_service.h"
 #include "control-plane/rpc/state_service.h"
 #include "control-plane/rpc/system_service.h"
+#include "control-plane/rpc/unknown_methods.h"
+#include "control-plane/rpc/witnesses.h"
 #include "control-plane/term_work.h"
 #include "lib/base/file.h"
 #include "lib/base/hash.h"
@@ -112,11 +114,13 @@ class Port {
     return port;
   }
   Status Serve(std::shared_ptr<grpc::ServerCredentials> credentials,
-               const std::vector<grpc::Service*>& services) {
+               const std::vector<grpc::Service*>& services, Gate& gate) {
+    unknown_.emplace(gate);
     grpc::ServerBuilder builder;
     net::SetServerArguments(builder);
     listener_->AttachTo(builder, std::move(credentials));
     for (grpc::Service* service : services) builder.RegisterService(service);
+    builder.RegisterCallbackGenericService(&*unknown_);
     server_ = builder.BuildAndStart();
     if (server_ == nullptr) return Internal("could not start the gRPC server");
     listener_->Start();
@@ -134,6 +138,7 @@ class Port {
 
  private:
   std::unique_ptr<net::GuardedListener> listener_;
+  std::optional<UnknownMethods> unknown_;
   std::unique_ptr<grpc::Server> server_;
 };
 
@@ -268,9 +273,10 @@ class Plane {
     HubOptions options;
     options.replica = replica_;
     options.session.flush = config_.flush;
+    witnesses_.emplace(store_->audit(), *authority_, clock_);
     options.on_transitions = [this] { TransitionsCame(); };
     options.servers = [this] { return heartbeat_->Servers(); };
-    hub_.emplace(*store_, clock_, std::move(options));
+    hub_.emplace(*store_, *witnesses_, clock_, std::move(options));
   }
 
   void StartServices() {
@@ -285,7 +291,7 @@ class Plane {
     });
     states_.emplace(*store_, *hub_, *gate_, clock_);
     alerts_.emplace(*store_, *gate_, clock_);
-    system_.emplace(*store_, *gate_, clock_, [this] { return LocalFacts(); });
+    system_.emplace(*store_, *witnesses_, *gate_, clock_, [this] { return LocalFacts(); });
   }
 
   DoctorFacts LocalFacts() const {
@@ -320,9 +326,9 @@ class Plane {
     MUSTER_ASSIGN_OR_RETURN(net::ServerIdentity first, NewIdentity());
     MUSTER_ASSIGN_OR_RETURN(own_, net::CurrentIdentity::Make(std::move(first)));
     if (enroll_ != nullptr)
-      MUSTER_RETURN_IF_ERROR(enroll_->Serve(net::ServerTls(own_), {&*enrollment_}));
+      MUSTER_RETURN_IF_ERROR(enroll_->Serve(net::ServerTls(own_), {&*enrollment_}, *gate_));
     return main_->Serve(net::MutualTls(own_),
-                        {&*link_, &*identity_, &*specs_, &*states_, &*alerts_, &*system_});
+                        {&*link_, &*identity_, &*specs_, &*states_, &*alerts_, &*system_}, *gate_);
   }
 
   void StartLoops() {
@@ -358,6 +364,7 @@ class Plane {
     metrics_.batches_stored.Increment(batches_grown_.Since(commits.batches));
     metrics_.batches_refused.With("fenced").Increment(aborted_grown_.Since(commits.aborted));
     metrics_.batches_refused.With("queue_full").Increment(refused_grown_.Since(commits.refused));
+    metrics_.audit_contradictions.Set(static_cast<double>(witnesses_->contradictions()));
     metrics_.ingest_queue_batches.Set(static_cast<double>(commits.waiting));
     if (commits_grown_.Since(commits.commits) > 0) {
       metrics_.commit_seconds.Observe(absl::ToDoubleSeconds(commits.last_commit));
@@ -397,6 +404,7 @@ class Plane {
   std::atomic<bool> draining_ = false;
   std::atomic<bool> replaced_ = false;
   std::optional<Gate> gate_;
+  std::optional<Witnesses> witnesses_;
   std::optional<AgentHub> hub_;
   std::optional<StateService> states_;
   std::optional<AgentLinkService> link_;

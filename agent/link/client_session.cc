@@ -35,6 +35,7 @@ v1::FromAgent MakeHello(const LogBounds& log, const HelloFacts& facts) {
     if (static_cast<size_t>(hello.facts().size()) >= kMostFacts) break;
     (*hello.mutable_facts())[key] = std::string(Truncate(value, kMostFactBytes));
   }
+  if (facts.witnessed) *hello.mutable_witnessed() = *facts.witnessed;
   return message;
 }
 
@@ -51,6 +52,7 @@ StatusOr<Reaction> ClientSession::Received(const v1::ToAgent& message, absl::Dur
       reaction.drain = wire::FromProto(message.drain().after());
       return reaction;
     case v1::ToAgent::kRenew: reaction.renew = true; return reaction;
+    case v1::ToAgent::kCheckpoint: reaction.checkpoint = message.checkpoint(); return reaction;
     case v1::ToAgent::MESSAGE_NOT_SET: return reaction;  // of a newer control plane
   }
   return reaction;
@@ -71,6 +73,7 @@ StatusOr<Reaction> ClientSession::TakeWelcome(const v1::Welcome& welcome, absl::
   next_ = committed_ + 1;
   Reaction reaction;
   reaction.servers = UsableServers({welcome.servers().begin(), welcome.servers().end()});
+  if (welcome.has_checkpoint()) reaction.checkpoint = welcome.checkpoint();
   // It holds more than we ever wrote: ours is an older copy of the log, or another one.
   if (committed_ > available_) {
     reaction.new_log_epoch = true;

@@ -27,13 +27,14 @@ namespace muster::agent {
 
 // What the caller must do after a message of the control plane; several may be set.
 struct Reaction {
-  std::optional<uint64_t> rewind;        // Spool::Rewind: a Welcome said what is stored
-  std::optional<uint64_t> acknowledged;  // Spool::Acknowledge
-  std::optional<v1::Plan> plan;          // take it, and write PlanTaken to the log
-  bool new_log_epoch = false;            // Spool::StartNewEpoch, then a new session
-  bool renew = false;                    // ask for a new certificate
-  std::optional<absl::Duration> drain;   // end the session; reconnect after this plus a jitter
-  std::vector<std::string> servers;      // the control plane's addresses, if it named any
+  std::optional<uint64_t> rewind;            // Spool::Rewind: a Welcome said what is stored
+  std::optional<uint64_t> acknowledged;      // Spool::Acknowledge
+  std::optional<v1::Checkpoint> checkpoint;  // Witness::Take
+  std::optional<v1::Plan> plan;              // take it, and write PlanTaken to the log
+  bool new_log_epoch = false;                // Spool::StartNewEpoch, then a new session
+  bool renew = false;                        // ask for a new certificate
+  std::optional<absl::Duration> drain;       // end the session; reconnect after this plus a jitter
+  std::vector<std::string> servers;          // the control plane's addresses, if it named any
 };
 
 struct ReadRequest {
@@ -48,6 +49,7 @@ struct HelloFacts {
   std::string plan_hash;
   absl::Time agent_time;
   std::map<std::string, std::string> facts;
+  std::optional<v1::Checkpoint> witnessed;
 };
 
 v1::FromAgent MakeHello(const LogBounds& log, const HelloFacts& facts);

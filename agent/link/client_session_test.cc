@@ -51,6 +51,26 @@ TEST(ClientSession, BeginsANewEpochWhenTheControlPlaneHoldsMoreThanWasEverWritte
   EXPECT_FALSE(session.ToSend(kNow));
 }
 
+TEST(ClientSession, PassesCheckpointsOnFromTheWelcomeAndLater) {
+  ClientSession session(20, kNow);
+  v1::ToAgent welcome = Welcome(12);
+  welcome.mutable_welcome()->mutable_checkpoint()->set_sequence(3);
+  const auto first = session.Received(welcome, kNow);
+  ASSERT_TRUE(first.ok());
+  EXPECT_EQ(first->checkpoint->sequence(), 3u);
+  v1::ToAgent moved;
+  moved.mutable_checkpoint()->set_sequence(4);
+  EXPECT_EQ(session.Received(moved, kNow)->checkpoint->sequence(), 4u);
+  EXPECT_FALSE(session.Received(Ack(12), kNow)->checkpoint);
+}
+
+TEST(Hello, ShowsTheCheckpointThatIsHeld) {
+  HelloFacts facts;
+  EXPECT_FALSE(MakeHello({}, facts).hello().has_witnessed());
+  facts.witnessed.emplace().set_sequence(5);
+  EXPECT_EQ(MakeHello({}, facts).hello().witnessed().sequence(), 5u);
+}
+
 TEST(ClientSession, StaysWithinTheWindow) {
   ClientSession session(100, kNow);
   ASSERT_TRUE(session.Received(Welcome(0, 2), kNow).ok());

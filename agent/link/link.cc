@@ -145,7 +145,8 @@ class Link::Session {
         epoch_(log.epoch),
         machine_(log.written, link.clock_.Uptime()) {
     HelloFacts facts{link.options_.version, link.options_.boot_id, link.plan_hash_,
-                     link.clock_.Now(), link.options_.facts};
+                     link.clock_.Now(),     link.options_.facts,   std::nullopt};
+    if (link.options_.witnessed) facts.witnessed = link.options_.witnessed();
     Write(MakeHello(log, facts));
   }
 
@@ -209,6 +210,9 @@ class Link::Session {
     if (!reaction.ok()) return End(reaction.status());
     if (!greeted && machine_.welcomed()) Greet();
     if (!reaction->servers.empty()) LearnServers(reaction->servers);
+    if (reaction->checkpoint && link_.options_.on_checkpoint) {
+      link_.options_.on_checkpoint(*reaction->checkpoint);
+    }
     if (reaction->new_log_epoch) return BeginNewLog();
     if (reaction->rewind) link_.spool_.Rewind(*reaction->rewind);
     if (reaction->acknowledged) link_.spool_.Acknowledge(*reaction->acknowledged);

@@ -2,8 +2,8 @@
 // and comes back after every loss, for ever, from one server to another with full jitter.
 //
 // One thread of its own does all the work; gRPC's reactions only leave what happened in a mailbox.
-// Any thread may call. Spool, clock and random must outlive the link; on_plan and on_renew are
-// called by its thread, and so is on_servers.
+// Any thread may call. Spool, clock and random must outlive the link; the functions of its
+// options are called by its thread.
 #pragma once
 
 #include <functional>
@@ -47,6 +47,9 @@ struct LinkOptions {
   absl::Duration drain_jitter = absl::Seconds(10);
   absl::Duration drain_jitter_elsewhere = absl::Seconds(2);
   absl::Duration write_within = absl::Seconds(30);
+  // The checkpoint of the audit chain that is held, and a further one that came.
+  std::function<std::optional<v1::Checkpoint>()> witnessed;
+  std::function<void(const v1::Checkpoint&)> on_checkpoint;
   // How a channel is opened; net::OpenChannel unless a test says otherwise.
   std::function<std::shared_ptr<grpc::Channel>(const std::string&, const net::ClientIdentity&)>
       open;

@@ -44,6 +44,7 @@ class Plane final : public v1::AgentLink::Service {
     if (!stream->Read(&message) || !message.has_hello())
       return {grpc::INVALID_ARGUMENT, "no Hello"};
     ++sessions;
+    witnessed = message.hello().witnessed().sequence();
     stream->Write(Greet(message.hello()));
     if (plan && message.hello().plan_hash() != plan->hash()) {
       v1::ToAgent out;
@@ -88,9 +89,11 @@ class Plane final : public v1::AgentLink::Service {
   std::atomic<int> cut_after = 0;
   std::atomic<bool> mute = false;
   std::atomic<bool> broken_order = false;
+  std::atomic<uint64_t> witnessed = 0;
   std::optional<v1::Plan> plan;
   std::vector<std::string> servers;    // that a Welcome names
   std::atomic<bool> draining = false;  // sends everybody away
+  v1::Checkpoint checkpoint;
 
  private:
   v1::ToAgent Greet(const v1::Hello& hello) {
@@ -100,6 +103,7 @@ class Plane final : public v1::AgentLink::Service {
     out.mutable_welcome()->set_committed_sequence(committed_[epoch_]);
     out.mutable_welcome()->set_store_epoch("s");
     for (const std::string& server : servers) out.mutable_welcome()->add_servers(server);
+    *out.mutable_welcome()->mutable_checkpoint() = checkpoint;
     v1::SessionLimits& limits = *out.mutable_welcome()->mutable_limits();
     limits.set_window(4);
     limits.set_batch_entries(16);
@@ -266,6 +270,27 @@ TEST_F(LinkTest, TakesAPlanOnce) {
   Append(*link, 1, Urgency::kUrgent);
   ExpectAllStoredOnce(plane);
   EXPECT_EQ(taken, 1);
+}
+
+TEST_F(LinkTest, ShowsInItsHelloTheCheckpointThatItTook) {
+  Plane plane;
+  plane.checkpoint.set_sequence(4);
+  plane.cut_after = 1;
+  absl::Mutex mutex;
+  std::optional<v1::Checkpoint> held;
+  LinkOptions options;
+  options.witnessed = [&] {
+    absl::MutexLock lock(&mutex);
+    return held;
+  };
+  options.on_checkpoint = [&](const v1::Checkpoint& next) {
+    absl::MutexLock lock(&mutex);
+    held = next;
+  };
+  auto link = MakeLink({plane.address()}, std::move(options));
+  Append(*link, 1, Urgency::kUrgent);
+  EXPECT_TRUE(Eventually([&] { return plane.witnessed == 4; }));
+  ExpectAllStoredOnce(plane);
 }
 
 TEST_F(LinkTest, BeginsANewEpochWhenItsLogIsOlderThanWhatIsStored) {

@@ -157,6 +157,35 @@ void Agents(const DoctorFacts& facts, absl::Time now, Report& report) {
   }
 }
 
+void AuditWitnesses(const DoctorFacts& facts, Report& report) {
+  size_t agree = 0;
+  uint64_t newest = 0;
+  const size_t before = report.size();
+  for (const WitnessFact& fact : Narrow(facts.witnesses)) {
+    const bool own = fact.holder.empty();
+    if (fact.verdict.testimony == Testimony::kAgrees) {
+      agree += own ? 0 : 1;
+      newest = std::max(newest, own ? 0 : fact.sequence);
+      continue;
+    }
+    const std::string holder = own ? "this control plane" : fmt::format("agent {}", fact.holder);
+    report.Fail("audit witnesses",
+                fmt::format("{} holds a checkpoint of entry {}, signed at {}: {}", holder,
+                            fact.sequence, TimeText(fact.at), Text(fact.verdict)),
+                fmt::format("somebody changed the audit chain, or the store is an older copy: "
+                            "compare it with a backup; once that is explained, {}",
+                            own ? "restart the control plane"
+                                : "remove witness.pb from the agent's data folder and restart the "
+                                  "agent"));
+  }
+  if (report.size() > before) return;
+  report.Ok("audit witnesses",
+            agree == 0 ? "no agent has shown a checkpoint of the audit chain so far"
+                       : fmt::format("agents whose checkpoint agrees with the chain: {}, the "
+                                     "newest of entry {}",
+                                     agree, newest));
+}
+
 void Outbox(const DoctorFacts& facts, absl::Time now, Report& report) {
   const AlertStore::OutboxCounts& outbox = facts.outbox;
   constexpr char kRemedy[] = "'musterctl alert explain ID' shows each delivery and its last error";
@@ -207,6 +236,7 @@ std::vector<v1::Finding> Diagnose(const DoctorFacts& facts, absl::Time now) {
   Authority(facts, now, report);
   Replicas(facts, report);
   Agents(facts, now, report);
+  AuditWitnesses(facts, report);
   Outbox(facts, now, report);
   Receivers(facts, report);
   if (facts.checks == 0) {

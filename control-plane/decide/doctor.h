@@ -7,6 +7,7 @@
 
 #include <absl/time/time.h>
 
+#include "control-plane/decide/witness.h"
 #include "control-plane/store/alert_store.h"
 #include "control-plane/store/cluster_store.h"
 #include "control-plane/store/session_store.h"
@@ -20,6 +21,7 @@ struct DoctorFacts {
   AlertStore::OutboxCounts outbox;
   size_t receivers = 0;
   size_t checks = 0;
+  std::vector<WitnessFact> witnesses;
   absl::Time serving_since = absl::InfinitePast();  // of the whole cluster
   std::vector<ReplicaRow> replicas;
   LeaseRow lease;

@@ -79,6 +79,14 @@ TEST(Doctor, NamesWhatIsWrongAndHowBad) {
       {"agent db-1", v1::Finding::LEVEL_WARNING,
        [](DoctorFacts& f) { f.agents[0].clock_skew = -absl::Minutes(3); }},
       {"agents", v1::Finding::LEVEL_WARNING, [](DoctorFacts& f) { f.agents.clear(); }},
+      {"audit witnesses", v1::Finding::LEVEL_FAILED,
+       [](DoctorFacts& f) {
+         f.witnesses = {{"db-1", 5, kNow, {Testimony::kMissing, 4, 5}}};
+       }},
+      {"audit witnesses", v1::Finding::LEVEL_FAILED,
+       [](DoctorFacts& f) {
+         f.witnesses = {{"", 5, kNow, {Testimony::kDiffers, 1, 5}}, {"db-1", 5, kNow, {}}};
+       }},
       {"outbox", v1::Finding::LEVEL_FAILED, [](DoctorFacts& f) { f.outbox.failed = 2; }},
       {"outbox", v1::Finding::LEVEL_WARNING,
        [](DoctorFacts& f) {
@@ -105,12 +113,31 @@ TEST(Doctor, GivesARemedyForEverythingThatIsWrong) {
   facts.agents[0].clock_skew = absl::Minutes(1);
   facts.agents[1].certificate_expires_at = kNow + absl::Hours(1);
   facts.outbox.failed = 1;
+  facts.witnesses = {{"db-1", 5, kNow, {Testimony::kMissing, 4, 5}}};
   facts.receivers = facts.checks = 0;
   facts.disk_free_bytes = 0;
   for (const v1::Finding& finding : Diagnose(facts, kNow)) {
     if (finding.level() == v1::Finding::LEVEL_OK) continue;
     EXPECT_FALSE(finding.remedy().empty()) << finding.subject();
   }
+}
+
+TEST(Doctor, NamesTheWitnessAndTheEntries) {
+  DoctorFacts facts = AllWell();
+  facts.witnesses = {{"", 9, kNow, {}},
+                     {"db-1", 12, kNow, {Testimony::kMissing, 10, 12}},
+                     {"web-1", 7, kNow, {Testimony::kDiffers, 1, 7}},
+                     {"web-2", 4, kNow, {}}};
+  std::vector<std::string> messages;
+  for (const v1::Finding& finding : Diagnose(facts, kNow)) {
+    if (finding.subject() == "audit witnesses") messages.push_back(finding.message());
+  }
+  EXPECT_EQ(messages,
+            (std::vector<std::string>{
+                "agent db-1 holds a checkpoint of entry 12, signed at 2027-01-15T08:00:00Z: "
+                "entries 10 to 12 are missing",
+                "agent web-1 holds a checkpoint of entry 7, signed at 2027-01-15T08:00:00Z: "
+                "something in entries 5 to 7 was changed"}));
 }
 
 TEST(Doctor, SaysNothingOfRevokedAgents) {

@@ -91,7 +91,9 @@ Metrics::Metrics(std::string_view version)
       heartbeats_failed(MakeCounter(*registry_, "muster_heartbeats_failed_total",
                                     "Heartbeats that did not reach the store.")),
       heartbeat_seconds(MakeGauge(*registry_, "muster_heartbeat_duration_seconds",
-                                  "How long the last heartbeat took.")) {
+                                  "How long the last heartbeat took.")),
+      audit_contradictions(MakeGauge(*registry_, "muster_audit_contradictions",
+                                     "Witnesses whose checkpoint is not in the audit chain.")) {
   auto& sent = MakeFamily(*registry_, "muster_notifications_total", "Attempts to tell a receiver.");
   for (const char* kind : {"webhook", "slack", "email", "other"}) {
     for (const char* outcome : {"delivered", "retry", "failed"}) {

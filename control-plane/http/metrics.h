@@ -56,6 +56,7 @@ class Metrics {
   prometheus::Gauge& replicas_lost;
   prometheus::Counter& heartbeats_failed;
   prometheus::Gauge& heartbeat_seconds;
+  prometheus::Gauge& audit_contradictions;
 
   // kind: webhook, slack, email; outcome: delivered, retry, failed.
   prometheus::Counter& Notifications(std::string_view kind, std::string_view outcome);

@@ -183,6 +183,10 @@ StatusOr<Authority::ServerCertificate> Authority::IssueServer(std::string_view r
       std::string(key_pem.Reveal()), clock_.Now() + lifetimes_.control / 2};
 }
 
+StatusOr<std::string> Authority::SignText(std::string_view text) const {
+  return net::SignText(key_.get(), text);
+}
+
 std::string Authority::RootsPem() const { return net::DerToPem({certificate_der_}); }
 
 std::string Authority::Pin() const {

@@ -47,6 +47,10 @@ class Authority {
   };
   StatusOr<ServerCertificate> IssueServer(std::string_view replica) const;
 
+  // ECDSA with SHA-256, as DER, over a text of the caller's own making: never over bytes that came
+  // from elsewhere.
+  StatusOr<std::string> SignText(std::string_view text) const;
+
   const std::string& certificate_der() const { return certificate_der_; }
   std::string RootsPem() const;
   // SHA-256 of the SubjectPublicKeyInfo, 32 bytes: what join strings carry.

@@ -11,14 +11,16 @@ constexpr absl::Duration kTick = absl::Seconds(1);
 
 }  // namespace
 
-AgentHub::AgentHub(Store& store, const Clock& clock, HubOptions options)
+AgentHub::AgentHub(Store& store, Witnesses& witnesses, const Clock& clock, HubOptions options)
     : store_(store),
+      witnesses_(witnesses),
       clock_(clock),
       options_(std::move(options)),
       pool_("agents", options_.threads, options_.most_queued),
       committer_(store.history(), clock, options_.committer, [this] { options_.on_transitions(); }),
       book_(std::make_shared<CheckBook>()),
       loop_("agent-hub", kTick, [this] { Tick(); }) {
+  witnesses_.Renew();  // so that the first Welcome has one
   RefreshBook();
 }
 
@@ -34,6 +36,10 @@ StatusOr<AgentHub::Opened> AgentHub::Open(const v1::Hello& hello, const std::str
   const absl::Time now = clock_.Now();
   MUSTER_ASSIGN_OR_RETURN(SessionOpening opening, ReadHello(hello, agent, options_.replica, now));
   MUSTER_ASSIGN_OR_RETURN(const OpenedSession opened, store_.sessions().Open(opening));
+  Opened result;
+  MUSTER_ASSIGN_OR_RETURN(
+      result.witness_agrees,
+      witnesses_.Present(agent, hello.has_witnessed() ? &hello.witnessed() : nullptr));
   MUSTER_ASSIGN_OR_RETURN(const std::string store_epoch, store_.database().StoreEpoch());
   NoteEpoch(store_epoch);
   const std::shared_ptr<const CheckBook> book = this->book();
@@ -42,7 +48,6 @@ StatusOr<AgentHub::Opened> AgentHub::Open(const v1::Hello& hello, const std::str
   for (const v1::PlannedCheck& check : plan.checks()) ids.push_back(check.id());
   MUSTER_RETURN_IF_ERROR(store_.history().KeepOnly(agent, ids, now).status());
   MUSTER_ASSIGN_OR_RETURN(AgentStates states, store_.history().SessionStates(agent));
-  Opened result;
   result.session = std::make_unique<ServerSession>(std::move(opening), opened, std::move(states),
                                                    options_.session);
   result.session->SetAgentPlanHash(hello.plan_hash());
@@ -50,6 +55,10 @@ StatusOr<AgentHub::Opened> AgentHub::Open(const v1::Hello& hello, const std::str
   result.welcome = result.session->Welcome(store_epoch, now);
   for (std::string& server : options_.servers()) {
     result.welcome.mutable_welcome()->add_servers(std::move(server));
+  }
+  const std::optional<v1::Checkpoint> newest = witnesses_.newest();
+  if (result.witness_agrees && newest.has_value()) {
+    *result.welcome.mutable_welcome()->mutable_checkpoint() = *newest;
   }
   absl::MutexLock lock(&mutex_);
   ++opened_;
@@ -202,12 +211,19 @@ void AgentHub::NoteEpoch(const std::string& epoch) {
 void AgentHub::Tick() {
   if (const auto epoch = store_.database().StoreEpoch(); epoch.ok()) NoteEpoch(*epoch);
   RefreshBook();
+  RenewCheckpoint();
   const absl::Duration uptime = clock_.Uptime();
   for (const auto& stream : Streams()) stream->Tick(uptime);
   if (const Status reclaimed = Reclaim(); !reclaimed.ok()) {
     LogWarning("could not reclaim the sessions yet", {{"error", reclaimed}});
   }
   CloseLate();
+}
+
+void AgentHub::RenewCheckpoint() {
+  if (!witnesses_.Renew()) return;
+  const std::optional<v1::Checkpoint> newest = witnesses_.newest();
+  for (const auto& stream : Streams()) stream->CheckpointMoved(*newest);
 }
 
 void AgentHub::RefreshBook() {

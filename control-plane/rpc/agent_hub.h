@@ -17,6 +17,7 @@
 #include "control-plane/ingest/committer.h"
 #include "control-plane/ingest/plan.h"
 #include "control-plane/ingest/session.h"
+#include "control-plane/rpc/witnesses.h"
 #include "control-plane/store/store.h"
 #include "lib/base/clock.h"
 #include "lib/exec/threads.h"
@@ -38,6 +39,8 @@ class HubStream {
   virtual void BookChanged(std::shared_ptr<const CheckBook> book) = 0;
   // The states in the store were changed by another hand.
   virtual void StatesChanged() = 0;
+  // There is a newer checkpoint of the audit chain.
+  virtual void CheckpointMoved(const v1::Checkpoint& checkpoint) = 0;
   // Asks the agent to go elsewhere.
   virtual void Drain() = 0;
   // Of its session; 0 before its Hello.
@@ -63,7 +66,7 @@ struct HubOptions {
 
 class AgentHub {
  public:
-  AgentHub(Store& store, const Clock& clock, HubOptions options);
+  AgentHub(Store& store, Witnesses& witnesses, const Clock& clock, HubOptions options);
   ~AgentHub();
   // Nothing of what the options named is called afterwards. For when no stream is left; safe to
   // repeat.
@@ -73,6 +76,7 @@ class AgentHub {
   struct Opened {
     std::unique_ptr<ServerSession> session;
     v1::ToAgent welcome;
+    bool witness_agrees = true;  // the agent may be given checkpoints
   };
   StatusOr<Opened> Open(const v1::Hello& hello, const std::string& agent);
   // The stream takes the place of an older one of the same agent, which is cut.
@@ -117,10 +121,12 @@ class AgentHub {
   Status Close(const std::string& agent, const Closing& closing);
   void CloseLate();
   Status Reclaim();
+  void RenewCheckpoint();
   std::shared_ptr<HubStream> Find(const std::string& agent) const;
   std::vector<std::shared_ptr<HubStream>> Streams() const;
 
   Store& store_;
+  Witnesses& witnesses_;
   const Clock& clock_;
   const HubOptions options_;
   exec::Pool pool_;

@@ -21,9 +21,10 @@ struct Outbox {
   std::optional<v1::ToAgent> plan;
   std::optional<v1::ToAgent> ack;
   std::optional<v1::ToAgent> drain;
+  std::optional<v1::ToAgent> checkpoint;
 
   std::optional<v1::ToAgent> Next() {
-    for (auto* slot : {&welcome, &ack, &plan, &drain}) {
+    for (auto* slot : {&welcome, &ack, &plan, &drain, &checkpoint}) {
       if (slot->has_value()) return std::exchange(*slot, std::nullopt);
     }
     return std::nullopt;
@@ -86,6 +87,14 @@ class AgentStream final : public grpc::ServerBidiReactor<v1::FromAgent, v1::ToAg
     reload_ = true;
   }
   uint64_t Epoch() override { return epoch_; }
+  void CheckpointMoved(const v1::Checkpoint& checkpoint) override {
+    v1::ToAgent message;
+    *message.mutable_checkpoint() = checkpoint;
+    absl::MutexLock lock(&io_mutex_);
+    if (!may_witness_) return;
+    outbox_.checkpoint = std::move(message);
+    WriteNext();
+  }
   std::map<uint32_t, LastObserved> Observed() override {
     absl::MutexLock lock(&work_mutex_);
     std::map<uint32_t, LastObserved> observed;
@@ -164,6 +173,7 @@ class AgentStream final : public grpc::ServerBidiReactor<v1::FromAgent, v1::ToAg
     {
       absl::MutexLock io(&io_mutex_);
       outbox_.welcome = std::move(opened.welcome);
+      may_witness_ = opened.witness_agrees;
       if (!session_->PlanTaken()) outbox_.plan = PlanMessage();
       WriteNext();
     }
@@ -286,6 +296,7 @@ class AgentStream final : public grpc::ServerBidiReactor<v1::FromAgent, v1::ToAg
   bool writing_ ABSL_GUARDED_BY(io_mutex_) = false;
   bool finished_ ABSL_GUARDED_BY(io_mutex_) = false;
   bool reload_ ABSL_GUARDED_BY(io_mutex_) = false;
+  bool may_witness_ ABSL_GUARDED_BY(io_mutex_) = false;  // welcomed, and what it holds agrees
 };
 
 }  // namespace

@@ -23,7 +23,7 @@ constexpr size_t kMostAbusers = 10'000;
 
 // Strangers have no identity to count by: each connection of theirs counts by itself.
 std::string LiveKey(const net::Identity& identity, const std::string& peer) {
-  return identity.role == v1::ROLE_STRANGER ? peer : identity.fingerprint;
+  return identity.role == v1::ROLE_STRANGER ? peer : net::Text(identity);
 }
 
 using MethodRoles = std::map<std::string, std::set<v1::Role>, std::less<>>;
@@ -115,10 +115,14 @@ StatusOr<Admission> Gate::Admit(const grpc::CallbackServerContext& context,
   std::string peer = context.peer();
   if (decided.ok()) decided = CountLive(*identity, peer);
   if (decided.ok()) return Admission(*this, std::move(*identity), std::move(peer));
-  if (decided.code() == absl::StatusCode::kResourceExhausted) CountAbuse(peer);
+  Refuse(context);
+  return decided;
+}
+
+void Gate::Refuse(const grpc::CallbackServerContext& context) {
+  CountAbuse(context.peer());
   absl::MutexLock lock(&mutex_);
   ++refused_;
-  return decided;
 }
 
 Status Gate::CountLive(const net::Identity& identity, const std::string& peer) {
@@ -146,7 +150,7 @@ void Gate::CountAbuse(const std::string& peer) {
     abuses_.erase(peer);
     ++cut_;
   }
-  LogWarning("a connection is cut: it resets calls, or makes too many, faster than it may",
+  LogWarning("a connection is cut: it resets calls, or has them refused, faster than it may",
              {{"peer", peer}});
   options_.cut_connection(peer);
 }

@@ -26,12 +26,13 @@
 namespace muster::control {
 
 struct GateOptions {
-  // Calls of one identity that live at the same time, cancelled ones too until they are done.
+  // Calls of one identity that live at the same time, over all its connections and certificates;
+  // cancelled ones too until they are done.
   size_t calls_per_identity = 64;
   size_t threads = 4;
   size_t most_queued = 2000;
-  // A connection that in one second resets more calls than this, or has more refused for being too
-  // many, is cut (CVE-2023-44487): `cut_connection` gets the peer as gRPC names it.
+  // A connection that in one second resets more calls than this, or has more refused, is cut
+  // (CVE-2023-44487): `cut_connection` gets the peer as gRPC names it.
   size_t abuses_a_second = 200;
   std::function<void(const std::string& peer)> cut_connection = [](const std::string&) {};
   // How soon a revocation that another replica made is noticed.
@@ -68,6 +69,9 @@ class Gate {
 
   // `method` is its full name: "muster.v1.SpecService.ListSpecs".
   StatusOr<Admission> Admit(const grpc::CallbackServerContext& context, std::string_view method);
+
+  // Counts a call that is refused elsewhere like one that Admit refused.
+  void Refuse(const grpc::CallbackServerContext& context);
 
   // Cuts a stream when its certificate is denied. `cut` may come at once and on any thread; not
   // after the registration has gone.
@@ -120,7 +124,7 @@ class Gate {
   mutable absl::Mutex mutex_;
   std::set<std::string> denied_ ABSL_GUARDED_BY(mutex_);
   uint64_t last_denied_ ABSL_GUARDED_BY(mutex_) = 0;
-  std::map<std::string, size_t> live_ ABSL_GUARDED_BY(mutex_);
+  std::map<std::string, size_t> live_ ABSL_GUARDED_BY(mutex_);  // by identity
   std::map<uint64_t, Stream> streams_ ABSL_GUARDED_BY(mutex_);
   uint64_t next_stream_ ABSL_GUARDED_BY(mutex_) = 1;
   std::map<std::string, Abuse> abuses_ ABSL_GUARDED_BY(mutex_);  // by connection

@@ -84,6 +84,7 @@ StatusOr<DoctorFacts> SystemService::Facts() {
     std::move(agents.begin(), agents.end(), std::back_inserter(facts.agents));
     if (last) break;
   }
+  MUSTER_ASSIGN_OR_RETURN(facts.witnesses, witnesses_.Facts());
   MUSTER_ASSIGN_OR_RETURN(facts.outbox, store_.alerts().Counts());
   MUSTER_ASSIGN_OR_RETURN(const std::vector<SpecRow> receivers, store_.specs().Receivers());
   MUSTER_ASSIGN_OR_RETURN(const std::vector<SpecRow> checks, store_.specs().Checks());

@@ -5,6 +5,7 @@
 
 #include "control-plane/decide/doctor.h"
 #include "control-plane/rpc/gate.h"
+#include "control-plane/rpc/witnesses.h"
 #include "control-plane/store/store.h"
 #include "lib/base/clock.h"
 #include "muster/v1/system_service.grpc.pb.h"
@@ -15,8 +16,13 @@ class SystemService final : public v1::SystemService::CallbackService {
  public:
   // `facts` fills in what the store does not know: the authority's end, the disk, when serving
   // began.
-  SystemService(Store& store, Gate& gate, const Clock& clock, std::function<DoctorFacts()> facts)
-      : store_(store), gate_(gate), clock_(clock), facts_(std::move(facts)) {}
+  SystemService(Store& store, Witnesses& witnesses, Gate& gate, const Clock& clock,
+                std::function<DoctorFacts()> facts)
+      : store_(store),
+        witnesses_(witnesses),
+        gate_(gate),
+        clock_(clock),
+        facts_(std::move(facts)) {}
 
   grpc::ServerUnaryReactor* Version(grpc::CallbackServerContext* context,
                                     const v1::VersionRequest* request,
@@ -37,6 +43,7 @@ class SystemService final : public v1::SystemService::CallbackService {
   Status List(v1::ListReplicasResponse& response);
 
   Store& store_;
+  Witnesses& witnesses_;
   Gate& gate_;
   const Clock& clock_;
   const std::function<DoctorFacts()> facts_;

@@ -19,12 +19,45 @@
 #include "control-plane/rpc/spec_service.h"
 #include "control-plane/rpc/state_service.h"
 #include "control-plane/rpc/system_service.h"
+#include "control-plane/rpc/unknown_methods.h"
 #include "lib/net/listener.h"
 #include "lib/net/server_identity.h"
 #include "lib/net/tls.h"
 #include "lib/testing/servers.h"
 
 namespace muster::control {
+
+// A gRPC server behind a guarded listener on loopback.
+class TestPort {
+ public:
+  ~TestPort() { Stop(); }
+  void Serve(std::shared_ptr<grpc::ServerCredentials> credentials,
+             const std::vector<grpc::Service*>& services, Gate& gate) {
+    listener_ = *net::GuardedListener::Bind({.address = "127.0.0.1:0"});
+    unknown_ = std::make_unique<UnknownMethods>(gate);
+    grpc::ServerBuilder builder;
+    net::SetServerArguments(builder);
+    listener_->AttachTo(builder, std::move(credentials));
+    for (grpc::Service* service : services) builder.RegisterService(service);
+    builder.RegisterCallbackGenericService(unknown_.get());
+    server_ = builder.BuildAndStart();
+    listener_->Start();
+  }
+  void Stop() {
+    if (server_ == nullptr) return;
+    listener_->Stop();
+    server_->Shutdown(absl::ToChronoTime(SystemClock().Now()));
+    server_.reset();
+  }
+  void Cut(const std::string& peer) { listener_->Cut(peer); }
+  net::GuardedListener& listener() { return *listener_; }
+  std::string address() const { return fmt::format("127.0.0.1:{}", listener_->port()); }
+
+ private:
+  std::unique_ptr<net::GuardedListener> listener_;
+  std::unique_ptr<UnknownMethods> unknown_;
+  std::unique_ptr<grpc::Server> server_;
+};
 
 class TestPlane {
  public:
@@ -39,11 +72,13 @@ class TestPlane {
     EXPECT_TRUE(Authority::Create(store_->identity(), key_, long_ago).ok());
     authority_ = AuthorityAt(clock_);
     GateOptions gate;
-    gate.cut_connection = [this](const std::string& peer) { main_.listener->Cut(peer); };
+    gate.cut_connection = [this](const std::string& peer) { main_.Cut(peer); };
     gate_ = std::make_unique<Gate>(store_->identity(), clock_, std::move(gate));
     HubOptions options;
     options.replica = "r-test";
-    hub_ = std::make_unique<AgentHub>(*store_, clock_, std::move(options));
+    witnesses_ =
+        std::make_unique<Witnesses>(store_->audit(), *authority_, clock_, absl::ZeroDuration());
+    hub_ = std::make_unique<AgentHub>(*store_, *witnesses_, clock_, std::move(options));
     const auto servers = [this] { return std::vector<std::string>{address()}; };
     link_ = std::make_unique<AgentLinkService>(*hub_, *gate_);
     identity_ = std::make_unique<IdentityService>(*store_, *authority_, *gate_, clock_, servers);
@@ -52,24 +87,16 @@ class TestPlane {
     specs_ = std::make_unique<SpecService>(*store_, *gate_, clock_, [] {});
     states_ = std::make_unique<StateService>(*store_, *hub_, *gate_, clock_);
     alerts_ = std::make_unique<AlertService>(*store_, *gate_, clock_);
-    system_ =
-        std::make_unique<SystemService>(*store_, *gate_, clock_, [] { return DoctorFacts{}; });
+    system_ = std::make_unique<SystemService>(*store_, *witnesses_, *gate_, clock_,
+                                              [] { return DoctorFacts{}; });
     const auto certificate = *authority_->IssueServer("r-test");
     own_ = *net::CurrentIdentity::Make(
         {authority_->RootsPem(), certificate.chain_pem, certificate.key_pem});
-    Serve(
-        main_, net::MutualTls(own_),
-        {link_.get(), identity_.get(), specs_.get(), states_.get(), alerts_.get(), system_.get()});
-    Serve(enroll_, net::ServerTls(own_), {enrollment_.get()});
-  }
-
-  ~TestPlane() {
-    for (Port* port : {&main_, &enroll_}) {
-      port->listener->Stop();
-      port->server->Shutdown(absl::ToChronoTime(clock_.Now()));
-    }
-    main_.server.reset();
-    enroll_.server.reset();
+    main_.Serve(
+        net::MutualTls(own_),
+        {link_.get(), identity_.get(), specs_.get(), states_.get(), alerts_.get(), system_.get()},
+        *gate_);
+    enroll_.Serve(net::ServerTls(own_), {enrollment_.get()}, *gate_);
   }
 
   // A certificate of the role, known to the store.
@@ -81,24 +108,26 @@ class TestPlane {
     const Secret key = *net::NewPrivateKey();
     const Issued issued = *authority.Issue(role, name, *net::NewCertificateRequest(key));
     if (role == v1::ROLE_AGENT && stored) AddAgent(issued);
-    if (role != v1::ROLE_AGENT && stored) {
-      EXPECT_TRUE(
-          store_->identity()
-              .SaveCertificate(issued.row, {"test", "operator.create", name, "", clock_.Now()})
-              .ok());
-    }
+    if (role != v1::ROLE_AGENT && stored) AddCertificate(issued);
+    return {authority_->RootsPem(), net::DerToPem(issued.chain_der), std::string(key.Reveal())};
+  }
+
+  // Another certificate of an identity that is there.
+  net::ClientIdentity Renewed(v1::Role role, const std::string& name) {
+    const Secret key = *net::NewPrivateKey();
+    const Issued issued = *authority_->Issue(role, name, *net::NewCertificateRequest(key));
+    AddCertificate(issued);
     return {authority_->RootsPem(), net::DerToPem(issued.chain_der), std::string(key.Reveal())};
   }
 
   std::shared_ptr<grpc::Channel> Channel(const net::ClientIdentity& identity) {
     return net::OpenChannel(address(), identity);
   }
-  std::string address() const { return fmt::format("127.0.0.1:{}", main_.listener->port()); }
-  std::string enroll_address() const {
-    return fmt::format("127.0.0.1:{}", enroll_.listener->port());
-  }
-  uint16_t port() const { return main_.listener->port(); }
-  net::GuardedListener& listener() { return *main_.listener; }
+  std::string address() const { return main_.address(); }
+  std::string enroll_address() const { return enroll_.address(); }
+  uint16_t port() { return listener().port(); }
+  uint16_t enroll_port() { return enroll_.listener().port(); }
+  net::GuardedListener& listener() { return main_.listener(); }
   // The same authority, as it signs at another time or for other lifetimes.
   std::unique_ptr<Authority> AuthorityAt(const Clock& clock, Lifetimes lifetimes = {}) {
     return *Authority::Load(store_->identity(), key_, clock, lifetimes);
@@ -112,25 +141,18 @@ class TestPlane {
   Authority& authority() { return *authority_; }
   Gate& gate() { return *gate_; }
   AgentHub& hub() { return *hub_; }
+  Witnesses& witnesses() { return *witnesses_; }
   net::CurrentIdentity& own() { return *own_; }
+  const std::shared_ptr<net::CurrentIdentity>& own_identity() { return own_; }
   const Clock& clock() const { return clock_; }
 
  private:
-  struct Port {
-    std::unique_ptr<net::GuardedListener> listener;
-    std::unique_ptr<grpc::Server> server;
-  };
-  static void Serve(Port& port, std::shared_ptr<grpc::ServerCredentials> credentials,
-                    const std::vector<grpc::Service*>& services) {
-    port.listener = *net::GuardedListener::Bind({.address = "127.0.0.1:0"});
-    grpc::ServerBuilder builder;
-    net::SetServerArguments(builder);
-    port.listener->AttachTo(builder, std::move(credentials));
-    for (grpc::Service* service : services) builder.RegisterService(service);
-    port.server = builder.BuildAndStart();
-    port.listener->Start();
+  void AddCertificate(const Issued& issued) {
+    EXPECT_TRUE(store_->identity()
+                    .SaveCertificate(issued.row, {"test", "certificate.issue", issued.row.name, "",
+                                                  clock_.Now()})
+                    .ok());
   }
-
   void AddAgent(const Issued& issued) {
     const TokenRow token{
         "hash of " + issued.row.fingerprint, issued.row.name, {}, clock_.Now() + absl::Hours(1)};
@@ -150,6 +172,7 @@ class TestPlane {
   std::unique_ptr<Authority> authority_;
   std::shared_ptr<net::CurrentIdentity> own_;
   std::unique_ptr<Gate> gate_;
+  std::unique_ptr<Witnesses> witnesses_;
   std::unique_ptr<AgentHub> hub_;
   std::unique_ptr<AgentLinkService> link_;
   std::unique_ptr<IdentityService> identity_;
@@ -158,8 +181,8 @@ class TestPlane {
   std::unique_ptr<StateService> states_;
   std::unique_ptr<AlertService> alerts_;
   std::unique_ptr<SystemService> system_;
-  Port main_;
-  Port enroll_;
+  TestPort main_;
+  TestPort enroll_;
 };
 
 }  // namespace muster::control

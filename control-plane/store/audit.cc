@@ -71,6 +71,25 @@ StatusOr<std::vector<AuditRow>> AuditStore::List(uint64_t after, uint32_t limit)
   return entries;
 }
 
+StatusOr<ChainPlace> AuditStore::Look(uint64_t sequence) {
+  ChainPlace place;
+  MUSTER_RETURN_IF_ERROR(database_.Read([&](sql::Transaction& t) -> Status {
+    place = {};
+    MUSTER_ASSIGN_OR_RETURN(
+        const sql::Rows last,
+        t.Query("SELECT sequence, hash FROM audit ORDER BY sequence DESC LIMIT 1"));
+    if (last.empty()) return OkStatus();
+    place.last_sequence = Unsigned(last[0].Int(0));
+    place.last_hash = last[0].Text(1);
+    MUSTER_ASSIGN_OR_RETURN(
+        const sql::Rows asked,
+        t.Query("SELECT hash FROM audit WHERE sequence = $1", {Signed(sequence)}));
+    if (!asked.empty()) place.hash = asked[0].Text(0);
+    return OkStatus();
+  }));
+  return place;
+}
+
 Status AuditStore::Verify() {
   std::string before(32, '\0');
   uint64_t sequence = 0;

@@ -59,6 +59,23 @@ std::string PublicKeyFingerprint(EVP_PKEY* key) {
   return HexEncode(Sha256(der));
 }
 
+StatusOr<std::string> SignText(EVP_PKEY* key, std::string_view text) {
+  const DigestPtr digest(EVP_MD_CTX_new());
+  size_t size = 0;
+  const auto* bytes = reinterpret_cast<const unsigned char*>(text.data());
+  if (EVP_DigestSignInit(digest.get(), nullptr, EVP_sha256(), nullptr, key) != 1 ||
+      EVP_DigestSign(digest.get(), nullptr, &size, bytes, text.size()) != 1) {
+    return Internal("could not sign: {}", LastSslError());
+  }
+  std::string signature(size, '\0');
+  if (EVP_DigestSign(digest.get(), reinterpret_cast<unsigned char*>(signature.data()), &size, bytes,
+                     text.size()) != 1) {
+    return Internal("could not sign: {}", LastSslError());
+  }
+  signature.resize(size);
+  return signature;
+}
+
 absl::Time FromAsn1(const ASN1_TIME* time) {
   tm parts{};
   if (ASN1_TIME_to_tm(time, &parts) != 1) return absl::InfinitePast();

@@ -43,6 +43,8 @@ StatusOr<RequestPtr> ParseRequest(std::string_view der);
 std::string CertificateDer(X509* certificate);
 // SHA-256 of the SubjectPublicKeyInfo, hex.
 std::string PublicKeyFingerprint(EVP_PKEY* key);
+// ECDSA or RSA with SHA-256, as DER.
+StatusOr<std::string> SignText(EVP_PKEY* key, std::string_view text);
 absl::Time FromAsn1(const ASN1_TIME* time);
 
 }  // namespace muster::net

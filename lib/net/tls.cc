@@ -125,20 +125,7 @@ Status KeyMatches(const Secret& key_pem, std::string_view certificate_der) {
 
 StatusOr<std::string> Sign(const Secret& key_pem, std::string_view text) {
   MUSTER_ASSIGN_OR_RETURN(const KeyPtr key, ReadPrivateKey(key_pem.Reveal()));
-  const DigestPtr digest(EVP_MD_CTX_new());
-  size_t size = 0;
-  const auto* bytes = reinterpret_cast<const unsigned char*>(text.data());
-  if (EVP_DigestSignInit(digest.get(), nullptr, EVP_sha256(), nullptr, key.get()) != 1 ||
-      EVP_DigestSign(digest.get(), nullptr, &size, bytes, text.size()) != 1) {
-    return Internal("could not sign: {}", LastSslError());
-  }
-  std::string signature(size, '\0');
-  if (EVP_DigestSign(digest.get(), reinterpret_cast<unsigned char*>(signature.data()), &size, bytes,
-                     text.size()) != 1) {
-    return Internal("could not sign: {}", LastSslError());
-  }
-  signature.resize(size);
-  return signature;
+  return SignText(key.get(), text);
 }
 
 Status VerifySignature(std::string_view certificate_der, std::string_view text,

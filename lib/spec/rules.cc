@@ -17,6 +17,7 @@ using google::protobuf::Reflection;
 
 constexpr size_t kLongestLabel = 63;
 constexpr size_t kLongestText = 64 * 1024;
+constexpr char kNamelessHeader[] = "holds a header without a name; write NAME: VALUE";
 
 absl::Duration ToAbsl(const google::protobuf::Duration& duration) {
   return absl::Seconds(duration.seconds()) + absl::Nanoseconds(duration.nanos());
@@ -37,6 +38,10 @@ bool IsSet(const Message& message, const FieldDescriptor& field) {
 bool IsSubMessage(const FieldDescriptor& field) {
   return field.cpp_type() == FieldDescriptor::CPPTYPE_MESSAGE && !field.is_map() &&
          !IsDuration(field);
+}
+
+bool IsBlank(const FieldDescriptor& field, const std::string& text) {
+  return field.cpp_type() == FieldDescriptor::CPPTYPE_STRING && Trim(text).empty();
 }
 
 void FillMessage(Message& message) {
@@ -110,6 +115,10 @@ class Checker {
                   const std::string& path) {
     const std::string text = ToText(message, field, index);
     const v1::FieldRule& rule = RuleOf(field);
+    const bool needed = rule.not_empty() || (rule.required() && !field.is_repeated());
+    if (needed && IsBlank(field, text)) {
+      return complain_(path, "is empty; write a value");
+    }
     if (!rule.pattern().empty() && !RE2::FullMatch(text, rule.pattern())) {
       complain_(path, fmt::format("\"{}\" is not {}", text,
                                   rule.meaning().empty() ? "of the form " + rule.pattern()
@@ -172,19 +181,26 @@ void CheckLabels(const google::protobuf::Map<std::string, std::string>& labels,
   }
 }
 
+void CheckHeaders(const google::protobuf::Map<std::string, std::string>& headers,
+                  const std::string& path, const Complain& complain) {
+  for (const auto& [name, value] : headers) {
+    if (Trim(name).empty()) complain(path, kNamelessHeader);
+    if ((name + value).find_first_of("\r\n") != std::string::npos ||
+        name.find(':') != std::string::npos) {
+      complain(path + "." + name, "holds a line break or a colon in its name");
+    }
+  }
+}
+
 void CheckHttp(const v1::HttpProbe& http, const Complain& complain) {
   const std::string path = "spec.probe.http";
   CheckPattern(http.expect().body(), path + ".expect.body", complain);
   CheckPattern(http.expect().body_not(), path + ".expect.bodyNot", complain);
   for (const auto& [name, pattern] : http.expect().headers()) {
+    if (Trim(name).empty()) complain(path + ".expect.headers", kNamelessHeader);
     CheckPattern(pattern, path + ".expect.headers." + name, complain);
   }
-  for (const auto& [name, value] : http.headers()) {
-    if ((name + value).find_first_of("\r\n") != std::string::npos ||
-        name.find(':') != std::string::npos) {
-      complain(path + ".headers." + name, "holds a line break or a colon in its name");
-    }
-  }
+  CheckHeaders(http.headers(), path + ".headers", complain);
   for (const auto& [pointer, value] : http.expect().json()) {
     if (!pointer.empty() && pointer[0] != '/') {
       complain(path + ".expect.json." + pointer, "is not a JSON pointer; it begins with /");
@@ -192,9 +208,21 @@ void CheckHttp(const v1::HttpProbe& http, const Complain& complain) {
   }
 }
 
+void CheckRange(const v1::Range& range, const std::string& path, const Complain& complain) {
+  if (!range.has_at_least() && !range.has_at_most()) {
+    complain(path, "needs atLeast, atMost or both");
+  } else if (range.has_at_least() && range.has_at_most() && range.at_least() > range.at_most()) {
+    complain(path, fmt::format("no answer can be in it: atLeast {} is more than atMost {}",
+                               range.at_least(), range.at_most()));
+  }
+}
+
 void CheckPostgres(const v1::PostgresProbe& postgres, const Complain& complain) {
   const std::string path = "spec.probe.postgres";
-  if (postgres.dsn().empty() == !postgres.has_connection()) {
+  const v1::PostgresQuery& query = postgres.query();
+  if (query.has_warning()) CheckRange(query.warning(), path + ".query.warning", complain);
+  if (query.has_critical()) CheckRange(query.critical(), path + ".query.critical", complain);
+  if (Trim(postgres.dsn()).empty() == !postgres.has_connection()) {
     complain(path, "needs exactly one of dsn and connection");
   }
   const bool uri_with_password = RE2::PartialMatch(postgres.dsn(), "://[^/@:]*:[^/@]+@");
@@ -229,7 +257,10 @@ void CheckUrl(const Receiver& receiver, const std::string& path, const Complain&
 }
 
 void CheckReceiver(const v1::ReceiverSpec& receiver, const Complain& complain) {
-  if (receiver.has_webhook()) CheckUrl(receiver.webhook(), "spec.webhook", complain);
+  if (receiver.has_webhook()) {
+    CheckUrl(receiver.webhook(), "spec.webhook", complain);
+    CheckHeaders(receiver.webhook().headers(), "spec.webhook.headers", complain);
+  }
   if (receiver.has_slack()) CheckUrl(receiver.slack(), "spec.slack", complain);
   if (receiver.has_email() && receiver.email().has_password() &&
       receiver.email().username().empty()) {

@@ -66,6 +66,55 @@ INSTANTIATE_TEST_SUITE_P(
                 "is not file:/PATH"},
         BadCase{"RelativePlugin", Check("  probe: {plugin: {command: [check_x]}}\n"),
                 "is not an absolute path"},
+        BadCase{"EmptyProcessName", Check("  probe: {process: {name: ''}}\n"),
+                "f.yaml:5:27: spec.probe.process.name: is empty; write a value"},
+        BadCase{"BlankUnit", Check("  probe: {process: {unit: ' '}}\n"),
+                "f.yaml:5:27: spec.probe.process.unit: is empty; write a value"},
+        BadCase{"EmptyPidFile", Check("  probe: {process: {pidFile: ''}}\n"),
+                "f.yaml:5:30: spec.probe.process.pidFile: is empty; write a value"},
+        BadCase{"RelativePidFile", Check("  probe: {process: {pidFile: run/x.pid}}\n"),
+                "\"run/x.pid\" is not an absolute path"},
+        BadCase{"NoProcess", Check("  probe: {process: {atLeast: 2}}\n"),
+                "spec.probe.process: needs one of: name, unit, pidFile"},
+        BadCase{"NothingOfTheHost", Check("  probe: {host: {}}\n"),
+                "spec.probe.host: needs one of: load, memory, disk, time"},
+        BadCase{"BlankHost", Check("  probe: {icmp: {host: ' '}}\n"),
+                "spec.probe.icmp.host: is empty; write a value"},
+        BadCase{"EmptyHost", Check("  probe: {icmp: {host: ''}}\n"),
+                "spec.probe.icmp.host: is required"},
+        BadCase{"BlankName", Check("  probe: {dns: {name: '\t'}}\n"),
+                "spec.probe.dns.name: is empty; write a value"},
+        BadCase{"EmptyAnswer", Check("  probe: {dns: {name: a, expect: [10.0.0.1, '']}}\n"),
+                "spec.probe.dns.expect[1]: is empty; write a value"},
+        BadCase{"UrlWithoutHost", Check("  probe: {http: {url: 'https:///health'}}\n"),
+                "spec.probe.http.url: \"https:///health\" is not an http:// or https:// URL with"},
+        BadCase{"UrlWithAPortOnly", Check("  probe: {http: {url: 'http://:80/'}}\n"),
+                "is not an http:// or https:// URL with a host"},
+        BadCase{"NamelessHeader", Check("  probe: {http: {url: 'http://x', headers: {'': a}}}\n"),
+                "spec.probe.http.headers: holds a header without a name"},
+        BadCase{"NamelessExpectedHeader",
+                Check("  probe: {http: {url: 'http://x', expect: {headers: {'': a}}}}\n"),
+                "spec.probe.http.expect.headers: holds a header without a name"},
+        BadCase{"EmptySecret", Check("  probe: {redis: {address: 'a:1', auth: {}}}\n"),
+                "spec.probe.redis.auth.secret: is required"},
+        BadCase{"SecretWithoutName",
+                Check("  probe: {redis: {address: 'a:1', auth: {secret: 'env:'}}}\n"),
+                "is not file:/PATH"},
+        BadCase{"BlankDsn", Check("  probe: {postgres: {dsn: ' '}}\n"),
+                "needs exactly one of dsn and connection"},
+        BadCase{"BlankQuery", Check("  probe: {postgres: {dsn: 'host=a', query: {sql: ' '}}}\n"),
+                "spec.probe.postgres.query.sql: is empty; write a value"},
+        BadCase{"EmptyRange",
+                Check("  probe: {postgres: {dsn: 'host=a', query: {sql: s, critical: {}}}}\n"),
+                "spec.probe.postgres.query.critical: needs atLeast, atMost or both"},
+        BadCase{"RangeOfNothing",
+                Check("  probe: {postgres: {dsn: 'host=a', query: {sql: s, warning: "
+                      "{atLeast: 2, atMost: 1}}}}\n"),
+                "spec.probe.postgres.query.warning: no answer can be in it"},
+        BadCase{"EmptyCommand", Check("  probe: {plugin: {command: []}}\n"),
+                "spec.probe.plugin.command: is required"},
+        BadCase{"NoProgram", Check("  probe: {plugin: {command: ['', '-w', '']}}\n"),
+                "spec.probe.plugin.command[0]: is not an absolute path"},
         BadCase{"RepeatedKey",
                 Check("  every: 1s\n  every: 2s\n  probe: {tcp: {address: 'a:1'}}\n"),
                 "f.yaml:6:3: spec.every: stands twice"},
@@ -98,6 +147,17 @@ TEST(Spec, AllProblemsOfAFileAreTold) {
   const Parsed parsed =
       ParseYaml(Check("  every: x\n  timeout: y\n  probe: {nope: 1}\n"), "f.yaml");
   EXPECT_EQ(parsed.problems.size(), 3u);
+}
+
+TEST(Spec, AnEmptyArgumentOfAProgramIsTaken) {
+  EXPECT_EQ(Problems(Check("  probe: {plugin: {command: [/usr/bin/test, -z, '']}}\n")), "");
+}
+
+TEST(Spec, EveryHostOfAUrlIsTaken) {
+  for (const char* url : {"http://a", "https://a.example:8443/b?c#d", "http://[::1]:80/",
+                          "http://10.0.0.1?x", "https://user:word@a/"}) {
+    EXPECT_EQ(Problems(Check(fmt::format("  probe: {{http: {{url: '{}'}}}}\n", url))), "") << url;
+  }
 }
 
 TEST(Spec, TheSameNameTwiceIsRefused) {

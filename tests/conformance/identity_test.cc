@@ -214,6 +214,27 @@ TEST_P(IdentityConformance, TheAuditChainHolds) {
   EXPECT_EQ((*page)[0].note.action, "act.1498");
 }
 
+TEST_P(IdentityConformance, APlaceInTheAuditChainIsFoundAsItIsNow) {
+  const auto empty = store_->audit().Look(1);
+  ASSERT_TRUE(empty.ok());
+  EXPECT_EQ(empty->last_sequence, 0U);
+  EXPECT_FALSE(empty->hash.has_value());
+  for (int i = 0; i < 5; ++i) SaveToken("web-1", "token-" + std::to_string(i));
+  const auto entries = *store_->audit().List(0, 10);
+  const auto third = store_->audit().Look(3);
+  ASSERT_TRUE(third.ok());
+  EXPECT_EQ(third->last_sequence, 5U);
+  EXPECT_EQ(third->last_hash, entries[4].hash);
+  EXPECT_EQ(third->hash, entries[2].hash);
+  EXPECT_FALSE(store_->audit().Look(0)->hash.has_value());
+  EXPECT_FALSE(store_->audit().Look(6)->hash.has_value());
+  // No sequence is too large to ask for.
+  EXPECT_FALSE(store_->audit().Look(UINT64_MAX)->hash.has_value());
+  Tamper("DELETE FROM audit WHERE sequence >= 4");
+  EXPECT_EQ(store_->audit().Look(5)->last_sequence, 3U);
+  EXPECT_FALSE(store_->audit().Look(5)->hash.has_value());
+}
+
 TEST_P(IdentityConformance, EveryTamperingWithTheAuditIsFound) {
   for (int i = 0; i < 6; ++i) SaveToken("web-" + std::to_string(i), "token-" + std::to_string(i));
   ASSERT_TRUE(store_->audit().Verify().ok());

@@ -1,0 +1,83 @@
+// What an agent cannot do in its session.
+#include "control-plane/rpc/agent_link_service.h"
+
+#include <gtest/gtest.h>
+#include <zstd.h>
+
+#include "control-plane/rpc/test_plane.h"
+#include "lib/exec/threads.h"
+#include "lib/wire/columns.h"
+#include "muster/v1/agent_link.grpc.pb.h"
+
+namespace muster::control {
+namespace {
+
+using grpc::StatusCode;
+
+// Reads the stream until it ends; the status.
+grpc::Status SessionStatus(TestPlane& plane, const net::ClientIdentity& identity,
+                           const v1::Records* records) {
+  grpc::ClientContext context;
+  context.set_deadline(absl::ToChronoTime(SystemClock().Now() + absl::Seconds(10)));
+  const auto stream = v1::AgentLink::NewStub(plane.Channel(identity))->Session(&context);
+  v1::FromAgent hello;
+  hello.mutable_hello()->set_log_epoch("epoch");
+  stream->Write(hello);
+  v1::ToAgent answer;
+  stream->Read(&answer);
+  if (records != nullptr) {
+    v1::FromAgent message;
+    *message.mutable_records() = *records;
+    stream->Write(message);
+  }
+  while (stream->Read(&answer)) continue;
+  return stream->Finish();
+}
+
+TEST(Session, RecordsAreTheCertificatesAgentsWhateverIsSaid) {
+  TestPlane plane;
+  const auto a = plane.Identity(v1::ROLE_AGENT, "host-a");
+  plane.Identity(v1::ROLE_AGENT, "host-b");
+  v1::Record record;
+  record.set_sequence(1);
+  record.mutable_plan_taken()->set_plan_hash("x");
+  const auto batch = wire::EncodeBatch({record});
+  v1::Records records;
+  records.set_first_sequence(1);
+  records.set_last_sequence(1);
+  records.set_batch(batch->payload);
+  const net::ClientIdentity identity = a;
+  exec::Thread session("session", [&] { SessionStatus(plane, identity, &records); });
+  EXPECT_TRUE(testing::Eventually(
+      [&] { return (*plane.store().sessions().Find("host-a"))->committed_sequence == 1; }));
+  EXPECT_EQ((*plane.store().sessions().Find("host-b"))->committed_sequence, 0u);
+}
+
+TEST(Session, ABombIsRefusedBeforeItIsInflated) {
+  TestPlane plane;
+  v1::Records records;
+  records.set_first_sequence(1);
+  records.set_last_sequence(1);
+  std::string frame(1 << 20, '\0');
+  const std::string zeros(100 << 20, '\0');
+  frame.resize(ZSTD_compress(frame.data(), frame.size(), zeros.data(), zeros.size(), 1));
+  records.set_batch(frame);
+  EXPECT_EQ(SessionStatus(plane, plane.Identity(v1::ROLE_AGENT, "host-a"), &records).error_code(),
+            StatusCode::RESOURCE_EXHAUSTED);
+}
+
+TEST(Session, AHoleEndsTheSession) {
+  TestPlane plane;
+  v1::Record record;
+  record.set_sequence(5);
+  record.mutable_plan_taken()->set_plan_hash("x");
+  v1::Records records;
+  records.set_first_sequence(5);
+  records.set_last_sequence(5);
+  records.set_batch(wire::EncodeBatch({record})->payload);
+  EXPECT_EQ(SessionStatus(plane, plane.Identity(v1::ROLE_AGENT, "host-a"), &records).error_code(),
+            StatusCode::FAILED_PRECONDITION);
+}
+
+}  // namespace
+}  // namespace muster::control

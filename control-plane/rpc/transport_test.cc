@@ -1,0 +1,182 @@
+// What the ports hold against before anybody is known: floods, junk, slowness, old protocols,
+// bombs.
+#include <gtest/gtest.h>
+#include <netinet/in.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <vector>
+
+#include "control-plane/rpc/test_calls.h"
+#include "control-plane/rpc/test_http2.h"
+#include "control-plane/rpc/test_plane.h"
+#include "lib/net/openssl.h"
+#include "lib/net/socket.h"
+
+namespace muster::control {
+namespace {
+
+using grpc::StatusCode;
+
+TEST(Transport, ANewServerCertificateIsShownToNewHandshakesOnly) {
+  TestPlane plane;
+  const auto identity = plane.Identity(v1::ROLE_VIEWER, "anna");
+  const auto before = plane.Channel(identity);
+  ASSERT_TRUE(Version(before).ok());
+  const std::string old_chain = plane.own().Get().identity.chain_pem;
+  const auto next = *plane.authority().IssueServer("r-test");
+  ASSERT_TRUE(
+      plane.own().Replace({plane.authority().RootsPem(), next.chain_pem, next.key_pem}).ok());
+  EXPECT_TRUE(Version(before).ok());
+  EXPECT_TRUE(Version(plane.Channel(identity)).ok());
+  EXPECT_EQ(RawTls(plane.address()).Leaf(), net::PemToDer(next.chain_pem)->front());
+  EXPECT_NE(RawTls(plane.address()).Leaf(), net::PemToDer(old_chain)->front());
+  // A key of another certificate changes nothing.
+  EXPECT_EQ(plane.own().Replace({plane.authority().RootsPem(), old_chain, next.key_pem}).code(),
+            absl::StatusCode::kFailedPrecondition);
+  EXPECT_EQ(RawTls(plane.enroll_address()).Leaf(), net::PemToDer(next.chain_pem)->front());
+}
+
+// Whether the server has ended every one of them.
+template <typename Connections>
+bool AllCut(const Connections& connections) {
+  char byte = 0;
+  for (const net::Socket& socket : connections) {
+    // What came before the end is in the way of it.
+    while (recv(socket.fd(), &byte, 1, MSG_DONTWAIT) > 0) continue;
+    if (recv(socket.fd(), &byte, 1, MSG_DONTWAIT) < 0 && errno == EAGAIN) return false;
+  }
+  return true;
+}
+
+// The limit on messages is looked at before they are inflated: these 16 MiB would pass it as 16
+// KiB.
+TEST(Transport, ACompressedBombIsRefusedByItsHeaders) {
+  TestPlane plane;
+  const auto stub = v1::SpecService::NewStub(net::OpenChannel(
+      plane.address(), plane.Identity(v1::ROLE_ADMIN, "root"), {.max_message_bytes = 64 << 20}));
+  v1::ApplySpecsRequest request;
+  request.add_documents()->mutable_metadata()->set_name(std::string(16 << 20, 'a'));
+  for (const auto algorithm : {GRPC_COMPRESS_GZIP, GRPC_COMPRESS_DEFLATE}) {
+    grpc::ClientContext context;
+    context.set_compression_algorithm(algorithm);
+    v1::ApplySpecsResponse response;
+    EXPECT_EQ(stub->ApplySpecs(&context, request, &response).error_code(),
+              StatusCode::UNIMPLEMENTED);
+  }
+  grpc::ClientContext plain;
+  v1::ApplySpecsResponse response;
+  EXPECT_EQ(stub->ApplySpecs(&plain, request, &response).error_code(),
+            StatusCode::RESOURCE_EXHAUSTED);
+}
+
+TEST(Transport, SpeaksTls13Only) {
+  TestPlane plane;
+  EXPECT_TRUE(net::ProveTls13Only(plane.port()).ok());
+  EXPECT_TRUE(net::ProveTls13Only(plane.enroll_port()).ok());
+}
+
+TEST(Transport, JunkAndSilenceDoNotKeepOthersOut) {
+  TestPlane plane;
+  const std::string junk[] = {
+      "",                                                         // silence
+      "GET / HTTP/1.1\r\n\r\n",                                   // another protocol
+      std::string("\x16\x03\x01\xff\xff\x01", 6),                 // a record that never ends
+      std::string("\x16\x03\x01\x00\x04\x01\x00\x00\x00", 9),     // a ClientHello of nothing
+      std::string("\x17\x03\x03\x00\x01\x00", 6) + "PRI * HTTP",  // data before a handshake
+  };
+  std::vector<net::Socket> connections;
+  for (int i = 0; i < 200; ++i) {
+    auto socket = net::ConnectTo(plane.address(), absl::Seconds(5));
+    ASSERT_TRUE(socket.ok());
+    const std::string& text = junk[static_cast<size_t>(i) % std::size(junk)];
+    EXPECT_EQ(write(socket->fd(), text.data(), text.size()), static_cast<ssize_t>(text.size()));
+    connections.push_back(std::move(*socket));
+  }
+  EXPECT_TRUE(Version(plane.Channel(plane.Identity(v1::ROLE_VIEWER, "anna"))).ok());
+  // Half-open handshakes are cut after five seconds.
+  EXPECT_TRUE(testing::Eventually([&] { return AllCut(connections); }));
+}
+
+// A handshake that goes on and on, a byte at a time, is as long as one of silence.
+TEST(Transport, ASlowHandshakeIsCut) {
+  TestPlane plane;
+  std::vector<net::Socket> slow;
+  for (int i = 0; i < 50; ++i) slow.push_back(*net::ConnectTo(plane.address(), absl::Seconds(5)));
+  // The head of a ClientHello of 16,000 bytes, which never comes to its end.
+  std::string text("\x16\x03\x01\x3e\x80\x01\x00\x3e\x7c\x03\x03", 11);
+  size_t next = 0;
+  EXPECT_TRUE(testing::Eventually([&] {
+    if (next == text.size()) text += 'x';
+    for (const net::Socket& socket : slow) {
+      (void)send(socket.fd(), &text[next], 1, MSG_NOSIGNAL | MSG_DONTWAIT);
+    }
+    ++next;
+    return AllCut(slow);
+  }));
+  EXPECT_GT(next, 11u);
+  EXPECT_TRUE(Version(plane.Channel(plane.Identity(v1::ROLE_VIEWER, "anna"))).ok());
+}
+
+// A handshake at its end that is followed by nothing holds its connection no longer.
+TEST(Transport, SilenceAfterTheHandshakeIsCut) {
+  TestPlane plane;
+  const auto identity = plane.Identity(v1::ROLE_VIEWER, "anna");
+  std::vector<RawTls> silent;
+  for (int i = 0; i < 20; ++i) silent.emplace_back(plane.address(), identity);
+  EXPECT_TRUE(testing::Eventually([&] {
+    return std::all_of(silent.begin(), silent.end(), [](RawTls& one) { return one.Ended(); });
+  }));
+  EXPECT_TRUE(Version(plane.Channel(identity)).ok());
+}
+
+// Every descriptor number below the limit is taken while this lives: accept4 fails with EMFILE.
+class NoDescriptors {
+ public:
+  NoDescriptors() {
+    getrlimit(RLIMIT_NOFILE, &before_);
+    const int next = dup(STDERR_FILENO);
+    const rlimit low{static_cast<rlim_t>(next) + 8, before_.rlim_max};
+    fillers_.emplace_back(next);
+    setrlimit(RLIMIT_NOFILE, &low);
+    for (int fd = dup(STDERR_FILENO); fd >= 0; fd = dup(STDERR_FILENO)) fillers_.emplace_back(fd);
+  }
+  ~NoDescriptors() {
+    setrlimit(RLIMIT_NOFILE, &before_);
+    fillers_.clear();
+  }
+
+ private:
+  rlimit before_{};
+  std::vector<net::Socket> fillers_;
+};
+
+TEST(Transport, AFloodBeyondTheDescriptorLimitIsSurvived) {
+  TestPlane plane;
+  const auto identity = plane.Identity(v1::ROLE_VIEWER, "anna");
+  EXPECT_TRUE(Version(plane.Channel(identity)).ok());
+  // The callers' own descriptors are there before the last one is gone.
+  std::vector<net::Socket> flood;
+  for (int i = 0; i < 120; ++i) {
+    flood.emplace_back(socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
+  }
+  sockaddr_in address{};
+  address.sin_family = AF_INET;
+  address.sin_port = htons(plane.port());
+  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+  {
+    const NoDescriptors none;
+    for (const net::Socket& caller : flood) {
+      connect(caller.fd(), reinterpret_cast<const sockaddr*>(&address), sizeof address);
+    }
+    ASSERT_TRUE(
+        testing::Eventually([&] { return plane.listener().counts().refused_no_descriptors > 3; }));
+  }
+  flood.clear();
+  EXPECT_TRUE(testing::Eventually([&] { return Version(plane.Channel(identity)).ok(); }));
+}
+
+}  // namespace
+}  // namespace muster::control
