@@ -32,13 +32,14 @@ class Balancer(Part):
                   redis_servers=servers((one.name, one.port, one.port) for one in self.bed.redis))
 
     def up(self):
-        """{backend: names of the servers that are up in it}; empty if HAProxy does not answer."""
+        """{backend: names of the servers that are up in it}; empty if HAProxy does not answer. A server counts from
+        its first check on: HAProxy itself takes it for up before."""
         status, text = ask.http_get(self.stats, '/;csv')
         found = {}
         for row in csv.DictReader(io.StringIO(text.lstrip('# '))) if status == 200 else []:
             if row['svname'] not in ('FRONTEND', 'BACKEND'):
                 names = found.setdefault(row['pxname'], [])
-                if row['status'].startswith('UP'):
+                if row['status'].startswith('UP') and 'L7OK' in row['check_status']:
                     names.append(row['svname'])
         return found
 

@@ -1,6 +1,7 @@
 """The whole bed: which parts there are, in the order in which they start, and what a person calls them."""
 import fcntl
 import os
+import threading
 from contextlib import contextmanager
 
 from bed.agents import Agent, Ctl
@@ -33,6 +34,7 @@ class Bed:
         self.replicas = [Replica(self, number) for number in (1, 2, 3)]
         self.agents = [Agent(self, f'agent-{number}') for number in range(1, settings.agents + 1)]
         self._known_agents = None
+        self._asking = threading.Lock()
 
     def tiers(self):
         """Each needs those before it."""
@@ -47,10 +49,11 @@ class Bed:
         return [one.agents for one in self.balancers] + [one.port for one in self.replicas]
 
     def known_agents(self):
-        """What the control plane knows of its agents, asked once a survey."""
-        if self._known_agents is None:
-            self._known_agents = (self.ctl.agents(),)
-        return self._known_agents[0]
+        """What the control plane knows of its agents, asked once a survey; None if nobody answers."""
+        with self._asking:
+            if self._known_agents is None:
+                self._known_agents = (self.ctl.agents(),)
+            return self._known_agents[0]
 
     def forget_known_agents(self):
         self._known_agents = None

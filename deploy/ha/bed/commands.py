@@ -5,13 +5,13 @@ import shutil
 import signal
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 from bed import table
 from bed.agents import apply_checks
 from bed.bed import Bed
 from bed.errors import BedError, last_lines
 from bed.postgres import Postgres, await_primary
-from bed.process import await_end
 from bed.settings import SPAN, Settings, load
 
 WELL_WITHIN = 120.0
@@ -91,7 +91,8 @@ def status(args):
 
 
 def show(bed, as_json):
-    rows = [row_of(part) for part in bed.parts()]
+    with ThreadPoolExecutor(max_workers=8) as pool:  # one that does not answer holds up none of the others
+        rows = list(pool.map(row_of, bed.parts()))
     if as_json:
         print(json.dumps({'items': rows}, indent=2))
     else:
@@ -113,7 +114,7 @@ def kill(args):
         part = bed.find(args.what)
         number = getattr(signal, 'SIG' + args.signal)
         mark = part.look().mark
-        hit = part.signal_server(number) if args.server else part.signal(number)
+        hit = part.signal(number, args.only)
         if hit == 0:
             raise BedError(f'{part.name} does not run', remedy=f'`ha start {part.name}` starts it')
     print(f'SIG{args.signal} to {part.name}{f" ({mark})" if mark else ""}: {hit} process{"es" if hit > 1 else ""}')
@@ -124,7 +125,7 @@ def start(args):
     bed = existing(args)
     with bed.locked():
         part = bed.find(args.what)
-        paused = part.state() == 'paused'
+        paused = part.paused()
         part.start()
         part.await_serving()
     print(f'{part.name}: {"goes on" if paused else "runs"}, pid {part.pid()}')

@@ -7,7 +7,7 @@ import subprocess
 from bed import ask
 from bed.errors import BedError
 from bed.part import Health, Part
-from bed.postgres import DATABASE, USER, make_database
+from bed.postgres import DATABASE, USER, await_primary, make_database
 from bed.settings import write_private
 
 LISTEN, ENROL, HTTP = range(3)
@@ -45,6 +45,7 @@ class Replica(Part):
         return [word for port in ports for word in ('--advertise', f'127.0.0.1:{port}')]
 
     def prepare(self):
+        await_primary(self.bed)  # it ends at once if its store cannot be reached at the start
         if self.first and not os.path.exists(self.key()):
             make_database(self.bed)
             self.init()

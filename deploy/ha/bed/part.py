@@ -68,6 +68,9 @@ class Part:
             return []
         return [identity, *process.descendants(identity)]
 
+    def half(self, which):
+        raise BedError(f'{self.name} has no {which} of its own', remedy='--only is for PostgreSQL nodes')
+
     def look(self):
         """Its health, or that it does not run."""
         state = self.state()
@@ -79,9 +82,9 @@ class Part:
 
     def start(self):
         """Starts it unless it runs; wakes it if it is paused."""
-        if self.state() == 'paused':
+        if self.paused():
             self.signal(signal.SIGCONT)
-        if self.state() == 'running':
+        if self.state() != 'gone':
             return False
         os.makedirs(self.folder, mode=0o700, exist_ok=True)
         self.prepare()
@@ -93,8 +96,15 @@ class Part:
                            remedy=f'`scripts/install-deps ha` installs it ({self.packages})') from error
         return True
 
+    def paused(self):
+        """Whether any of its processes is."""
+        return any(process.state(one) == 'paused' for one in self.processes())
+
+    def ports_to_take(self):
+        return self.ports()
+
     def refuse_taken_ports(self):
-        for port in self.ports():
+        for port in self.ports_to_take():
             if ask.listens(port):
                 raise BedError(f'{self.name}: port {port} is taken by another program',
                                remedy='end that one, or make a bed elsewhere: `up --data DIR --port FIRST`')
@@ -109,15 +119,15 @@ class Part:
         deadline = time.monotonic() + within
         while not holds():
             if self.state() == 'gone':
-                raise BedError(f'{self.name} has ended', self.log, f'mend what its log says, then `up` again')
+                raise BedError(f'{self.name} has ended', self.log, 'mend what its log says, then `up` again')
             if time.monotonic() > deadline:
                 raise BedError(f'{self.name} is not well after {within:.0f} s: {self.look().detail}', self.log,
                                'a slow machine may need a second `up`; `ha status` tells who is not well')
             time.sleep(0.1)
 
-    def signal(self, number):
-        """Sends it to every process of this part; how many there were."""
-        return sum(process.send(one, number) for one in self.processes())
+    def signal(self, number, only=None):
+        """Sends it to every process of this part, or of one half of it; how many there were."""
+        return sum(process.send(one, number) for one in (self.half(only) if only else self.processes()))
 
     def ask_to_end(self):
         """SIGTERM to itself; what is below follows. A paused one is woken, else it would not hear."""

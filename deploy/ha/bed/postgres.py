@@ -9,7 +9,6 @@ import time
 from bed import ask, process
 from bed.errors import BedError
 from bed.part import Health, Part
-from bed.settings import write_private
 
 PROGRAMS = '/usr/lib/postgresql/15/bin'
 SERVER, REST = 50, 51
@@ -41,6 +40,10 @@ class Postgres(Part):
 
     def ports(self):
         return [self.server, self.rest]
+
+    def ports_to_take(self):
+        """A Patroni that starts finds the server that its predecessor left."""
+        return [self.rest] if self.postmaster() else self.ports()
 
     def argv(self):
         return ['patroni', self.folder + '/patroni.yml']
@@ -76,16 +79,18 @@ class Postgres(Part):
         except (OSError, ValueError):
             return None
 
-    def processes(self):
+    def server_processes(self):
         server = self.postmaster()
-        below = [server, *process.descendants(server)] if server else []
-        own = super().processes()
+        return [server, *process.descendants(server)] if server else []
+
+    def processes(self):
+        own, below = super().processes(), self.server_processes()
         return own + [one for one in below if one not in own]
 
-    def signal_server(self, number):
-        """To the server and its processes alone, not to Patroni."""
-        server = self.postmaster()
-        return sum(process.send(one, number) for one in [server, *process.descendants(server)]) if server else 0
+    def half(self, which):
+        """Of a node, the server with its processes, or Patroni alone."""
+        server = self.server_processes()
+        return server if which == 'server' else [one for one in self.processes() if one not in server]
 
     def ask_to_end(self):
         super().ask_to_end()
@@ -109,19 +114,29 @@ class Postgres(Part):
         return Health(status == 200, 'primary' if status == 200 else 'without the lock', detail)
 
     def standby_health(self, mark, timeline):
-        """A standby is well if its primary says that it streams."""
+        """A standby is well if its primary says that it streams; with synchronous replication, if it could take over."""
         for other in self.bed.postgres:
             if other is self:
                 continue
             _, told = ask.http_json(other.rest, '/patroni')
             for one in told.get('replication', []):
                 if one.get('application_name') == self.name:
-                    return Health(one.get('state') == 'streaming', mark, f'{timeline}, {one.get("state")}')
+                    could = mark == 'sync standby' or self.settings.replication == 'async'
+                    return Health(could and one.get('state') == 'streaming', mark, f'{timeline}, {one.get("state")}')
         return Health(False, mark, f'{timeline}, follows nobody')
 
     def serves(self):
         status, _ = ask.http_get(self.rest, '/health')
         return status == 200
+
+    def takes_writes(self):
+        """Patroni says that it is the primary from the moment it holds the lock, the server itself a little later."""
+        if ask.http_get(self.rest, '/primary')[0] != 200:
+            return False
+        try:
+            return self.sql('select pg_is_in_recovery()') == 'f'
+        except BedError:
+            return False
 
     def sql(self, text, database='postgres'):
         """Runs it as the superuser; SQL goes in by stdin, the password by file."""
@@ -135,12 +150,11 @@ class Postgres(Part):
 
 
 def await_primary(bed, within=90.0):
+    """The node that takes writes."""
     deadline = time.monotonic() + within
     while time.monotonic() < deadline:
         for node in bed.postgres:
-            if node.state() == 'gone':
-                raise BedError(f'{node.name} has ended', node.log, '`up` again when its log says that it may')
-            if ask.http_get(node.rest, '/primary')[0] == 200:
+            if node.takes_writes():
                 return node
         time.sleep(0.2)
     raise BedError(f'no PostgreSQL primary within {within:.0f} s', bed.postgres[0].log, '`up` again, or `ha status`')

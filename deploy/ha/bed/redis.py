@@ -1,5 +1,7 @@
 """Redis: a master and a replica, and three Sentinels that decide who is which."""
 import os
+import re
+from collections import Counter
 
 from bed import ask
 from bed.part import Health, Part
@@ -14,7 +16,6 @@ class Redis(Part):
 
     def __init__(self, bed, number):
         super().__init__(bed, f'redis-{number}')
-        self.first = number == 1
         self.port = self.settings.port + SERVER + number - 1
 
     def ports(self):
@@ -24,10 +25,10 @@ class Redis(Part):
         return ['redis-server', self.folder + '/redis.conf']
 
     def prepare(self):
-        # Only once: Sentinels have Redis write into the file who follows whom.
-        if os.path.exists(self.folder + '/redis.conf'):
-            return
-        follows = '' if self.first else f'replicaof 127.0.0.1 {self.bed.redis[0].port}'
+        """Sentinels have Redis write into the file who follows whom; at a start it is asked anew: a former master
+        that begins as one again would be the second until the Sentinels see it, some ten seconds later."""
+        master = master_of(self.bed.sentinels) or self.bed.redis[0].port
+        follows = '' if master == self.port else f'replicaof 127.0.0.1 {master}'
         self.fill('redis.conf', 'redis.conf', port=self.port, folder=self.folder, follows=follows,
                   password=self.bed.secrets.of('redis'))
 
@@ -82,3 +83,24 @@ class Sentinel(Part):
 
     def serves(self):
         return ask.listens(self.port)
+
+    def master(self):
+        """The port of who it takes for the master; what it remembers if it does not run, None before its first start."""
+        try:
+            return int(ask.redis(self.port, 'SENTINEL', 'GET-MASTER-ADDR-BY-NAME', MASTER)[1])
+        except (ask.RedisError, TypeError, IndexError):
+            return self.remembered()
+
+    def remembered(self):
+        try:
+            with open(self.folder + '/sentinel.conf', encoding='utf-8') as file:
+                found = re.search(rf'^sentinel monitor {MASTER} \S+ (\d+)', file.read(), re.M)
+        except OSError:
+            return None
+        return int(found.group(1)) if found else None
+
+
+def master_of(sentinels):
+    """The port that most Sentinels take for the master's; None before there are any."""
+    votes = Counter(port for port in (one.master() for one in sentinels) if port)
+    return votes.most_common(1)[0][0] if votes else None

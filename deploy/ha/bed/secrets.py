@@ -8,7 +8,7 @@ USERS = {'superuser': 'postgres', 'replication': 'replicator', 'rewind': 'rewind
 
 
 class Secrets:
-    def __init__(self, settings, owner_of_postgres=None):
+    def __init__(self, settings):
         self.settings = settings
         self.folder = settings.path('secrets')
 
