@@ -142,7 +142,7 @@ class Whole(Bed):
         text = self.ctl('history', check, '--agent', agent, '--since', '24h', '-o', 'json')
         entries = [json.loads(line) for line in text.splitlines()]
         self.assertFalse([entry for entry in entries if entry.get('gap')])
-        return entries
+        return sorted(entries, key=lambda entry: int(entry['seq']))
 
     def verify_sequence(self, agent, histories):
         """Once every check has begun, the log holds nothing but results: each number is there, and once."""
@@ -154,11 +154,9 @@ class Whole(Bed):
         self.assertEqual([seq for seq in late if seq <= last], list(range(begun, last + 1)), f'{agent}: a result is lost')
 
     def verify_cadence(self, what, entries):
-        times = [datetime.datetime.fromisoformat(entry['observedAt'][:26].rstrip('Z')) for entry in entries]
-        pauses = [(after - before).total_seconds() for before, after in zip(times, times[1:])]
-        worst = pauses.index(max(pauses))
-        self.assertLess(pauses[worst], LONGEST_PAUSE, f'{what}: the schedule was kept, but for the time between\n'
-                                                      f'{entries[worst]}\nand {entries[worst + 1]}')
+        times = sorted(datetime.datetime.fromisoformat(entry['observedAt'][:26].rstrip('Z')) for entry in entries)
+        pause, since = max(((after - before).total_seconds(), before) for before, after in zip(times, times[1:]))
+        self.assertLess(pause, LONGEST_PAUSE, f'{what}: the schedule was not kept from {since} on')
 
     def verify_down(self):
         before = processes_of(self.data)

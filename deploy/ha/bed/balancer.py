@@ -49,7 +49,8 @@ class Balancer(Part):
             return Health(False, detail='its statistics do not answer')
         detail = f'agents to {len(up["agents"])}, postgres to {", ".join(up["postgres"]) or "nobody"}, ' \
                  f'redis to {", ".join(up["redis"]) or "nobody"}'
-        return Health(bool(up['agents']) and len(up['postgres']) == 1 and len(up['redis']) == 1, detail=detail)
+        well = up['agents'] and up['enrolment'] and len(up['postgres']) == 1 and len(up['redis']) == 1
+        return Health(bool(well), detail=detail)
 
     def serves(self):
         return bool(self.up().get('postgres'))
