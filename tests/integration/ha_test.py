@@ -93,6 +93,40 @@ class Bed(unittest.TestCase):
             return len(now) == AGENTS and all(now[name] > before.get(name, 0) + len(CHECKS) for name in now)
         eventually('results of every agent are stored', grown, within=60)
 
+    def verify_histories(self):
+        for agent in json.loads(self.ctl('get', 'agents', '-o', 'json'))['items']:
+            self.assertEqual(agent['gaps'], [])
+            histories = {check: self.history(check, agent['name']) for check in CHECKS}
+            self.verify_sequence(agent['name'], histories)
+            for check, entries in histories.items():
+                self.verify_cadence(f'{check} on {agent["name"]}', entries)
+
+    def history(self, check, agent):
+        text = self.ctl('history', check, '--agent', agent, '--since', '24h', '-o', 'json')
+        entries = [json.loads(line) for line in text.splitlines()]
+        self.assertFalse([entry for entry in entries if entry.get('gap')])
+        return sorted(entries, key=lambda entry: int(entry['seq']))
+
+    def verify_sequence(self, agent, histories):
+        """Once every check has begun, the log holds nothing but results: each number is there, and once."""
+        begun = max(int(entries[0]['seq']) for entries in histories.values())
+        seqs = sorted(int(entry['seq']) for entries in histories.values() for entry in entries)
+        late = [seq for seq in seqs if seq >= begun]
+        last = min(int(entries[-1]['seq']) for entries in histories.values())
+        self.assertEqual(len(seqs), len(set(seqs)), f'{agent}: a result is doubled')
+        self.assertEqual([seq for seq in late if seq <= last], list(range(begun, last + 1)), f'{agent}: a result is lost')
+
+    def verify_cadence(self, what, entries):
+        times = sorted(datetime.datetime.fromisoformat(entry['observedAt'][:26].rstrip('Z')) for entry in entries)
+        pause, since = max(((after - before).total_seconds(), before) for before, after in zip(times, times[1:]))
+        self.assertLess(pause, LONGEST_PAUSE, f'{what}: the schedule was not kept from {since} on')
+
+    def verify_down(self):
+        before = processes_of(self.data)
+        self.assertGreater(len(before), 15)
+        self.do('down')
+        self.assertEqual(processes_of(self.data), [])
+
 
 class Whole(Bed):
     def test_each_part_dies_once_and_no_result_is_lost(self):
@@ -129,40 +163,6 @@ class Whole(Bed):
         eventually('all is well', lambda: self.ha('status').returncode == 0, within=90)
         print(f'{what} ({victim}): taken over after {taken_over:.1f} s, every agent stored after {served:.1f} s',
               file=sys.stderr)
-
-    def verify_histories(self):
-        for agent in json.loads(self.ctl('get', 'agents', '-o', 'json'))['items']:
-            self.assertEqual(agent['gaps'], [])
-            histories = {check: self.history(check, agent['name']) for check in CHECKS}
-            self.verify_sequence(agent['name'], histories)
-            for check, entries in histories.items():
-                self.verify_cadence(f'{check} on {agent["name"]}', entries)
-
-    def history(self, check, agent):
-        text = self.ctl('history', check, '--agent', agent, '--since', '24h', '-o', 'json')
-        entries = [json.loads(line) for line in text.splitlines()]
-        self.assertFalse([entry for entry in entries if entry.get('gap')])
-        return sorted(entries, key=lambda entry: int(entry['seq']))
-
-    def verify_sequence(self, agent, histories):
-        """Once every check has begun, the log holds nothing but results: each number is there, and once."""
-        begun = max(int(entries[0]['seq']) for entries in histories.values())
-        seqs = sorted(int(entry['seq']) for entries in histories.values() for entry in entries)
-        late = [seq for seq in seqs if seq >= begun]
-        last = min(int(entries[-1]['seq']) for entries in histories.values())
-        self.assertEqual(len(seqs), len(set(seqs)), f'{agent}: a result is doubled')
-        self.assertEqual([seq for seq in late if seq <= last], list(range(begun, last + 1)), f'{agent}: a result is lost')
-
-    def verify_cadence(self, what, entries):
-        times = sorted(datetime.datetime.fromisoformat(entry['observedAt'][:26].rstrip('Z')) for entry in entries)
-        pause, since = max(((after - before).total_seconds(), before) for before, after in zip(times, times[1:]))
-        self.assertLess(pause, LONGEST_PAUSE, f'{what}: the schedule was not kept from {since} on')
-
-    def verify_down(self):
-        before = processes_of(self.data)
-        self.assertGreater(len(before), 15)
-        self.do('down')
-        self.assertEqual(processes_of(self.data), [])
 
 
 @unittest.skipUnless(ROUNDS, 'the long form: MUSTER_HA_ROUNDS says how many rounds; `make soak` does')
