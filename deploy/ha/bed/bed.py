@@ -70,12 +70,13 @@ class Bed:
         raise BedError(f'there is no "{what}"', remedy=f'there are: {names}')
 
     def find_marked(self, what, role, mark):
-        for part in self.parts():
-            if part.role == role:
-                health = part.look()
-                if health.well and (health.mark == mark or (mark and health.mark.endswith(mark))):
-                    return part
-        raise BedError(f'nobody is the {what} at the moment', remedy='`ha status` tells who is what')
+        """One that is well goes before one that is not; without a mark, only one that is well counts."""
+        looks = [(part, part.look()) for part in self.parts() if part.role == role]
+        bearers = [(part, health) for part, health in looks
+                   if (health.mark.endswith(mark) if mark else health.well and not health.mark)]
+        if not bearers:
+            raise BedError(f'nobody is the {what} at the moment', remedy='`ha status` tells who is what')
+        return max(bearers, key=lambda bearer: bearer[1].well)[0]
 
     @contextmanager
     def locked(self):

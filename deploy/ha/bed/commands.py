@@ -34,6 +34,7 @@ def chosen(args):
     """The settings of the bed, or of the one that is to be made; what the caller says changes them."""
     known = load(args.data)
     settings = known or Settings(data=args.data)
+    at_least = known.agents if known else 0
     for name in CHOICES:
         value = getattr(args, name)
         if value is None:
@@ -42,6 +43,8 @@ def chosen(args):
             raise BedError(f'the bed in {args.data} was made with --{name} {getattr(known, name)}',
                            remedy='`down --delete-data` first, or make another one: `up --data DIR`')
         setattr(settings, name, value)
+    if settings.agents < at_least:
+        raise BedError(f'the bed in {args.data} has {at_least} agents', remedy='it can get more, not fewer')
     if not 1024 <= settings.port <= 65535 - SPAN:
         raise BedError(f'--port {settings.port}: the bed takes {SPAN} ports from there on', remedy='take 1024 to 65435')
     return settings
