@@ -1,5 +1,5 @@
 # muster: `make run` brings it up on this host, `make test` runs every test.
-.PHONY: help run test check bench soak coverage docs fmt build deps
+.PHONY: help run ha test check bench soak coverage docs fmt build deps
 BUILD ?= build
 
 deps:            ## the Debian packages that building and testing need
@@ -10,6 +10,12 @@ help:            ## what there is to make
 
 run:             ## control plane and agent of this host, with real checks, live; Ctrl-C ends it
 	@scripts/run
+
+ha:              ## replicas on PostgreSQL and Redis, highly available, on this machine: deploy/ha/README.md
+	@scripts/install-deps ha
+	@scripts/build $(BUILD)
+	@deploy/ha/ha up --bin $(BUILD)/bin
+	@echo "next: deploy/ha/ha kill primary, deploy/ha/ha status; deploy/ha/ha down ends it" >&2
 
 test:            ## every test
 	@scripts/install-deps test

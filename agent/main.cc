@@ -3,6 +3,7 @@
 #include <unistd.h>
 
 #include <CLI/CLI.hpp>
+#include <csignal>
 #include <cstdio>
 #include <exception>
 #include <string>
@@ -82,6 +83,7 @@ int Main(int argc, char** argv) {
 
 int main(int argc, char** argv) {
   muster::net::PrepareTls();
+  signal(SIGPIPE, SIG_IGN);  // a server that hangs up is an error to tell, not the end of us
   mallopt(M_ARENA_MAX, 2);
   try {
     return Main(argc, argv);

@@ -1,6 +1,8 @@
 """Certificates end and are renewed while everything goes on: the control plane's, an agent's, and one that slept too long."""
 import os
+import socket
 import ssl
+import threading
 import time
 
 from harness import BIN, Case, CountingServer, eventually, free_port, main, run
@@ -75,6 +77,16 @@ class Certificates(Case):
                      f'127.0.0.1:{plane.enroll_port}', '--token-file', '-', stdin=token)
         self.assertEqual(joined.returncode, 0, joined.stderr)
         self.assertFalse(os.path.exists(os.path.join(data, 'joining.key')))
+
+    def test_a_join_at_a_server_that_hangs_up_is_told_so(self):
+        plane = self.plane()
+        token = plane.ctl('token', 'create', '--agent', 'host-9').stdout
+        with socket.create_server(('127.0.0.1', 0)) as server:
+            threading.Thread(target=lambda: server.accept()[0].close(), daemon=True).start()
+            ran = run(f'{BIN}/muster-agent', 'join', '--data', os.path.join(self.folder, 'agent'), '--server',
+                      f'127.0.0.1:{server.getsockname()[1]}', '--token-file', '-', stdin=token)
+        self.assertEqual(ran.returncode, 6, ran.stderr)
+        self.assertIn('muster-agent:', ran.stderr)
 
 
 if __name__ == '__main__':
