@@ -4,13 +4,17 @@
 #include <gtest/gtest.h>
 
 #include <atomic>
+#include <memory>
 #include <vector>
+
+#include <absl/synchronization/notification.h>
 
 #include "control-plane/rpc/test_plane.h"
 #include "lib/base/hash.h"
 #include "lib/exec/threads.h"
 #include "lib/net/join.h"
 #include "lib/net/openssl.h"
+#include "muster/v1/enrollment.grpc.pb.h"
 
 namespace muster::control {
 namespace {

@@ -8,8 +8,8 @@
 #include "lib/exec/threads.h"
 #include "lib/wire/time.h"
 #include "muster/v1/agent_link.grpc.pb.h"
-#include "tests/bench/ingest/must.h"
 #include "tests/bench/ingest/subject.h"
+#include "tests/bench/lib/must.h"
 
 namespace muster::bench {
 namespace {

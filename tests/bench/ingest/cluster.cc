@@ -4,7 +4,7 @@
 
 #include "control-plane/pki/cluster_key.h"
 #include "lib/base/clock.h"
-#include "tests/bench/ingest/must.h"
+#include "tests/bench/lib/must.h"
 
 namespace muster::bench {
 namespace {

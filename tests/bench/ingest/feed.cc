@@ -2,7 +2,8 @@
 
 #include "lib/wire/columns.h"
 #include "lib/wire/time.h"
-#include "tests/bench/ingest/must.h"
+#include "tests/bench/lib/http_result.h"
+#include "tests/bench/lib/must.h"
 
 namespace muster::bench {
 namespace {
@@ -12,20 +13,6 @@ constexpr absl::Duration kDetailEvery = absl::Minutes(5);
 constexpr absl::Duration kJitter = absl::Milliseconds(3);  // of the moment a probe begins
 constexpr uint64_t kFailureOneIn = 10'000;                 // results
 constexpr uint32_t kFailureLasts = 3;                      // results
-
-void AddPhase(v1::ResultDetail& detail, const std::string& name, absl::Duration took) {
-  v1::Phase& phase = *detail.add_phases();
-  phase.set_name(name);
-  *phase.mutable_took() = wire::ToProto(took);
-}
-
-void AddMetric(v1::ResultDetail& detail, const std::string& name, double value,
-               const std::string& unit) {
-  v1::Metric& metric = *detail.add_metrics();
-  metric.set_name(name);
-  metric.set_value(value);
-  metric.set_unit(unit);
-}
 
 }  // namespace
 
@@ -78,25 +65,11 @@ v1::Record Feed::MakeRecord() {
   *result.mutable_latency() = wire::ToProto(latency);
   result.set_status(fails ? v1::CHECK_STATUS_CRITICAL : v1::CHECK_STATUS_OK);
   if (fails || check.failed || at - check.told_at >= kDetailEvery) {
-    Tell(result, latency);
+    TellHttp(latency, result);
     check.told_at = at;
   }
   check.failed = fails;
   return record;
-}
-
-void Feed::Tell(v1::CheckResult& result, absl::Duration latency) {
-  const bool fails = result.status() != v1::CHECK_STATUS_OK;
-  v1::ResultDetail& detail = *result.mutable_detail();
-  detail.set_summary(fails ? "http 503, expected 200 to 299" : "http 200");
-  AddPhase(detail, "connect", latency / 8);
-  AddPhase(detail, "first_byte", latency / 2);
-  AddPhase(detail, "body", latency / 8);
-  AddMetric(detail, "http_status", fails ? 503 : 200, "");
-  AddMetric(detail, "body_bytes", 512, "B");
-  if (fails) {
-    detail.set_transcript("> GET http://127.0.0.1:8080/health\n< HTTP/1.1 503 Service Unavailable");
-  }
 }
 
 }  // namespace muster::bench

@@ -47,7 +47,6 @@ class Feed {
   };
   v1::FromAgent MakeBatch() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   v1::Record MakeRecord() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  void Tell(v1::CheckResult& result, absl::Duration latency);
 
   const FeedOptions options_;
   const absl::Time now_;

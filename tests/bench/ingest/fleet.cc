@@ -10,7 +10,7 @@
 #include "lib/base/clock.h"
 #include "lib/testing/servers.h"
 #include "muster/v1/agent_link.grpc.pb.h"
-#include "tests/bench/ingest/must.h"
+#include "tests/bench/lib/must.h"
 
 namespace muster::bench {
 namespace {

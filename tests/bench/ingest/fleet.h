@@ -15,7 +15,7 @@
 
 #include "lib/net/tls.h"
 #include "tests/bench/ingest/feed.h"
-#include "tests/bench/ingest/usage.h"
+#include "tests/bench/lib/usage.h"
 
 namespace muster::bench {
 

@@ -15,10 +15,11 @@
 #include "tests/bench/ingest/cluster.h"
 #include "tests/bench/ingest/feed.h"
 #include "tests/bench/ingest/fleet.h"
-#include "tests/bench/ingest/must.h"
 #include "tests/bench/ingest/report.h"
 #include "tests/bench/ingest/subject.h"
-#include "tests/bench/ingest/usage.h"
+#include "tests/bench/lib/must.h"
+#include "tests/bench/lib/quantile.h"
+#include "tests/bench/lib/usage.h"
 
 namespace muster::bench {
 namespace {
@@ -74,12 +75,6 @@ std::vector<size_t> Batches(const Options& options) {
   const size_t batch = std::strtoul(options.batch.c_str(), nullptr, 10);
   if (batch < 1 || batch > 2048) Fail("--batch is 1 to 2048, or all");
   return {batch};
-}
-
-double Milliseconds(const std::vector<absl::Duration>& sorted, double share) {
-  if (sorted.empty()) return 0;
-  const auto at = static_cast<size_t>(static_cast<double>(sorted.size()) * share);
-  return absl::ToDoubleMilliseconds(sorted[std::min(at, sorted.size() - 1)]);
 }
 
 void TakeSample(const Sample& sample, Report& report) {

@@ -6,8 +6,8 @@
 #include "control-plane/store/columns.h"
 #include "lib/base/clock.h"
 #include "lib/wire/time.h"
-#include "tests/bench/ingest/must.h"
 #include "tests/bench/ingest/subject.h"
+#include "tests/bench/lib/must.h"
 
 namespace muster::bench {
 namespace {

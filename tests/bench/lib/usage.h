@@ -1,5 +1,7 @@
-// What the process has used so far.
+// What a process has used so far.
 #pragma once
+
+#include <sys/types.h>
 
 #include <cstdint>
 #include <map>
@@ -15,6 +17,13 @@ struct Usage {
 };
 Usage UsageNow();
 Usage operator-(Usage after, const Usage& before);
+
+// Of any process: its CPU time and what is resident now. Empty for one that is not there.
+struct ProcessUsage {
+  absl::Duration cpu;
+  uint64_t resident_bytes = 0;
+};
+ProcessUsage UsageOf(pid_t process);
 
 // The most that was resident since the process began.
 uint64_t PeakResidentBytes();

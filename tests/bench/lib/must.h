@@ -1,6 +1,7 @@
 // A bench has nobody to hand an error to: it says what it was doing, and ends.
 #pragma once
 
+#include <cerrno>
 #include <cstdio>
 #include <cstdlib>
 #include <string_view>
@@ -12,7 +13,8 @@ namespace muster::bench {
 
 // Ends the process at once, whatever other threads do.
 [[noreturn]] inline void Fail(std::string_view why) {
-  std::fprintf(stderr, "ingest_bench: %.*s\n", static_cast<int>(why.size()), why.data());
+  std::fprintf(stderr, "%s: %.*s\n", program_invocation_short_name, static_cast<int>(why.size()),
+               why.data());
   std::_Exit(1);
 }
 

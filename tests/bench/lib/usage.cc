@@ -1,12 +1,14 @@
-#include "tests/bench/ingest/usage.h"
+#include "tests/bench/lib/usage.h"
 
 #include <fmt/format.h>
 #include <linux/magic.h>
 #include <sys/resource.h>
 #include <sys/vfs.h>
+#include <unistd.h>
 
 #include <filesystem>
 #include <fstream>
+#include <sstream>
 
 namespace muster::bench {
 namespace {
@@ -41,6 +43,27 @@ Usage operator-(Usage after, const Usage& before) {
   after.cpu -= before.cpu;
   for (const auto& [name, used] : before.threads) after.threads[name] -= used;
   return after;
+}
+
+ProcessUsage UsageOf(pid_t process) {
+  const std::filesystem::path folder = fmt::format("/proc/{}", process);
+  const std::string stat = FirstLine(folder / "stat");
+  ProcessUsage usage;
+  if (stat.empty()) return usage;
+  // After the program's name, which may hold anything: state is field 3, utime 14, stime 15.
+  std::istringstream fields(stat.substr(stat.rfind(')') + 1));
+  std::string skipped;
+  for (int field = 3; field < 14; ++field) fields >> skipped;
+  uint64_t user = 0;
+  uint64_t system = 0;
+  fields >> user >> system;
+  usage.cpu = absl::Seconds(user + system) / sysconf(_SC_CLK_TCK);
+  std::istringstream pages(FirstLine(folder / "statm"));
+  uint64_t all = 0;
+  uint64_t resident = 0;
+  pages >> all >> resident;
+  usage.resident_bytes = resident * static_cast<uint64_t>(sysconf(_SC_PAGESIZE));
+  return usage;
 }
 
 uint64_t PeakResidentBytes() {

@@ -1,0 +1,148 @@
+// One simulated agent: a certificate, a channel of its own, a log in memory and checks that probe
+// nothing. It speaks as an agent does, by the agent's own session machine, and comes back after
+// every loss as agent/link does: to the next server, with full jitter, or where a Drain sends it.
+//
+//            connect                Welcome
+//   resting ────────► opening ───────────────► streaming
+//      ▲                 │ ended, drained, cut     │
+//      │     OnDone      ▼                         ▼
+//      └────────────── closing ◄───────────────────┘
+//
+// gRPC's reactions and the wheel's thread meet under one lock an agent.
+#pragma once
+
+#include <grpcpp/grpcpp.h>
+
+#include <atomic>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include <absl/base/thread_annotations.h>
+#include <absl/synchronization/mutex.h>
+#include <absl/time/time.h>
+
+#include "agent/link/client_session.h"
+#include "lib/base/backoff.h"
+#include "lib/base/clock.h"
+#include "lib/base/random.h"
+#include "lib/exec/threads.h"
+#include "lib/net/tls.h"
+#include "muster/v1/agent_link.grpc.pb.h"
+#include "tests/bench/fleet/agent_log.h"
+#include "tests/bench/fleet/figures.h"
+#include "tests/bench/fleet/journal.h"
+#include "tests/bench/fleet/schedule.h"
+#include "tests/bench/fleet/wheel.h"
+
+namespace muster::bench {
+
+// What all agents of a fleet share; outlives them.
+struct Shared {
+  std::vector<std::string> servers;
+  FailureOptions failures;
+  size_t log_bound = 50'000;  // records an agent keeps
+  Backoff backoff;
+  absl::Duration drain_jitter = absl::Seconds(10);
+  bool renew = true;  // certificates, at half of their life
+
+  const Clock& clock;
+  Random& random;
+  PlanBook plans;
+  Figures figures;
+  std::unique_ptr<Journal> journal;  // may be none
+  std::atomic<uint32_t> logs = 0;    // numbers given out in the journal
+  std::atomic<bool> finding = true;  // results
+  exec::Pool renewals{"renew", 2, 20'000};
+};
+
+class SimAgent final : public Timed {
+ public:
+  SimAgent(Shared& shared, Wheel& wheel, std::string name, net::ClientIdentity identity);
+  // After Stop, once Gone.
+  ~SimAgent() override;
+
+  // Dials for the first time, as soon as the wheel comes by.
+  void Begin();
+  // Loses its connection and comes back at once.
+  void Cut();
+  // Sends what there is without waiting for company.
+  void Flush();
+  // Ends for good.
+  void Stop();
+
+  // Everything that was found is acknowledged.
+  bool Settled() const;
+  bool Gone() const;
+  void OnTime(absl::Duration now) override;
+
+ private:
+  class Stream;
+  struct Sent {
+    uint64_t last = 0;  // sequence
+    absl::Duration at;
+  };
+  struct Ending {
+    Status status;
+    bool at_once = false;
+    std::optional<absl::Duration> drain;
+  };
+
+  // The stream's side.
+  void TakeMessage(Stream& stream, bool ok);
+  void TakeWritten(bool ok);
+  void TakeDone(const Status& status);
+
+  void Dial(absl::Duration now) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void End(Ending ending) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  bool Live() const ABSL_SHARED_LOCKS_REQUIRED(mutex_) { return stream_ != nullptr && !ending_; }
+  void React(const v1::ToAgent& message, absl::Duration now) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void Welcomed(absl::Duration now) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void Acknowledged(uint64_t sequence, absl::Duration now) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void TakePlan(const v1::Plan& plan, absl::Duration now) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void BeginNewLog() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void Find(absl::Duration now) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void SendNext(absl::Duration now) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void CheckTime(absl::Duration now) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void SetTimer() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void PlanRenewal() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void Renew();
+
+  void JournalLog() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void JournalRecord(uint64_t sequence) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void JournalFolded() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+
+  Shared& shared_;
+  Wheel& wheel_;
+  const std::string name_;
+
+  mutable absl::Mutex mutex_;
+  net::ClientIdentity identity_ ABSL_GUARDED_BY(mutex_);
+  AgentLog log_ ABSL_GUARDED_BY(mutex_);
+  Schedule schedule_ ABSL_GUARDED_BY(mutex_);
+  std::string plan_hash_ ABSL_GUARDED_BY(mutex_);
+  uint32_t journal_log_ ABSL_GUARDED_BY(mutex_) = 0;
+
+  // The connection. A stream that gRPC is done with waits for the wheel's thread to be let go of.
+  std::unique_ptr<Stream> stream_ ABSL_GUARDED_BY(mutex_);
+  std::unique_ptr<Stream> done_ ABSL_GUARDED_BY(mutex_);
+  std::optional<agent::ClientSession> session_ ABSL_GUARDED_BY(mutex_);
+  std::optional<Ending> ending_ ABSL_GUARDED_BY(mutex_);  // while closing
+  std::vector<Sent> sent_ ABSL_GUARDED_BY(mutex_);
+  bool writing_ ABSL_GUARDED_BY(mutex_) = false;
+  bool said_hello_ ABSL_GUARDED_BY(mutex_) = false;
+  absl::Duration write_began_ ABSL_GUARDED_BY(mutex_);
+  absl::Duration dialled_at_ ABSL_GUARDED_BY(mutex_);
+
+  // Between connections.
+  uint64_t turn_ ABSL_GUARDED_BY(mutex_);
+  uint32_t failures_ ABSL_GUARDED_BY(mutex_) = 0;
+  absl::Duration dial_at_ ABSL_GUARDED_BY(mutex_) = absl::InfiniteDuration();
+  absl::Duration lost_at_ ABSL_GUARDED_BY(mutex_) = absl::InfiniteDuration();
+  absl::Duration renew_at_ ABSL_GUARDED_BY(mutex_) = absl::InfiniteDuration();
+  bool renewing_ ABSL_GUARDED_BY(mutex_) = false;
+  bool stopping_ ABSL_GUARDED_BY(mutex_) = false;
+};
+
+}  // namespace muster::bench
