@@ -82,6 +82,7 @@ int Main(int argc, char** argv) {
 }  // namespace
 
 int main(int argc, char** argv) {
+  muster::LeaveLockOrderToTests();
   muster::net::PrepareTls();
   signal(SIGPIPE, SIG_IGN);  // a server that hangs up is an error to tell, not the end of us
   mallopt(M_ARENA_MAX, 2);

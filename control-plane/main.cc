@@ -62,6 +62,7 @@ Status Merge(const Flags& flags, Config& config) {
 }  // namespace
 
 int main(int argc, char** argv) {
+  muster::LeaveLockOrderToTests();
   muster::net::PrepareTls();
   CLI::App app{"muster-control: the control plane of muster"};
   app.require_subcommand(1);

@@ -7,6 +7,8 @@
 #include <cerrno>
 #include <cstring>
 
+#include <absl/synchronization/mutex.h>
+
 namespace muster {
 
 int ExitCode(const Status& status) {
@@ -24,6 +26,12 @@ int ExitCode(const Status& status) {
     case absl::StatusCode::kCancelled: return 130;
     default: return 1;
   }
+}
+
+void LeaveLockOrderToTests() {
+#ifdef MUSTER_RELEASE
+  absl::SetMutexDeadlockDetectionMode(absl::OnDeadlockCycle::kIgnore);
+#endif
 }
 
 StopSignals::StopSignals() {

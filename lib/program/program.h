@@ -1,5 +1,5 @@
-// What the three programs have in common: how they stop, how they end, and that one of them at a
-// time works in a folder.
+// What the programs have in common: how they stop, how they end, that one of them at a time works
+// in a folder, and what they leave to the tests.
 #pragma once
 
 #include <signal.h>
@@ -14,6 +14,11 @@ namespace muster {
 // docs/reference/exit-codes.md: 0 ok, 1 failed, 2 usage, 3 not found, 4 not allowed, 5 conflict,
 // 6 unreachable or timed out, 130 interrupted.
 int ExitCode(const Status& status);
+
+// absl's mutexes, gRPC's among them, remember in which order they were taken, and end the process
+// at a cycle. In a release build that is off from this call on, and what it costs is saved; every
+// other build goes on watching. Call it first thing in main().
+void LeaveLockOrderToTests();
 
 // SIGTERM and SIGINT, blocked for every thread that starts later; SIGPIPE is ignored. Make it
 // before any thread.

@@ -11,6 +11,7 @@
 #include "lib/base/clock.h"
 #include "lib/base/log.h"
 #include "lib/net/tls.h"
+#include "lib/program/program.h"
 #include "lib/testing/servers.h"
 #include "tests/bench/ingest/cluster.h"
 #include "tests/bench/ingest/feed.h"
@@ -198,6 +199,7 @@ void RunAll(const Options& options) {
 }
 
 int Run(int argc, char** argv) {
+  LeaveLockOrderToTests();
   net::PrepareTls();
   int exit_code = 0;
   const Options options = ReadOptions(argc, argv, exit_code);
