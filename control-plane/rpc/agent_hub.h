@@ -68,8 +68,8 @@ class AgentHub {
  public:
   AgentHub(Store& store, Witnesses& witnesses, const Clock& clock, HubOptions options);
   ~AgentHub();
-  // Nothing of what the options named is called afterwards. For when no stream is left; safe to
-  // repeat.
+  // No session is opened or closed from now on, and nothing of what the options named is called
+  // afterwards. For when no stream is left; safe to repeat.
   void Stop();
 
   // Everything a stream needs once it has read its Hello. Blocks on the store: call it on the pool.
@@ -103,8 +103,6 @@ class AgentHub {
   // This replica had been declared lost: takes its sessions back, and cuts the streams whose agents
   // have gone elsewhere meanwhile; as soon as the store can be reached.
   void Found();
-  // No session is opened or closed from now on. Safe to repeat.
-  void Stop();
 
   size_t connected() const;
   uint64_t opened() const;
