@@ -30,16 +30,13 @@ StatusOr<Transitions> ReadTransitions(control::Store& store) {
   }
 }
 
-Journalled FromRecord(const v1::Record& record) {
-  Journalled stored{.sequence = record.sequence()};
-  if (record.has_plan_taken()) {
-    stored.observed_at_us = absl::ToUnixMicros(wire::FromProto(record.plan_taken().at()));
-    return stored;
-  }
-  stored.check_id = record.result().check_id();
-  stored.status = record.result().status();
-  stored.observed_at_us = absl::ToUnixMicros(wire::FromProto(record.result().observed_at()));
-  return stored;
+Journalled FromResult(const wire::ResultRow& row) {
+  return {row.sequence, row.check_id, row.status, absl::ToUnixMicros(row.observed_at)};
+}
+
+Journalled FromPlanTaken(const v1::Record& record) {
+  return {record.sequence(), 0, v1::CHECK_STATUS_UNSPECIFIED,
+          absl::ToUnixMicros(wire::FromProto(record.plan_taken().at()))};
 }
 
 bool SameContent(const Journalled& a, const Journalled& b) {
@@ -51,11 +48,12 @@ class StoredLog {
  public:
   Status Take(const control::Segment& segment) {
     MUSTER_ASSIGN_OR_RETURN(const wire::DecodedBatch batch, wire::DecodeBatch(segment.payload));
-    for (const v1::Record& record : batch.records) {
+    for (const wire::ResultRow& row : batch.results) records_.push_back(FromResult(row));
+    for (const v1::Record& record : batch.others) {
       if (record.has_gap()) {
         gaps_.push_back({record.gap().first(), record.gap().last()});
       } else {
-        records_.push_back(FromRecord(record));
+        records_.push_back(FromPlanTaken(record));
       }
     }
     return OkStatus();

@@ -71,7 +71,7 @@ class FleetCheck : public ::testing::Test {
     *hello.mutable_agent_time() = wire::ToProto(kNow);
     const auto opening = *control::ReadHello(hello, kAgent, "r", kNow);
     const control::OpenedSession opened = *store_->sessions().Open(opening);
-    control::ServerSession session(opening, opened, *store_->history().StatesOf(kAgent), {});
+    control::ServerSession session(opening, opened, *store_->history().SessionStates(kAgent), {});
     session.SetPlan(ThreeChecks());
     while (session.stored_sequence() < log_.written()) {
       const auto records = log_.Read(session.stored_sequence() + 1, kBatch, 1 << 20);
@@ -110,7 +110,7 @@ class FleetCheck : public ::testing::Test {
       MUSTER_ASSIGN_OR_RETURN(
           const sql::Rows rows,
           t.Query("SELECT payload FROM segments WHERE first_sequence = $1", {at}));
-      std::vector<v1::Record> records = wire::DecodeBatch(rows.at(0).Text(0))->records;
+      std::vector<v1::Record> records = wire::DecodeBatch(rows.at(0).Text(0))->Records();
       change(records);
       const wire::EncodedBatch batch = *wire::EncodeBatch(records);
       return t

@@ -5,60 +5,15 @@
 
 #include "control-plane/pki/authority.h"
 #include "control-plane/pki/cluster_key.h"
-#include "control-plane/store/columns.h"
 #include "control-plane/store/store.h"
 #include "lib/base/clock.h"
 #include "tests/bench/fleet/bundle.h"
+#include "tests/bench/lib/enrol.h"
 
 namespace muster::bench {
 namespace {
 
-constexpr size_t kAgentsATransaction = 500;
 constexpr absl::Duration kStillGoodFor = absl::Hours(24);
-
-struct New {
-  BundledAgent agent;
-  control::CertificateRow row;
-};
-
-StatusOr<New> Issue(const control::Authority& authority, const std::string& name) {
-  MUSTER_ASSIGN_OR_RETURN(const Secret key, net::NewPrivateKey());
-  MUSTER_ASSIGN_OR_RETURN(const std::string csr, net::NewCertificateRequest(key));
-  MUSTER_ASSIGN_OR_RETURN(control::Issued issued, authority.Issue(v1::ROLE_AGENT, name, csr));
-  return New{{name, net::DerToPem(issued.chain_der), std::string(key.Reveal())},
-             std::move(issued.row)};
-}
-
-// What IdentityStore::RedeemToken leaves behind, for many agents in one transaction: a commit for
-// each would take longer than all the certificates.
-Status PutAgent(sql::Transaction& t, const control::CertificateRow& row, std::string_view labels) {
-  MUSTER_RETURN_IF_ERROR(
-      t.Execute(
-           "INSERT INTO certificates (fingerprint, role, name, serial, not_before, not_after, der, "
-           "public_key) VALUES ($1, $2, $3, $4, $5, $6, $7, $8)",
-           {std::string_view(row.fingerprint), int64_t{row.role}, std::string_view(row.name),
-            std::string_view(row.serial), sql::ToMicros(row.not_before),
-            sql::ToMicros(row.not_after), sql::Bytes{row.der}, std::string_view(row.public_key)})
-          .status());
-  MUSTER_ASSIGN_OR_RETURN(const int64_t id, control::NextValue(t, "agent"));
-  MUSTER_RETURN_IF_ERROR(
-      t.Execute(
-           "INSERT INTO agents (id, name, labels, revoked, session_epoch, replica, connected, "
-           "version, boot_id, log_epoch, clock_skew_us, facts, certificate_expires_at) "
-           "VALUES ($1, $2, $3, 0, 0, '', 0, '', '', '', 0, '{}', $4) ON CONFLICT (name) DO UPDATE "
-           "SET labels = excluded.labels, revoked = 0, "
-           "certificate_expires_at = excluded.certificate_expires_at",
-           {id, std::string_view(row.name), labels, sql::ToMicros(row.not_after)})
-          .status());
-  return control::AppendAudit(t, {"fleet", "agent.join", row.name, "", SystemClock().Now()});
-}
-
-Status PutAgents(control::Store& store, const std::vector<New>& made, std::string_view labels) {
-  return store.database().Write([&](sql::Transaction& t) -> Status {
-    for (const New& one : made) MUSTER_RETURN_IF_ERROR(PutAgent(t, one.row, labels));
-    return OkStatus();
-  });
-}
 
 StatusOr<bool> IsGood(const BundledAgent& agent, absl::Time now) {
   MUSTER_ASSIGN_OR_RETURN(const std::vector<std::string> chain, net::PemToDer(agent.chain_pem));
@@ -106,16 +61,11 @@ StatusOr<Enrolled> Enroll(const EnrollOptions& options) {
                           control::Authority::Load(store->identity(), key, SystemClock()));
   MUSTER_ASSIGN_OR_RETURN(Bundle bundle, KeptOf(options.out, authority->RootsPem()));
   const size_t kept = bundle.agents.size();
-  const std::string labels = control::PackMap(options.labels);
   const std::vector<std::string> missing = Missing(bundle, options);
-  std::vector<New> made;
   for (const std::string& name : missing) {
-    MUSTER_ASSIGN_OR_RETURN(New one, Issue(*authority, name));
-    bundle.agents.push_back(one.agent);
-    made.push_back(std::move(one));
-    if (made.size() < kAgentsATransaction && &name != &missing.back()) continue;
-    MUSTER_RETURN_IF_ERROR(PutAgents(*store, made, labels));
-    made.clear();
+    MUSTER_ASSIGN_OR_RETURN(net::ClientIdentity identity,
+                            EnrolAgent(*store, *authority, name, options.labels));
+    bundle.agents.push_back({name, std::move(identity.chain_pem), std::move(identity.key_pem)});
   }
   MUSTER_RETURN_IF_ERROR(WriteBundle(options.out, bundle));
   return Enrolled{kept, missing.size()};

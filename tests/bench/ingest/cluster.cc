@@ -4,6 +4,7 @@
 
 #include "control-plane/pki/cluster_key.h"
 #include "lib/base/clock.h"
+#include "tests/bench/lib/enrol.h"
 #include "tests/bench/lib/must.h"
 
 namespace muster::bench {
@@ -30,19 +31,7 @@ Cluster::Cluster() {
 Cluster::~Cluster() { StopServing(); }
 
 net::ClientIdentity Cluster::AddAgent(const std::string& name) {
-  const absl::Time now = SystemClock().Now();
-  const Secret key = Must(net::NewPrivateKey(), "make a key");
-  const std::string request = Must(net::NewCertificateRequest(key), "ask for a certificate");
-  const control::Issued issued =
-      Must(authority_->Issue(v1::ROLE_AGENT, name, request), "issue a certificate");
-  const control::TokenRow token{"hash of " + name, name, {}, now + absl::Hours(1)};
-  Must(store_->identity().SaveToken(token, {"bench", "token.create", name, "", now}),
-       "make a join token");
-  Must(store_->identity()
-           .RedeemToken(token.hash, issued.row, now, {"bench", "agent.join", name, "", now})
-           .status(),
-       "let an agent join");
-  return {authority_->RootsPem(), net::DerToPem(issued.chain_der), std::string(key.Reveal())};
+  return Must(EnrolAgent(*store_, *authority_, name, {}), "let an agent join");
 }
 
 void Cluster::Serve(grpc::Service& service) {

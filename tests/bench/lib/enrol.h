@@ -1,0 +1,16 @@
+// An agent that the store knows, without the round trips of joining: what the authority issues and
+// what redeeming a join token leaves in the store, through their own methods.
+#pragma once
+
+#include <string>
+
+#include "control-plane/pki/authority.h"
+#include "control-plane/store/store.h"
+#include "lib/net/tls.h"
+
+namespace muster::bench {
+
+StatusOr<net::ClientIdentity> EnrolAgent(control::Store& store, const control::Authority& authority,
+                                         const std::string& name, const control::Labels& labels);
+
+}  // namespace muster::bench
