@@ -278,7 +278,7 @@ TEST_P(HistoryConformance, HistoryGoesByTheDayWhereItIsKeptSo) {
   EXPECT_EQ(history().MakeDays(now_ - absl::Hours(96), now_ + absl::Hours(24)).value_or(9), 0);
   EXPECT_THAT(Commit({FullBatch("web-1", session.epoch, 6)}), ElementsAre(kOk));
   EXPECT_THAT(Segments("web-1"), ::testing::SizeIs(2));
-  EXPECT_TRUE(history().DropSegmentsBefore(now_ - absl::Hours(24), 100).ok());
+  EXPECT_TRUE(history().DropSegmentsBefore(epoch_, now_ - absl::Hours(24), 100).ok());
   EXPECT_THAT(Segments("web-1"), ::testing::SizeIs(1));
 }
 

@@ -32,6 +32,7 @@ class Cluster {
   const std::string& folder() const { return folder_.path(); }
   std::string store_path() const { return File("muster.db"); }
   control::Store& store() { return *store_; }
+  const control::Authority& authority() const { return *authority_; }
   // The last connections to the database file end, and with them its write-ahead log.
   void CloseStore();
 

@@ -3,6 +3,7 @@
 #include "control-plane/rpc/agent_hub.h"
 #include "control-plane/rpc/agent_link_service.h"
 #include "control-plane/rpc/gate.h"
+#include "control-plane/rpc/witnesses.h"
 #include "control-plane/store/columns.h"
 #include "lib/base/clock.h"
 #include "lib/wire/time.h"
@@ -45,7 +46,8 @@ class Product final : public Subject {
     ApplyChecks(store(), checks, every);
     control::HubOptions options;
     options.replica = "r-bench";
-    hub_.emplace(store(), clock_, std::move(options));
+    witnesses_.emplace(store().audit(), cluster_.authority(), clock_);
+    hub_.emplace(store(), *witnesses_, clock_, std::move(options));
     link_.emplace(*hub_, *gate_);
   }
 
@@ -69,6 +71,7 @@ class Product final : public Subject {
   uint64_t Close() override {
     link_.reset();
     hub_.reset();
+    witnesses_.reset();
     gate_.reset();
     cluster_.CloseStore();
     return DatabaseBytes(cluster_.store_path());
@@ -103,6 +106,7 @@ class Product final : public Subject {
   Cluster& cluster_;
   const Clock& clock_;
   std::optional<control::Gate> gate_;
+  std::optional<control::Witnesses> witnesses_;
   mutable std::optional<control::AgentHub> hub_;
   std::optional<control::AgentLinkService> link_;
 };
