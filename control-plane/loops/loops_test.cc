@@ -97,6 +97,7 @@ class LoopsTest : public ::testing::Test {
                       .last_observed_at = now_,
                       .results = 1,
                       .payload = "frame"};
+    batch.states_epoch = store_->history().SessionStates("web-1")->epoch;
     batch.states = {{.agent = "web-1",
                      .check_id = check_,
                      .status = to,

@@ -146,8 +146,8 @@ void Gate::CountAbuse(const std::string& peer) {
     if (abuses_.size() >= kMostAbusers) return;
     Abuse& abuse = abuses_.try_emplace(peer, Abuse{now, 0}).first->second;
     if (now - abuse.since > kSecond) abuse = {now, 0};
-    if (++abuse.count <= options_.abuses_a_second) return;
-    abuses_.erase(peer);
+    // Once a second is enough for what still comes out of the buffers.
+    if (++abuse.count != options_.abuses_a_second + 1) return;
     ++cut_;
   }
   LogWarning("a connection is cut: it resets calls, or has them refused, faster than it may",

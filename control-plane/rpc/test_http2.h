@@ -79,20 +79,27 @@ class RawHttp2 {
                    tls_.Send("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + Frame(4, 0, 0, ""))) {}
   bool connected() const { return connected_; }
 
-  // Makes `count` calls with an empty message each, then takes them all back. False once the
-  // connection is gone.
-  bool CallAndReset(const std::string& path, int count) {
+  // Makes `count` calls with an empty message each. False once the connection is gone.
+  bool Call(const std::string& path, int count) {
     std::string calls;
-    std::string resets;
     for (int i = 0; i < count; ++i) {
       const uint32_t stream = std::exchange(next_, next_ + 2);
-      // HEADERS with END_HEADERS, DATA with END_STREAM; RST_STREAM with CANCEL.
+      // HEADERS with END_HEADERS, DATA with END_STREAM.
       calls += Frame(1, 4, stream, Headers(path)) + Frame(0, 1, stream, std::string(5, '\0'));
-      resets += Frame(3, 0, stream, std::string("\0\0\0\x8", 4));
     }
     tls_.Drain();
-    return tls_.Send(calls) && tls_.Send(resets);
+    return tls_.Send(calls);
   }
+  // Takes back all calls since the last Reset. False once the connection is gone.
+  bool Reset() {
+    std::string resets;
+    for (; reset_ < next_; reset_ += 2) {
+      resets += Frame(3, 0, reset_, std::string("\0\0\0\x8", 4));  // RST_STREAM with CANCEL
+    }
+    return tls_.Send(resets);
+  }
+  // Whether the server has ended the connection.
+  bool Ended() { return tls_.Ended(); }
 
  private:
   static std::string Headers(const std::string& path) {
@@ -122,7 +129,8 @@ class RawHttp2 {
 
   RawTls tls_;
   bool connected_ = false;
-  uint32_t next_ = 1;
+  uint32_t next_ = 1;   // stream to be opened
+  uint32_t reset_ = 1;  // the first that was not reset
 };
 
 }  // namespace muster::control

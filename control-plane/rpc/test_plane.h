@@ -61,7 +61,8 @@ class TestPort {
 
 class TestPlane {
  public:
-  TestPlane() {
+  // The gate may have a clock of its own, by which it counts what happens in a second.
+  explicit TestPlane(const Clock& gate_clock = SystemClock()) {
     net::PrepareTls();
     const std::string key_path = folder_.File("cluster.key");
     EXPECT_TRUE(MakeClusterKey(key_path).ok());
@@ -73,7 +74,7 @@ class TestPlane {
     authority_ = AuthorityAt(clock_);
     GateOptions gate;
     gate.cut_connection = [this](const std::string& peer) { main_.Cut(peer); };
-    gate_ = std::make_unique<Gate>(store_->identity(), clock_, std::move(gate));
+    gate_ = std::make_unique<Gate>(store_->identity(), gate_clock, std::move(gate));
     HubOptions options;
     options.replica = "r-test";
     witnesses_ =

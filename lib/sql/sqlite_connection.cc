@@ -330,7 +330,7 @@ void SqliteConnection::Rollback() {
 
 StatusOr<absl::Time> SqliteConnection::Now() {
   if (!failed_.ok()) return failed_;
-  return SystemClock().Now();
+  return FromMicros(ToMicros(SystemClock().Now()));  // as it can be stored
 }
 
 Status SqliteConnection::WriteWith(Database::Body body) {
