@@ -89,6 +89,9 @@ class Replicas(Case):
         self.sink, self.server = Sink(), CountingServer()
         self.addCleanup(self.sink.shutdown)
         self.addCleanup(self.server.close)
+        # An agent is told of the replicas that its own knows when it says Hello.
+        eventually('each knows all', lambda: all(plane.metric('muster_replicas{state="live"}') == 3
+                                                 for plane in self.planes))
         # Two agents on each replica.
         self.agents = [self.agent(self.planes[i % 3], f'host-{i}') for i in range(6)]
         first.apply(CHECKS.format(port=self.server.port, sink=self.sink.server_port))
