@@ -8,6 +8,17 @@ namespace {
 
 constexpr size_t kMostKinds = 50;
 
+// Names of agents and ports are not what tells reasons apart.
+std::string WithoutNumbers(const std::string& text) {
+  std::string plain;
+  for (const char c : text) {
+    const bool digit = c >= '0' && c <= '9';
+    if (!digit) plain += c;
+    if (digit && !plain.ends_with('#')) plain += '#';
+  }
+  return plain;
+}
+
 }  // namespace
 
 void Durations::Add(absl::Duration seen) {
@@ -26,9 +37,8 @@ std::vector<absl::Duration> Durations::Take() {
 }
 
 void Figures::Ended(const Status& why) {
+  std::string text = WithoutNumbers(Text(why));
   absl::MutexLock lock(&mutex_);
-  // Some name the agent or its port: then the code has to do.
-  std::string text = Text(why);
   if (ends_.size() >= kMostKinds && !ends_.contains(text)) {
     text = absl::StatusCodeToString(why.code());
   }

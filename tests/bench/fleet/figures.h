@@ -43,7 +43,7 @@ struct Figures {
   Durations waits;       // from sending a batch to its acknowledgement
   Durations returns;     // from the loss of a session to the next Welcome
 
-  // Why sessions and attempts ended, by code.
+  // Why sessions and attempts ended, numbers left out.
   void Ended(const Status& why);
   std::map<std::string, uint64_t> TakeEnds();
 

@@ -51,6 +51,7 @@ Fleet::Fleet(FleetOptions options, const Bundle& bundle, const std::atomic<bool>
       shared_{.servers = options_.servers,
               .failures = options_.failures,
               .log_bound = options_.log_bound,
+              .learn_servers = options_.learn_servers,
               .clock = clock_,
               .random = *random_} {
   if (options_.plane != 0) plane_bytes_before_ = UsageOf(options_.plane).resident_bytes;
@@ -82,7 +83,7 @@ Status Fleet::Run(Report& report) {
 
 Status Fleet::Connect(Report& report) {
   const Meter meter(clock_, options_.plane);
-  for (const auto& agent : agents_) agent->Begin();
+  for (const auto& agent : agents_) agent->Begin(random_->Below(options_.connect_over));
   const bool all =
       Until(options_.connect_within, [this] { return shared_.figures.welcomed == agents_.size(); });
   Rush& rush = report.connect;

@@ -1,6 +1,6 @@
 // A fleet of simulated agents in one process, against a control plane that runs elsewhere.
 //
-//   all dial at once ─► warm-up ─► measured ─► (all are cut, and come back) ─► flush, end
+//   all dial ─► warm-up ─► measured ─► (all are cut, and come back) ─► flush, end
 #pragma once
 
 #include <sys/types.h>
@@ -24,13 +24,15 @@ namespace muster::bench {
 
 struct FleetOptions {
   std::vector<std::string> servers;
-  size_t agents = 0;  // the first of the bundle
+  bool learn_servers = true;  // more of them from the control plane
+  size_t agents = 0;          // the first of the bundle
   FailureOptions failures;
   size_t log_bound = 50'000;
   std::string journal;  // empty: none
   absl::Duration warm_up = absl::Seconds(10);
   absl::Duration measure = absl::Minutes(1);
   bool reconnect_storm = false;
+  absl::Duration connect_over;  // the first time; zero: all at once
   absl::Duration connect_within = absl::Minutes(3);
   absl::Duration settle_within = absl::Minutes(2);
   pid_t plane = 0;  // whose memory and CPU are looked at; 0: none

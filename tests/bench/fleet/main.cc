@@ -32,7 +32,7 @@ constexpr int kUsage = 2;
 struct RunFlags {
   std::string context, bundle;
   std::string every = "10s", failing = "1%", period = "1m", seconds = "60", warm_up = "10";
-  std::string connect_within = "3m";
+  std::string connect_over = "0", connect_within = "3m";
   ChecksOptions checks;
   FleetOptions fleet;
 };
@@ -81,6 +81,7 @@ Status ReadRun(RunFlags& flags) {
   MUSTER_ASSIGN_OR_RETURN(flags.fleet.failures.period, ReadDuration(flags.period));
   MUSTER_ASSIGN_OR_RETURN(flags.fleet.measure, ReadDuration(flags.seconds));
   MUSTER_ASSIGN_OR_RETURN(flags.fleet.warm_up, ReadDuration(flags.warm_up));
+  MUSTER_ASSIGN_OR_RETURN(flags.fleet.connect_over, ReadDuration(flags.connect_over));
   MUSTER_ASSIGN_OR_RETURN(flags.fleet.connect_within, ReadDuration(flags.connect_within));
   return OkStatus();
 }
@@ -114,7 +115,8 @@ Status RunAgents(const Flags& flags, Report& report) {
   }
   MUSTER_ASSIGN_OR_RETURN(const net::Context context, net::ReadContext(run.context));
   net::Context cluster = context;
-  if (!run.fleet.servers.empty()) cluster.servers = run.fleet.servers;
+  run.fleet.learn_servers = run.fleet.servers.empty();
+  if (!run.fleet.learn_servers) cluster.servers = run.fleet.servers;
   run.fleet.servers = cluster.servers;
   run.fleet.journal = flags.journal;
   const EarlyEnd early;
@@ -165,7 +167,8 @@ void AddRun(CLI::App& app, Flags& flags) {
   sub->add_option("--context", run.context, "an admin's, to apply the checks")->required();
   sub->add_option("--bundle", run.bundle, "what enroll made")->required();
   sub->add_option("--servers", run.fleet.servers,
-                  "HOST:PORT of each control plane; default is the context's")
+                  "HOST:PORT of each control plane, and no others; default is the context's, and "
+                  "those that the control plane names")
       ->delimiter(',');
   sub->add_option("--agents", run.fleet.agents, "the first of the bundle; default is all");
   sub->add_option("--checks", run.checks.checks, "checks an agent; 0: idle")
@@ -180,6 +183,8 @@ void AddRun(CLI::App& app, Flags& flags) {
       ->capture_default_str();
   sub->add_option("--seconds", run.seconds, "how long is measured")->capture_default_str();
   sub->add_option("--warm-up", run.warm_up, "before that")->capture_default_str();
+  sub->add_option("--connect-over", run.connect_over, "spread the first connects over so long")
+      ->capture_default_str();
   sub->add_option("--connect-within", run.connect_within, "until all must be welcomed")
       ->capture_default_str();
   sub->add_flag("--reconnect-storm", run.fleet.reconnect_storm,
@@ -198,6 +203,7 @@ void AddCheck(CLI::App& app, Flags& flags) {
 }
 
 int Run(int argc, char** argv) {
+  LeaveLockOrderToTests();
   net::PrepareTls();
   Flags flags;
   CLI::App app{"fleet: simulated agents for a control plane, and the check of what it stored"};

@@ -37,9 +37,13 @@ class Replayer {
     std::vector<Path> next;
     for (Path path : paths_) {
       if (!Follow(result, path)) continue;
-      const bool known = std::any_of(next.begin(), next.end(),
-                                     [&](const Path& other) { return SamePlace(other, path); });
-      if (!known) next.push_back(path);
+      const auto known = std::find_if(next.begin(), next.end(),
+                                      [&](const Path& other) { return SamePlace(other, path); });
+      if (known == next.end()) {
+        next.push_back(path);
+      } else {
+        known->moved = std::min(known->moved, path.moved);
+      }
     }
     furthest_ = 0;
     for (const Path& path : paths_) furthest_ = std::max(furthest_, path.explained);

@@ -50,6 +50,7 @@ TEST(Replay, SilenceMayHaveComeBetweenAnyTwoResults) {
       Results({kOk, kOk, kOk, kOk}), Confirm(2),
       {Row(kNoData, kOk, true, 1), Row(kOk, kNoData, true, 20), Row(kNoData, kOk, true, 3)});
   EXPECT_TRUE(replay.matches) << replay.difference;
+  EXPECT_EQ(replay.moved, 0u);  // before the third
 }
 
 TEST(Replay, SilenceMayBeTheLastThing) {

@@ -28,7 +28,7 @@ struct Cost {
 };
 NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(Cost, cores, resident_mib)
 
-// Everybody dials at once.
+// Everybody dials.
 struct Rush {
   double seconds = 0;  // until the last one was welcomed
   Spread handshake;    // dialling until the Hello leaves

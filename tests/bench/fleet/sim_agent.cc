@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "agent/decide/server_choice.h"
 #include "agent/link/renewal.h"
 #include "lib/base/hash.h"
 #include "lib/net/status.h"
@@ -73,7 +74,8 @@ SimAgent::SimAgent(Shared& shared, Wheel& wheel, std::string name, net::ClientId
       identity_(std::move(identity)),
       log_(RandomUuid(), shared.log_bound),
       schedule_(name_, shared.failures),
-      turn_(shared.random.Next()) {
+      servers_(shared.servers),
+      server_(agent::NextServer(servers_, "", shared.random.Next())) {
   absl::MutexLock lock(&mutex_);
   JournalLog();
   PlanRenewal();
@@ -81,9 +83,9 @@ SimAgent::SimAgent(Shared& shared, Wheel& wheel, std::string name, net::ClientId
 
 SimAgent::~SimAgent() = default;
 
-void SimAgent::Begin() {
+void SimAgent::Begin(absl::Duration delay) {
   absl::MutexLock lock(&mutex_);
-  dial_at_ = shared_.clock.Uptime();
+  dial_at_ = shared_.clock.Uptime() + delay;
   SetTimer();
 }
 
@@ -155,11 +157,10 @@ void SimAgent::Dial(absl::Duration now) {
   sent_.clear();
   const agent::LogBounds bounds = log_.bounds();
   session_.emplace(bounds.written, now);
-  v1::FromAgent hello = agent::MakeHello(
-      bounds,
-      {MUSTER_VERSION, "simulated", plan_hash_, shared_.clock.Now(), {{"os", "simulated"}}});
-  const std::string& server = shared_.servers[turn_ % shared_.servers.size()];
-  stream_ = std::make_unique<Stream>(*this, net::OpenChannel(server, identity_), std::move(hello));
+  agent::HelloFacts facts{MUSTER_VERSION,      "simulated",           plan_hash_,
+                          shared_.clock.Now(), {{"os", "simulated"}}, witnessed_};
+  v1::FromAgent hello = agent::MakeHello(bounds, facts);
+  stream_ = std::make_unique<Stream>(*this, net::OpenChannel(server_, identity_), std::move(hello));
 }
 
 void SimAgent::End(Ending ending) {
@@ -202,17 +203,25 @@ void SimAgent::TakeDone(const Status& status) {
   if (ending_->status.ok() && !status.ok() && !absl::IsCancelled(status)) ending_->status = status;
   if (!stopping_) shared_.figures.Ended(ending_->status);
   if (was_welcomed) failures_ = 0;
-  absl::Duration delay = FullJitter(shared_.backoff, failures_, shared_.random);
-  if (ending_->drain) delay = *ending_->drain + shared_.random.Below(shared_.drain_jitter);
-  if (ending_->at_once) delay = absl::ZeroDuration();
-  if (!ending_->at_once) ++turn_;
-  if (!was_welcomed && !ending_->at_once) ++failures_;
-  dial_at_ = stopping_ ? absl::InfiniteDuration() : shared_.clock.Uptime() + delay;
+  const absl::Duration rest = RestAfter(*ending_);
+  if (!ending_->at_once) {
+    server_ = agent::NextServer(servers_, server_, shared_.random.Next());
+    if (!was_welcomed) ++failures_;
+  }
+  dial_at_ = stopping_ ? absl::InfiniteDuration() : shared_.clock.Uptime() + rest;
   ending_.reset();
   session_.reset();
   writing_ = false;
   done_ = std::move(stream_);
   SetTimer();
+}
+
+absl::Duration SimAgent::RestAfter(const Ending& ending) {
+  if (ending.at_once) return absl::ZeroDuration();
+  if (!ending.drain) return FullJitter(shared_.backoff, failures_, shared_.random);
+  const absl::Duration jitter =
+      servers_.size() > 1 ? shared_.drain_jitter_elsewhere : shared_.drain_jitter;
+  return *ending.drain + shared_.random.Below(jitter);
 }
 
 void SimAgent::React(const v1::ToAgent& message, absl::Duration now) {
@@ -221,6 +230,8 @@ void SimAgent::React(const v1::ToAgent& message, absl::Duration now) {
   if (!greeted && session_->welcomed()) Welcomed(now);
   if (!reaction.ok()) return End({reaction.status(), false, std::nullopt});
   if (reaction->new_log_epoch) return BeginNewLog();
+  if (!reaction->servers.empty() && shared_.learn_servers) servers_ = reaction->servers;
+  if (reaction->checkpoint) witnessed_ = reaction->checkpoint;
   if (reaction->rewind) {
     if (*reaction->rewind < log_.acknowledged()) shared_.figures.went_back.fetch_add(1);
     Acknowledged(*reaction->rewind, now);
@@ -330,7 +341,7 @@ void SimAgent::Renew() {
   {
     absl::MutexLock lock(&mutex_);
     identity = identity_;
-    server = shared_.servers[turn_ % shared_.servers.size()];
+    server = server_;
   }
   StatusOr<agent::Renewed> renewed =
       agent::Renew(server, identity, shared_.clock.Now(), kRenewWithin);

@@ -45,7 +45,9 @@ struct Shared {
   size_t log_bound = 50'000;  // records an agent keeps
   Backoff backoff;
   absl::Duration drain_jitter = absl::Seconds(10);
-  bool renew = true;  // certificates, at half of their life
+  absl::Duration drain_jitter_elsewhere = absl::Seconds(2);
+  bool learn_servers = true;  // those that a Welcome names
+  bool renew = true;          // certificates, at half of their life
 
   const Clock& clock;
   Random& random;
@@ -63,8 +65,8 @@ class SimAgent final : public Timed {
   // After Stop, once Gone.
   ~SimAgent() override;
 
-  // Dials for the first time, as soon as the wheel comes by.
-  void Begin();
+  // Dials for the first time, after the delay.
+  void Begin(absl::Duration delay);
   // Loses its connection and comes back at once.
   void Cut();
   // Sends what there is without waiting for company.
@@ -103,6 +105,7 @@ class SimAgent final : public Timed {
   void TakePlan(const v1::Plan& plan, absl::Duration now) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void BeginNewLog() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void Find(absl::Duration now) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  absl::Duration RestAfter(const Ending& ending) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void SendNext(absl::Duration now) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void CheckTime(absl::Duration now) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void SetTimer() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
@@ -122,6 +125,7 @@ class SimAgent final : public Timed {
   AgentLog log_ ABSL_GUARDED_BY(mutex_);
   Schedule schedule_ ABSL_GUARDED_BY(mutex_);
   std::string plan_hash_ ABSL_GUARDED_BY(mutex_);
+  std::optional<v1::Checkpoint> witnessed_ ABSL_GUARDED_BY(mutex_);  // taken on trust
   uint32_t journal_log_ ABSL_GUARDED_BY(mutex_) = 0;
 
   // The connection. A stream that gRPC is done with waits for the wheel's thread to be let go of.
@@ -136,7 +140,8 @@ class SimAgent final : public Timed {
   absl::Duration dialled_at_ ABSL_GUARDED_BY(mutex_);
 
   // Between connections.
-  uint64_t turn_ ABSL_GUARDED_BY(mutex_);
+  std::vector<std::string> servers_ ABSL_GUARDED_BY(mutex_);
+  std::string server_ ABSL_GUARDED_BY(mutex_);
   uint32_t failures_ ABSL_GUARDED_BY(mutex_) = 0;
   absl::Duration dial_at_ ABSL_GUARDED_BY(mutex_) = absl::InfiniteDuration();
   absl::Duration lost_at_ ABSL_GUARDED_BY(mutex_) = absl::InfiniteDuration();
