@@ -140,8 +140,10 @@ StatusOr<std::vector<Segment>> ReadPage(sql::Transaction& t, std::string_view ag
                                         absl::Time until, Position& after) {
   MUSTER_ASSIGN_OR_RETURN(
       const sql::Rows rows,
-      t.Query("SELECT first_sequence, last_sequence, payload, last_at FROM segments "
-              "WHERE log_id = $1 AND (last_at, first_sequence) > ($2, $3) AND first_at <= $4 "
+      // That last_at is at least $2 follows; it lets PostgreSQL leave out the days before.
+      t.Query("SELECT first_sequence, last_sequence, payload, last_at FROM segments WHERE "
+              "log_id = $1 AND (last_at, first_sequence) > ($2, $3) AND last_at >= $2 AND first_at "
+              "<= $4 "
               "ORDER BY last_at, first_sequence LIMIT $5",
               {log.id, after.last_at, after.first_sequence, sql::ToMicros(until),
                int64_t{kSegmentsAPage}}));

@@ -24,6 +24,16 @@ Status JumpAhead(sql::Transaction& t, std::string_view counter, int64_t stride) 
       .status();
 }
 
+// Terms that began in the lost time are over, and their numbers spent. Which replicas run they say
+// themselves: a row of an earlier life would make a replica think that another has its name.
+Status ForgetLeaderAndReplicas(sql::Transaction& t) {
+  MUSTER_RETURN_IF_ERROR(
+      t.Execute("UPDATE lease SET epoch = epoch + $1, holder = '', incarnation = 0, until = 0",
+                {kStride})
+          .status());
+  return t.Execute("DELETE FROM replicas").status();
+}
+
 }  // namespace
 
 Status RecoverStore(sql::Transaction& t, const sql::EpochChange& change, absl::Time now) {
@@ -33,6 +43,7 @@ Status RecoverStore(sql::Transaction& t, const sql::EpochChange& change, absl::T
   MUSTER_RETURN_IF_ERROR(JumpAhead(t, kRecoveries, 1));
   MUSTER_RETURN_IF_ERROR(
       t.Execute("UPDATE agents SET session_epoch = session_epoch + $1", {kStride}).status());
+  MUSTER_RETURN_IF_ERROR(ForgetLeaderAndReplicas(t));
   return AppendAudit(t, {.actor = "control",
                          .action = "store.recovered",
                          .subject = change.after,

@@ -43,6 +43,7 @@ class PostgresBackend {
     return fmt::format("postgresql://postgres@127.0.0.1:{}/db{}", server().port(), last());
   }
   static void Copy() {
+    server().Sql(fmt::format("DROP DATABASE IF EXISTS db{}_copy", last()));
     server().Sql(fmt::format("CREATE DATABASE db{0}_copy TEMPLATE db{0}", last()));
   }
 
@@ -63,7 +64,8 @@ inline std::vector<Backend> LastingBackends() {
       {.name = "SqliteFile",
        .copy =
            [](const Folder& folder) {
-             std::filesystem::copy_file(folder.File("store.db"), folder.File("copy.db"));
+             std::filesystem::copy_file(folder.File("store.db"), folder.File("copy.db"),
+                                        std::filesystem::copy_options::overwrite_existing);
            },
        .restored =
            [](const Folder& folder) { return Store::Open("sqlite:" + folder.File("copy.db")); },

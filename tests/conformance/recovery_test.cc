@@ -1,6 +1,8 @@
 // A store that was failed over or restored: what was acknowledged since may be missing, and nothing
 // that it gave out is given out again.
 #include "control-plane/store/recovery.h"
+
+#include "control-plane/decide/leadership.h"
 #include "control-plane/store/columns.h"
 #include "tests/conformance/backends.h"
 
@@ -144,6 +146,39 @@ TEST_P(Recovery, TheAlertLoopGoesOnWhereItWas) {
   const uint64_t cursor = store_->alerts().Cursor().value_or(99);
   FailOver();
   EXPECT_EQ(store_->alerts().Cursor().value_or(98), cursor);
+}
+
+TEST_P(Recovery, NoLeaderOfTheLostTimeWrites) {
+  const auto take = [&](const ReplicaRow& self) {
+    const auto beat = store_->cluster().Heartbeat(
+        self, [](const LeaseFacts& facts) { return DecideLease(facts, {}); });
+    EXPECT_TRUE(beat.ok()) << Text(beat.status());
+    return store_->cluster().Lease()->epoch;
+  };
+  const auto lost = store_->cluster().Start({"r-1", {}, "1.0"});
+  ASSERT_TRUE(lost.ok());
+  const LeaderEpoch lost_term = take(*lost);
+  FailOver();
+  const auto next = store_->cluster().Start({"r-2", {}, "1.0"});
+  ASSERT_TRUE(next.ok());
+  EXPECT_GT(take(*next), lost_term);
+  const Status late =
+      store_->database().Write([&](sql::Transaction& t) { return CheckLeader(t, lost_term); });
+  EXPECT_TRUE(IsFenced(late)) << Text(late);
+}
+
+TEST_P(Recovery, AReplicaThatBeganAnewInTheLostTimeGoesOn) {
+  ASSERT_TRUE(store_->cluster().Start({"r-1", {}, "1.0"}).ok());
+  store_.reset();
+  GetParam().copy(folder_);
+  Use(GetParam().again(folder_));
+  const auto self = store_->cluster().Start({"r-1", {}, "1.0"});
+  ASSERT_TRUE(self.ok());
+  FailOver();
+  const auto beat = store_->cluster().Heartbeat(
+      *self, [](const LeaseFacts& facts) { return DecideLease(facts, {}); });
+  ASSERT_TRUE(beat.ok()) << Text(beat.status());
+  EXPECT_TRUE(beat->was_lost);
 }
 
 TEST_P(Recovery, AnAgentWhoseJoiningWasLostIsTakenInAgain) {

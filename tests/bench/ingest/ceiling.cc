@@ -1,5 +1,3 @@
-#include <sqlite3.h>
-
 #include <deque>
 #include <map>
 
@@ -8,6 +6,7 @@
 #include "lib/exec/threads.h"
 #include "lib/wire/time.h"
 #include "muster/v1/agent_link.grpc.pb.h"
+#include "tests/bench/ingest/blobs.h"
 #include "tests/bench/ingest/subject.h"
 #include "tests/bench/lib/must.h"
 
@@ -17,80 +16,6 @@ namespace {
 // The same limits as the product's.
 const control::CommitterOptions kLimits;
 const control::SessionSettings kSession;
-
-// A SQLite file with the store's settings and one table of blobs. One thread.
-class BlobFile {
- public:
-  explicit BlobFile(const std::string& path) {
-    if (sqlite3_open_v2(path.c_str(), &db_,
-                        SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_NOMUTEX,
-                        nullptr) != SQLITE_OK) {
-      Fail("the ceiling's file cannot be opened");
-    }
-    Run("PRAGMA journal_mode=WAL");
-    Run("PRAGMA journal_size_limit=67108864");
-    Run("PRAGMA synchronous=FULL");
-    Run("PRAGMA cache_size=-16000");
-    Run("CREATE TABLE batches (log INTEGER, first INTEGER, last INTEGER, payload BLOB)");
-    insert_ = Prepare("INSERT INTO batches VALUES (?1, ?2, ?3, ?4)");
-    begin_ = Prepare("BEGIN IMMEDIATE");
-    commit_ = Prepare("COMMIT");
-  }
-  ~BlobFile() {
-    for (sqlite3_stmt* statement : {insert_, begin_, commit_}) sqlite3_finalize(statement);
-    sqlite3_close_v2(db_);
-  }
-  BlobFile(const BlobFile&) = delete;
-  BlobFile& operator=(const BlobFile&) = delete;
-
-  void Begin() { Step(begin_); }
-  void Commit() { Step(commit_); }
-  void Insert(int64_t log, const v1::Records& records) {
-    sqlite3_bind_int64(insert_, 1, log);
-    sqlite3_bind_int64(insert_, 2, static_cast<int64_t>(records.first_sequence()));
-    sqlite3_bind_int64(insert_, 3, static_cast<int64_t>(records.last_sequence()));
-    sqlite3_bind_blob64(insert_, 4, records.batch().data(), records.batch().size(), SQLITE_STATIC);
-    Step(insert_);
-  }
-
-  // The last sequence of each log; its batches must follow one another and be the feed's.
-  std::map<int64_t, uint64_t> Verify(Feed& feed) {
-    sqlite3_stmt* const select = Prepare("SELECT log, first, payload FROM batches ORDER BY rowid");
-    std::map<int64_t, uint64_t> ends;
-    while (sqlite3_step(select) == SQLITE_ROW) {
-      uint64_t& last = ends[sqlite3_column_int64(select, 0)];
-      const v1::Records& sent = feed.Batch(last / feed.batch()).records();
-      const auto first = static_cast<uint64_t>(sqlite3_column_int64(select, 1));
-      const std::string_view payload(static_cast<const char*>(sqlite3_column_blob(select, 2)),
-                                     static_cast<size_t>(sqlite3_column_bytes(select, 2)));
-      if (first != last + 1 || payload != sent.batch()) {
-        Fail(fmt::format("the ceiling's batch after {} is not as sent", last));
-      }
-      last = sent.last_sequence();
-    }
-    sqlite3_finalize(select);
-    return ends;
-  }
-
- private:
-  void Run(const std::string& sql) {
-    if (sqlite3_exec(db_, sql.c_str(), nullptr, nullptr, nullptr) != SQLITE_OK) Fail(sql);
-  }
-  sqlite3_stmt* Prepare(const std::string& sql) {
-    sqlite3_stmt* statement = nullptr;
-    if (sqlite3_prepare_v2(db_, sql.c_str(), -1, &statement, nullptr) != SQLITE_OK) Fail(sql);
-    return statement;
-  }
-  void Step(sqlite3_stmt* statement) {
-    if (sqlite3_step(statement) != SQLITE_DONE) Fail(sqlite3_errmsg(db_));
-    sqlite3_reset(statement);
-  }
-
-  sqlite3* db_ = nullptr;
-  sqlite3_stmt* insert_ = nullptr;
-  sqlite3_stmt* begin_ = nullptr;
-  sqlite3_stmt* commit_ = nullptr;
-};
 
 // Told when a batch is durable.
 class Acknowledged {
@@ -108,8 +33,8 @@ struct Batch {
 // One bounded queue, one thread, many batches a transaction.
 class BlobCommitter {
  public:
-  explicit BlobCommitter(const std::string& path)
-      : file_(path), thread_("commit", [this] { Work(); }) {}
+  explicit BlobCommitter(std::unique_ptr<Blobs> blobs)
+      : blobs_(std::move(blobs)), thread_("commit", [this] { Work(); }) {}
   ~BlobCommitter() { Stop(); }
 
   // False if too much waits.
@@ -132,14 +57,14 @@ class BlobCommitter {
     return commits_;
   }
   // After Stop.
-  BlobFile& file() { return file_; }
+  Blobs& blobs() { return *blobs_; }
 
  private:
   void Work() {
     for (std::vector<Batch> group = Take(); !group.empty(); group = Take()) {
-      file_.Begin();
-      for (const Batch& batch : group) file_.Insert(batch.log, batch.records);
-      file_.Commit();
+      blobs_->Begin();
+      for (const Batch& batch : group) blobs_->Insert(batch.log, batch.records);
+      blobs_->Commit();
       for (const Batch& batch : group) batch.from->Ack(batch.records.last_sequence());
     }
   }
@@ -164,7 +89,7 @@ class BlobCommitter {
     return group;
   }
 
-  BlobFile file_;  // the thread's until Stop
+  const std::unique_ptr<Blobs> blobs_;  // the thread's until Stop
   mutable absl::Mutex mutex_;
   std::deque<Batch> queue_ ABSL_GUARDED_BY(mutex_);
   size_t bytes_ ABSL_GUARDED_BY(mutex_) = 0;
@@ -253,8 +178,10 @@ class BlobStream final : public grpc::ServerBidiReactor<v1::FromAgent, v1::ToAge
 
 class Ceiling final : public Subject, public v1::AgentLink::CallbackService {
  public:
-  explicit Ceiling(Cluster& cluster) : path_(cluster.File("blobs.db")) {
-    committer_ = std::make_unique<BlobCommitter>(path_);
+  explicit Ceiling(Cluster& cluster) {
+    committer_ = std::make_unique<BlobCommitter>(cluster.postgres() == nullptr
+                                                     ? MakeBlobFile(cluster.File("blobs.db"))
+                                                     : MakeBlobCopy(cluster.postgres()->dsn()));
   }
 
   grpc::ServerBidiReactor<v1::FromAgent, v1::ToAgent>* Session(
@@ -270,7 +197,7 @@ class Ceiling final : public Subject, public v1::AgentLink::CallbackService {
 
   Stored Verify(const std::vector<Told>& told, Feed& feed) override {
     committer_->Stop();
-    std::map<int64_t, uint64_t> ends = committer_->file().Verify(feed);
+    std::map<int64_t, uint64_t> ends = committer_->blobs().Verify(feed);
     Stored stored;
     for (const Told& agent : told) {
       const uint64_t last = ends[NumberOf(agent.log_epoch)];
@@ -281,8 +208,9 @@ class Ceiling final : public Subject, public v1::AgentLink::CallbackService {
   }
 
   uint64_t Close() override {
+    const uint64_t bytes = committer_->blobs().Bytes();
     committer_.reset();
-    return DatabaseBytes(path_);
+    return bytes;
   }
 
  private:
@@ -291,7 +219,6 @@ class Ceiling final : public Subject, public v1::AgentLink::CallbackService {
     return numbers_.emplace(log_epoch, static_cast<int64_t>(numbers_.size()) + 1).first->second;
   }
 
-  const std::string path_;
   std::unique_ptr<BlobCommitter> committer_;
   absl::Mutex mutex_;
   std::map<std::string, int64_t> numbers_ ABSL_GUARDED_BY(mutex_);

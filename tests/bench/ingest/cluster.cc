@@ -12,14 +12,21 @@ namespace {
 
 constexpr absl::Duration kShutdownWithin = absl::Seconds(2);
 
+// What an operator would give a server of this size; commits reach the disk.
+std::unique_ptr<testing::PostgresServer> StartPostgres() {
+  return std::make_unique<testing::PostgresServer>(std::vector<std::string>{
+      "fsync = on", "shared_buffers = 512MB", "max_wal_size = 4GB", "wal_compression = lz4"});
+}
+
 }  // namespace
 
-Cluster::Cluster() {
+Cluster::Cluster(Backend backend)
+    : postgres_(backend == Backend::kPostgres ? StartPostgres() : nullptr) {
   const Clock& clock = SystemClock();
   const std::string key_path = File("cluster.key");
   Must(control::MakeClusterKey(key_path), "make a cluster key");
   const Secret key = Must(control::LoadClusterKey(key_path), "load the cluster key");
-  store_ = Must(control::Store::Open("sqlite:" + store_path()), "open the store");
+  store_ = Must(control::Store::Open(StoreUrl()), "open the store");
   authority_ =
       Must(control::Authority::Create(store_->identity(), key, clock), "make the authority");
   auto certificate = Must(authority_->IssueServer("r-bench"), "issue the server's certificate");
@@ -54,9 +61,17 @@ void Cluster::StopServing() {
 
 std::string Cluster::address() const { return fmt::format("127.0.0.1:{}", listener_->port()); }
 
-void Cluster::CloseStore() {
+std::string Cluster::StoreUrl() const {
+  if (postgres_ == nullptr) return "sqlite:" + File("muster.db");
+  return fmt::format("postgresql://postgres@127.0.0.1:{}/postgres", postgres_->port());
+}
+
+uint64_t Cluster::CloseStore() {
   authority_.reset();
   store_.reset();
+  if (postgres_ == nullptr) return DatabaseBytes(File("muster.db"));
+  const std::string bytes = postgres_->Sql("SELECT pg_database_size(current_database())");
+  return std::strtoull(bytes.c_str(), nullptr, 10);
 }
 
 uint64_t DatabaseBytes(const std::string& path) {

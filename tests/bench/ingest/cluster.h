@@ -16,9 +16,12 @@
 
 namespace muster::bench {
 
+enum class Backend { kSqlite, kPostgres };
+
 class Cluster {
  public:
-  Cluster();
+  // With kPostgres on a server of its own, whose commits reach the disk.
+  explicit Cluster(Backend backend);
   ~Cluster();
 
   // An agent known to the store, and its certificate.
@@ -30,14 +33,19 @@ class Cluster {
   std::string address() const;
   std::string File(const std::string& name) const { return folder_.File(name); }
   const std::string& folder() const { return folder_.path(); }
-  std::string store_path() const { return File("muster.db"); }
   control::Store& store() { return *store_; }
   const control::Authority& authority() const { return *authority_; }
-  // The last connections to the database file end, and with them its write-ahead log.
-  void CloseStore();
+  // Null on SQLite.
+  testing::PostgresServer* postgres() { return postgres_.get(); }
+  // The last connections to the database end, and with them SQLite's write-ahead log; the bytes of
+  // the database.
+  uint64_t CloseStore();
 
  private:
+  std::string StoreUrl() const;
+
   testing::TempFolder folder_;
+  std::unique_ptr<testing::PostgresServer> postgres_;
   std::unique_ptr<control::Store> store_;
   std::unique_ptr<control::Authority> authority_;
   std::shared_ptr<net::CurrentIdentity> own_;

@@ -1,10 +1,12 @@
-// ingest_bench: durable results a second, acknowledged after commit, with the SQLite store, next to
-// what the same transport and the same SQLite settings give without the product's code.
+// ingest_bench: durable results a second, acknowledged after commit, into SQLite or PostgreSQL,
+// next to what the same transport and the same database give without the product's code.
 //
-// Every run is a process of its own, which holds the load generator, the server and the database.
+// Every run is a process of its own, which holds the load generator, the server and SQLite, or
+// starts a PostgreSQL server beside it.
 #include <CLI/CLI.hpp>
 
 #include <cstdlib>
+#include <filesystem>
 #include <iostream>
 #include <thread>
 
@@ -35,6 +37,7 @@ struct Options {
   double rate = 0;     // results a second; 0: as many as there is credit for
   uint32_t runs = 3;
   std::string part;  // empty: both, alternating
+  std::string store = "sqlite";
   bool json = false;
 };
 
@@ -61,6 +64,10 @@ Options ReadOptions(int argc, char** argv, int& exit_code) {
       ->capture_default_str();
   app.add_option("--part", options.part, "one run of this part alone, in this process")
       ->check(CLI::IsMember({"product", "ceiling"}));
+  app.add_option("--store", options.store,
+                 "PostgreSQL 15 is started for each run, and its CPU not counted")
+      ->check(CLI::IsMember({"sqlite", "postgresql"}))
+      ->capture_default_str();
   app.add_flag("--json", options.json, "one JSON object instead of a table");
   try {
     app.parse(argc, argv);
@@ -110,7 +117,7 @@ Report RunPart(const Options& options) {
   Report report;
   report.part = options.part;
   report.batch = Batches(options).front();
-  Cluster cluster;
+  Cluster cluster(options.store == "sqlite" ? Backend::kSqlite : Backend::kPostgres);
   const auto subject = options.part == "product" ? MakeProduct(cluster, options.checks, every)
                                                  : MakeCeiling(cluster);
   FeedOptions feed_options{.every = every, .batch = report.batch};
@@ -141,10 +148,26 @@ Report RunPart(const Options& options) {
 Report RunAlone(const Options& options, const std::string& part, size_t batch) {
   const auto text = [](double value) { return fmt::format("{}", value); };
   const testing::ProgramResult ran = testing::RunProgram(
-      {"/proc/self/exe", "--part", part, "--batch", fmt::format("{}", batch), "--json", "--agents",
-       fmt::format("{}", options.agents), "--checks", fmt::format("{}", options.checks), "--every",
-       text(options.every), "--seconds", text(options.seconds), "--warm-up", text(options.warm_up),
-       "--rate", text(options.rate)},
+      {"/proc/self/exe",
+       "--part",
+       part,
+       "--batch",
+       fmt::format("{}", batch),
+       "--json",
+       "--agents",
+       fmt::format("{}", options.agents),
+       "--checks",
+       fmt::format("{}", options.checks),
+       "--every",
+       text(options.every),
+       "--seconds",
+       text(options.seconds),
+       "--warm-up",
+       text(options.warm_up),
+       "--rate",
+       text(options.rate),
+       "--store",
+       options.store},
       "", {}, absl::Seconds(options.seconds + options.warm_up) + absl::Minutes(5));
   if (ran.exit_code != 0) Fail(fmt::format("the {} failed: {}", part, ran.err));
   return nlohmann::json::parse(ran.out).get<Report>();
@@ -167,13 +190,15 @@ Pair RunPair(const Options& options, size_t batch) {
 
 void SayHow(const Options& options) {
   const std::string folder = std::getenv("TMPDIR");
+  const bool sqlite = options.store == "sqlite";
   std::cout << fmt::format(
-      "Results acknowledged after commit, SQLite with synchronous=FULL on {} {}; {} cores, which "
-      "the load\ngenerator shares: each run is one process with generator, server and database. "
+      "Results acknowledged after commit, {} on {} {}; {} cores, which the load\ngenerator shares: "
+      "each run is one process with generator, server and {}. "
       "{} agents, {} checks\neach {} s, {}; medians of {} runs of {} s a part, alternating.\n",
-      FileSystemOf(folder),
+      sqlite ? "SQLite with synchronous=FULL" : "PostgreSQL 15 with fsync", FileSystemOf(folder),
       FileSystemOf(folder) == "tmpfs" ? "(memory: a commit costs nothing)" : "",
-      std::thread::hardware_concurrency(), options.agents, options.checks, options.every,
+      std::thread::hardware_concurrency(), sqlite ? "database" : "a PostgreSQL server beside it",
+      options.agents, options.checks, options.every,
       options.rate > 0 ? fmt::format("{} results fall due a second", options.rate)
                        : "as fast as credit allows",
       options.runs, options.seconds);
@@ -207,7 +232,7 @@ int Run(int argc, char** argv) {
   StartLog("ingest_bench", LogLevel::kWarning);
   RaiseDescriptorLimit();
   // The database stands where the bench is started, unless it is told another place.
-  setenv("TMPDIR", ".", 0);
+  setenv("TMPDIR", std::filesystem::current_path().c_str(), 0);
   if (options.part.empty()) {
     RunAll(options);
     return 0;

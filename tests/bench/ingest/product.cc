@@ -44,6 +44,8 @@ class Product final : public Subject {
         clock_(SystemClock()),
         gate_(std::in_place, store().identity(), clock_, control::GateOptions{}) {
     ApplyChecks(store(), checks, every);
+    const absl::Time now = clock_.Now();
+    Must(store().history().MakeDays(now, now + absl::Hours(24)).status(), "make history's days");
     control::HubOptions options;
     options.replica = "r-bench";
     witnesses_.emplace(store().audit(), cluster_.authority(), clock_);
@@ -73,8 +75,7 @@ class Product final : public Subject {
     hub_.reset();
     witnesses_.reset();
     gate_.reset();
-    cluster_.CloseStore();
-    return DatabaseBytes(cluster_.store_path());
+    return cluster_.CloseStore();
   }
 
  private:

@@ -38,8 +38,8 @@ class Subject {
 // to every agent and get the numbers 1 to `checks`.
 std::unique_ptr<Subject> MakeProduct(Cluster& cluster, uint32_t checks, absl::Duration every);
 
-// No code of muster's between gRPC and SQLite: the batch's bytes go into one bounded queue, and one
-// thread inserts them as blobs, many batches a transaction, with the settings of the store.
+// No code of muster's between gRPC and the database: the batch's bytes go into one bounded queue,
+// and one thread inserts them as blobs, many batches a transaction, with the settings of the store.
 std::unique_ptr<Subject> MakeCeiling(Cluster& cluster);
 
 }  // namespace muster::bench
