@@ -110,6 +110,11 @@ Gate::~Gate() {
 
 StatusOr<Admission> Gate::Admit(const grpc::CallbackServerContext& context,
                                 std::string_view method) {
+  // What the server had read before the cut is not worth the reading of a certificate.
+  if (IsCut(context.peer())) {
+    Refuse(context);
+    return ResourceExhausted("the connection is being cut");
+  }
   StatusOr<net::Identity> identity = PeerIdentity(context);
   Status decided = identity.ok() ? Decide(*identity, method) : identity.status();
   std::string peer = context.peer();
@@ -134,6 +139,15 @@ Status Gate::CountLive(const net::Identity& identity, const std::string& peer) {
   }
   ++live->second;
   return OkStatus();
+}
+
+bool Gate::IsCut(const std::string& peer) const {
+  const absl::Duration now = clock_.Uptime();
+  absl::MutexLock lock(&mutex_);
+  const auto abuse = abuses_.find(peer);
+  // Later it is another connection with the same numbers.
+  return abuse != abuses_.end() && abuse->second.count > options_.abuses_a_second &&
+         now - abuse->second.since <= kSecond;
 }
 
 void Gate::CountAbuse(const std::string& peer) {

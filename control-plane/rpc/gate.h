@@ -107,6 +107,7 @@ class Gate {
   Status CountLive(const net::Identity& identity, const std::string& peer)
       ABSL_LOCKS_EXCLUDED(mutex_);
   void CountAbuse(const std::string& peer) ABSL_LOCKS_EXCLUDED(mutex_);
+  bool IsCut(const std::string& peer) const ABSL_LOCKS_EXCLUDED(mutex_);
   void Unregister(uint64_t id);
 
   struct Stream {

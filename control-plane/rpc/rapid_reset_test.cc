@@ -139,6 +139,26 @@ TEST(RapidReset, NoIdentityEverHasMoreHandlersThanItMay) {
       testing::Eventually([&] { return Version(net::OpenChannel(port.address(), mallory)).ok(); }));
 }
 
+// A method that the caller may not use, and one that there is not, are no way around the gate.
+TEST(RapidReset, WhatIsRefusedCutsItsConnectionToo) {
+  for (const char* path : {"/muster.v1.SpecService/ListSpecs", "/no.Such/Method"}) {
+    const ManualClock still;
+    TestPlane plane(still);
+    const auto anna = plane.Channel(plane.Identity(v1::ROLE_VIEWER, "anna"));
+    RawHttp2 connection(plane.address(), plane.Identity(v1::ROLE_AGENT, "mallory"));
+    ASSERT_TRUE(connection.connected());
+    const auto cut = [&] { return plane.gate().connections_cut() == 1; };
+    for (uint64_t calls = 0; calls < 1000 && !cut() && connection.Call(path, kAtOnce);) {
+      calls += kAtOnce;
+      EXPECT_TRUE(testing::Eventually([&] { return plane.gate().refused() >= calls || cut(); }));
+      if (!connection.Reset()) break;
+    }
+    EXPECT_TRUE(cut()) << path;
+    EXPECT_TRUE(testing::Eventually([&] { return connection.Ended(); })) << path;
+    EXPECT_TRUE(Version(anna).ok());
+  }
+}
+
 // What is called is all the same for others: a method that the caller may use, one that it may not,
 // and one that there is not. How much of such a flood reaches the gate is gRPC's to decide: it
 // drops most calls that are taken back in the next write, and then nothing is there to be counted.
