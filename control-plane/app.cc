@@ -297,7 +297,9 @@ class Plane {
   DoctorFacts LocalFacts() const {
     DoctorFacts facts;
     facts.authority_expires_at = authority_->not_after();
-    facts.serving_since = heartbeat_->view().serving_since;
+    const Heartbeat::View view = heartbeat_->view();
+    facts.serving_since = view.serving_since;
+    facts.leadership = view.policy;
     struct statvfs disk {};
     if (statvfs(config_.data.c_str(), &disk) == 0) {
       facts.disk_free_bytes = uint64_t{disk.f_bavail} * disk.f_frsize;
@@ -346,7 +348,7 @@ class Plane {
     metrics_.leader_writes_refused.Increment(late_grown_.Since(counts.refused));
     std::map<v1::Replica::State, int> states;
     for (const ReplicaRow& replica : view.replicas) {
-      ++states[ReplicaMessage(replica, view.lease, view.now, {}).state()];
+      ++states[ReplicaMessage(replica, view.lease, view.now, view.policy).state()];
     }
     metrics_.replicas_live.Set(states[v1::Replica::STATE_LIVE]);
     metrics_.replicas_draining.Set(states[v1::Replica::STATE_DRAINING]);

@@ -90,6 +90,7 @@ class TermWork final : public LeaderWork {
   ClusterLoopOptions Cluster() {
     ClusterLoopOptions options;
     options.watched_since = [this] { return around_.heartbeat.view().watched_since; };
+    options.policy = [this] { return around_.heartbeat.view().policy; };
     options.on_lost = [this] { around_.on_transitions(); };
     return options;
   }

@@ -65,7 +65,8 @@ void Replicas(const DoctorFacts& facts, Report& report) {
   std::set<std::string> versions;
   for (const ReplicaRow& replica : facts.replicas) {
     const std::string subject = fmt::format("replica {}", replica.id);
-    const v1::Replica seen = ReplicaMessage(replica, facts.lease, facts.database_now, {});
+    const v1::Replica seen =
+        ReplicaMessage(replica, facts.lease, facts.database_now, facts.leadership);
     if (seen.state() == v1::Replica::STATE_LIVE) {
       ++live;
       versions.insert(replica.version);

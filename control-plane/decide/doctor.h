@@ -7,6 +7,7 @@
 
 #include <absl/time/time.h>
 
+#include "control-plane/decide/leadership.h"
 #include "control-plane/decide/witness.h"
 #include "control-plane/store/alert_store.h"
 #include "control-plane/store/cluster_store.h"
@@ -25,6 +26,7 @@ struct DoctorFacts {
   absl::Time serving_since = absl::InfinitePast();  // of the whole cluster
   std::vector<ReplicaRow> replicas;
   LeaseRow lease;
+  LeadershipPolicy leadership;
   absl::Time database_now = absl::InfinitePast();
   // Of the file system that holds the store; none where the store is elsewhere.
   std::optional<uint64_t> disk_free_bytes;

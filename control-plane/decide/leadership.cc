@@ -25,6 +25,14 @@ LeaseDecision Leave(const LeaseFacts& facts, std::string reason) {
 
 }  // namespace
 
+LeadershipPolicy Stretched(LeadershipPolicy policy, absl::Duration beat_takes) {
+  // Between two renewals lie the wait and a beat; one more beat is to spare.
+  const absl::Duration needed = std::min(policy.beat_every + 3 * beat_takes, policy.longest_lease);
+  policy.lost_after += std::max(needed - policy.lease, absl::ZeroDuration());
+  policy.lease = std::max(policy.lease, needed);
+  return policy;
+}
+
 LeaseDecision DecideLease(const LeaseFacts& facts, const LeadershipPolicy& policy) {
   const LeaseRow& lease = facts.lease;
   const bool ran_out = lease.until <= facts.now;
@@ -38,7 +46,8 @@ LeaseDecision DecideLease(const LeaseFacts& facts, const LeadershipPolicy& polic
     return Take(facts, policy,
                 fmt::format("the lease of {} ran out at {}", lease.holder, TimeText(lease.until)));
   }
-  if (!own && facts.unchanged_for >= 2 * policy.lease) {
+  if (!own &&
+      facts.unchanged_for >= 2 * std::clamp(facts.length, policy.lease, policy.longest_lease)) {
     return Take(
         facts, policy,
         fmt::format("{} has not renewed its lease for {}, whatever the database's clock says",

@@ -20,11 +20,17 @@ namespace muster::control {
 
 struct LeadershipPolicy {
   absl::Duration lease = absl::Seconds(3);                // a term lasts so long from each renewal
+  absl::Duration longest_lease = absl::Seconds(30);       // however slow the database is
   absl::Duration beat_every = absl::Seconds(1);           // at most, between two heartbeats
   absl::Duration beat_at_least = absl::Milliseconds(50);  // at least, between two heartbeats
   absl::Duration lost_after = absl::Seconds(6);           // not seen for so long, a replica is lost
   absl::Duration forget_after = absl::Hours(24);          // lost for so long, it is forgotten
 };
+
+// What holds where a heartbeat takes so long: a lease that outlasts the next beat, however slow the
+// database is, and patience with replicas that are as slow. A beat of less than two thirds of a
+// second changes no lease.
+LeadershipPolicy Stretched(LeadershipPolicy policy, absl::Duration beat_takes);
 
 // A lease of its own that has run out is not renewed but taken anew: between the two nobody led,
 // and what the old term still has on its way must not be written.

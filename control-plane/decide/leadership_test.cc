@@ -28,6 +28,27 @@ LeaseRow Lease(std::string holder, absl::Duration left, uint64_t incarnation = 1
   return {{7}, std::move(holder), incarnation, kNow + left};
 }
 
+TEST(Lease, OutlastsASlowBeatButNotForever) {
+  const auto lease = [](absl::Duration takes) { return Stretched(kPolicy, takes).lease; };
+  EXPECT_EQ(lease(absl::ZeroDuration()), kPolicy.lease);
+  EXPECT_EQ(lease(absl::Milliseconds(600)), kPolicy.lease);
+  EXPECT_EQ(lease(absl::Seconds(3)), absl::Seconds(10));
+  EXPECT_EQ(lease(absl::Minutes(1)), kPolicy.longest_lease);
+  EXPECT_EQ(Stretched(kPolicy, absl::Seconds(3)).lost_after, kPolicy.lost_after + absl::Seconds(7));
+}
+
+// Whoever is quick must not take it from whom a slow way to the database made ask for more.
+TEST(Lease, OfASlowHolderIsLeftForTwiceItsOwnLength) {
+  const LeaseRow given_for_hours = Lease("b", absl::Hours(5));
+  const auto act = [&](absl::Duration unchanged_for, absl::Duration length) {
+    return DecideLease({kNow, given_for_hours, Replica("a"), unchanged_for, length}, kPolicy).act;
+  };
+  EXPECT_EQ(act(absl::Seconds(19), absl::Seconds(10)), LeaseAct::kLeave);
+  EXPECT_EQ(act(absl::Seconds(20), absl::Seconds(10)), LeaseAct::kTake);
+  EXPECT_EQ(act(absl::Seconds(59), absl::Hours(5)), LeaseAct::kLeave);
+  EXPECT_EQ(act(absl::Seconds(60), absl::Hours(5)), LeaseAct::kTake);
+}
+
 TEST(Lease, IsTakenRenewedOrLeft) {
   struct Case {
     const char* what;

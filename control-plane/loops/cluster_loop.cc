@@ -18,8 +18,9 @@ Status ClusterLoop::Tick(absl::Time now) {
 
 Status ClusterLoop::DeclareLost(absl::Time watched_since, absl::Time database_now) {
   MUSTER_ASSIGN_OR_RETURN(const std::vector<ReplicaRow> replicas, store_.cluster().List());
+  const LeadershipPolicy policy = options_.policy();
   for (const ReplicaRow& replica : replicas) {
-    if (!ShouldBeLost(replica, watched_since, database_now, options_.policy)) continue;
+    if (!ShouldBeLost(replica, watched_since, database_now, policy)) continue;
     MUSTER_ASSIGN_OR_RETURN(const bool lost, store_.cluster().DeclareLost(epoch_, replica));
     if (!lost) continue;
     LogError("replica lost", {{"replica", replica.id},
@@ -31,11 +32,11 @@ Status ClusterLoop::DeclareLost(absl::Time watched_since, absl::Time database_no
 }
 
 Status ClusterLoop::Forget(absl::Time database_now) {
-  MUSTER_ASSIGN_OR_RETURN(
-      const std::vector<std::string> forgotten,
-      store_.cluster().ForgetLostBefore(epoch_, database_now - options_.policy.forget_after));
+  const absl::Duration patience = options_.policy().forget_after;
+  MUSTER_ASSIGN_OR_RETURN(const std::vector<std::string> forgotten,
+                          store_.cluster().ForgetLostBefore(epoch_, database_now - patience));
   for (const std::string& id : forgotten) {
-    LogWarning("replica forgotten", {{"replica", id}, {"lost_for", options_.policy.forget_after}});
+    LogWarning("replica forgotten", {{"replica", id}, {"lost_for", patience}});
   }
   if (!forgotten.empty()) options_.on_lost();
   return OkStatus();

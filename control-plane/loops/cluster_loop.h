@@ -10,7 +10,7 @@
 namespace muster::control {
 
 struct ClusterLoopOptions {
-  LeadershipPolicy policy;
+  std::function<LeadershipPolicy()> policy = [] { return LeadershipPolicy{}; };
   // Since when the database was reached without a break, by its clock; InfiniteFuture: not at all.
   std::function<absl::Time()> watched_since;
   std::function<void()> on_lost = [] {};  // a replica was declared lost, or forgotten

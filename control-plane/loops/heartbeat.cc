@@ -1,5 +1,6 @@
 #include "control-plane/loops/heartbeat.h"
 
+#include <algorithm>
 #include <utility>
 
 #include "lib/base/log.h"
@@ -7,10 +8,15 @@
 namespace muster::control {
 
 Heartbeat::Heartbeat(Store& store, const Clock& clock, ReplicaRow self, HeartbeatOptions options)
-    : store_(store), clock_(clock), self_(std::move(self)), options_(std::move(options)) {
+    : store_(store),
+      clock_(clock),
+      self_(std::move(self)),
+      options_(std::move(options)),
+      policy_(options_.policy) {
   // Until the first beat: this replica alone, as of its start.
   absl::MutexLock lock(&mutex_);
   view_.replicas = {self_};
+  view_.policy = policy_;
   view_.now = view_.serving_since = self_.started_at;
 }
 
@@ -57,11 +63,11 @@ absl::Duration Heartbeat::Once() {
       store_.cluster().Heartbeat(self_, [this](const LeaseFacts& facts) { return Decide(facts); });
   if (!beat.ok()) {
     NoteFailure(beat.status());
-    return options_.policy.beat_every / 4;
+    return policy_.beat_every / 4;
   }
   Note(*beat, began);
   HandOn(*beat, began);
-  return NextBeatIn(*beat, self_.id, options_.policy);
+  return NextBeatIn(*beat, self_.id, policy_);
 }
 
 LeaseDecision Heartbeat::Decide(LeaseFacts facts) {
@@ -71,21 +77,26 @@ LeaseDecision Heartbeat::Decide(LeaseFacts facts) {
     seen_lease_at_ = uptime;
   }
   facts.unchanged_for = uptime - seen_lease_at_;
-  return DecideLease(facts, options_.policy);
+  return DecideLease(facts, policy_);
 }
 
 void Heartbeat::Note(const Beat& beat, absl::Duration began) {
   if (!last_problem_.empty()) LogInfo("the heart beats again", {{"replica", self_.id}});
   last_problem_.clear();
+  const absl::Duration took = clock_.Uptime() - began;
+  // One quick beat among slow ones says little.
+  beat_takes_ = std::max(took, beat_takes_ * 3 / 4);
+  policy_ = Stretched(options_.policy, beat_takes_);
   absl::MutexLock lock(&mutex_);
-  const bool gap = beat.now > view_.now + options_.policy.lease || beat.now < view_.now;
+  const bool gap = beat.now > view_.now + policy_.lease || beat.now < view_.now;
   if (gap || view_.watched_since == absl::InfiniteFuture()) view_.watched_since = beat.now;
   view_.replicas = beat.replicas;
   view_.lease = beat.decision.lease;
   view_.now = beat.now;
-  view_.serving_since = ServingSince(beat.replicas, beat.now, options_.policy);
+  view_.serving_since = ServingSince(beat.replicas, beat.now, policy_);
   ++view_.beats;
-  view_.took = clock_.Uptime() - began;
+  view_.took = took;
+  view_.policy = policy_;
 }
 
 void Heartbeat::NoteFailure(const Status& status) {
@@ -108,7 +119,7 @@ void Heartbeat::HandOn(const Beat& beat, absl::Duration began) {
   if (decision.act == LeaseAct::kLeave) {
     options_.on_leave();
   } else {
-    options_.on_lead(decision.lease.epoch, began + options_.policy.lease);
+    options_.on_lead(decision.lease.epoch, began + (decision.lease.until - beat.now));
   }
   if (decision.lease.holder == last_holder_) return;
   last_holder_ = decision.lease.holder;
@@ -124,7 +135,7 @@ Heartbeat::View Heartbeat::view() const {
 
 std::vector<std::string> Heartbeat::Servers() const {
   absl::MutexLock lock(&mutex_);
-  return ServersOf(view_.replicas, self_, view_.now, options_.policy);
+  return ServersOf(view_.replicas, self_, view_.now, view_.policy);
 }
 
 }  // namespace muster::control

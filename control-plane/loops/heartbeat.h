@@ -58,7 +58,8 @@ class Heartbeat {
     absl::Time watched_since = absl::InfiniteFuture();
     uint64_t beats = 0;
     uint64_t failures = 0;
-    absl::Duration took;  // the last beat
+    absl::Duration took;      // the last beat
+    LeadershipPolicy policy;  // as stretched by how long beats take
   };
   View view() const;
   // What agents are told to dial: this replica first, then the other live ones.
@@ -82,6 +83,8 @@ class Heartbeat {
   bool stopping_ ABSL_GUARDED_BY(mutex_) = false;
 
   // Owned by whoever beats.
+  LeadershipPolicy policy_;
+  absl::Duration beat_takes_ = absl::ZeroDuration();
   LeaseRow seen_lease_;
   absl::Duration seen_lease_at_ = absl::ZeroDuration();
   std::string last_problem_;

@@ -64,8 +64,9 @@ Status SystemService::List(v1::ListReplicasResponse& response) {
   MUSTER_ASSIGN_OR_RETURN(const std::vector<ReplicaRow> replicas, store_.cluster().List());
   MUSTER_ASSIGN_OR_RETURN(const LeaseRow lease, store_.cluster().Lease());
   MUSTER_ASSIGN_OR_RETURN(const absl::Time now, store_.cluster().Now());
+  const LeadershipPolicy policy = facts_().leadership;
   for (const ReplicaRow& replica : replicas) {
-    *response.add_items() = ReplicaMessage(replica, lease, now, {});
+    *response.add_items() = ReplicaMessage(replica, lease, now, policy);
   }
   return OkStatus();
 }

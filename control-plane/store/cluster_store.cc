@@ -1,6 +1,7 @@
 #include "control-plane/store/cluster_store.h"
 
 #include <algorithm>
+#include <utility>
 
 #include "control-plane/store/columns.h"
 #include "lib/base/text.h"
@@ -9,7 +10,7 @@ namespace muster::control {
 namespace {
 
 constexpr std::string_view kReplicaColumns =
-    "id, incarnation, addresses, version, started_at, seen_at, draining, lost_at";
+    "r.id, r.incarnation, r.addresses, r.version, r.started_at, r.seen_at, r.draining, r.lost_at";
 
 ReplicaRow ReadReplica(const sql::Row& row) {
   ReplicaRow replica;
@@ -29,19 +30,54 @@ ReplicaRow ReadReplica(const sql::Row& row) {
 StatusOr<std::vector<ReplicaRow>> ReadReplicas(sql::Transaction& t) {
   MUSTER_ASSIGN_OR_RETURN(
       const sql::Rows rows,
-      t.Query(fmt::format("SELECT {} FROM replicas ORDER BY id", kReplicaColumns)));
+      t.Query(fmt::format("SELECT {} FROM replicas r ORDER BY r.id", kReplicaColumns)));
   std::vector<ReplicaRow> replicas;
   for (const sql::Row& row : rows) replicas.push_back(ReadReplica(row));
   return replicas;
+}
+
+LeaseRow LeaseOf(const sql::Row& row, size_t at) {
+  return {{Unsigned(row.Int(at))}, row.Text(at + 1), Unsigned(row.Int(at + 2)), row.Time(at + 3)};
+}
+
+Status NoLease() {
+  return DataLoss("the lease has no row; restore the newest backup of the store");
 }
 
 StatusOr<LeaseRow> ReadLease(sql::Transaction& t) {
   MUSTER_ASSIGN_OR_RETURN(
       const sql::Rows rows,
       t.Query("SELECT epoch, holder, incarnation, until FROM lease WHERE id = 1"));
-  if (rows.empty()) return DataLoss("the lease has no row; restore the newest backup of the store");
-  return LeaseRow{
-      {Unsigned(rows[0].Int(0))}, rows[0].Text(1), Unsigned(rows[0].Int(2)), rows[0].Time(3)};
+  if (rows.empty()) return NoLease();
+  return LeaseOf(rows[0], 0);
+}
+
+struct Cluster {
+  LeaseRow lease;
+  std::vector<ReplicaRow> replicas;
+};
+
+// Whoever renews the lease says in the same transaction, and by the same clock, that it is there.
+absl::Duration LengthOf(const LeaseRow& lease, const std::vector<ReplicaRow>& replicas) {
+  for (const ReplicaRow& replica : replicas) {
+    if (replica.id == lease.holder) return lease.until - replica.seen_at;
+  }
+  return absl::ZeroDuration();
+}
+
+// In one statement: each is a round trip while everybody else's writes wait.
+StatusOr<Cluster> ReadCluster(sql::Transaction& t) {
+  MUSTER_ASSIGN_OR_RETURN(
+      const sql::Rows rows,
+      t.Query(fmt::format("SELECT {}, l.epoch, l.holder, l.incarnation, l.until FROM lease l LEFT "
+                          "JOIN replicas r ON true WHERE l.id = 1 ORDER BY r.id",
+                          kReplicaColumns)));
+  if (rows.empty()) return NoLease();
+  Cluster cluster{LeaseOf(rows[0], 8), {}};
+  for (const sql::Row& row : rows) {
+    if (!row.IsNull(0)) cluster.replicas.push_back(ReadReplica(row));
+  }
+  return cluster;
 }
 
 Status PutReplica(sql::Transaction& t, const ReplicaRow& replica) {
@@ -124,7 +160,7 @@ StatusOr<ReplicaRow> ClusterStore::Start(const ReplicaStart& start) {
     MUSTER_ASSIGN_OR_RETURN(const LeaseRow lease, ReadLease(t));
     MUSTER_ASSIGN_OR_RETURN(
         const sql::Rows rows,
-        t.Query(fmt::format("SELECT {} FROM replicas WHERE id = $1", kReplicaColumns),
+        t.Query(fmt::format("SELECT {} FROM replicas r WHERE r.id = $1", kReplicaColumns),
                 {std::string_view(start.id)}));
     // Of a replica without a row, each session was last seen when its agent's row says.
     const ReplicaRow before =
@@ -149,8 +185,9 @@ StatusOr<Beat> ClusterStore::Heartbeat(const ReplicaRow& self, Decide decide) {
   MUSTER_RETURN_IF_ERROR(database_.Write([&](sql::Transaction& t) -> Status {
     beat = {};
     MUSTER_ASSIGN_OR_RETURN(beat.now, t.Now());
-    MUSTER_ASSIGN_OR_RETURN(const LeaseRow lease, ReadLease(t));
-    MUSTER_ASSIGN_OR_RETURN(beat.replicas, ReadReplicas(t));
+    MUSTER_ASSIGN_OR_RETURN(Cluster cluster, ReadCluster(t));
+    beat.replicas = std::move(cluster.replicas);
+    const absl::Duration length = LengthOf(cluster.lease, beat.replicas);
     auto own = std::find_if(beat.replicas.begin(), beat.replicas.end(),
                             [&](const ReplicaRow& replica) { return replica.id == self.id; });
     if (own != beat.replicas.end() && own->incarnation != self.incarnation) return Replaced(self);
@@ -164,7 +201,7 @@ StatusOr<Beat> ClusterStore::Heartbeat(const ReplicaRow& self, Decide decide) {
     } else {
       *own = fresh;
     }
-    beat.decision = decide({beat.now, lease, fresh});
+    beat.decision = decide({beat.now, cluster.lease, fresh, absl::ZeroDuration(), length});
     if (beat.decision.act == LeaseAct::kLeave) return OkStatus();
     return TakeLease(t, beat.decision, beat.now);
   }));

@@ -51,6 +51,8 @@ struct LeaseFacts {
   // For how long, by a clock of its own, whoever looks has seen the lease as it is. The database's
   // clock may be set back.
   absl::Duration unchanged_for = absl::ZeroDuration();
+  // For how long its holder took it, or renewed it.
+  absl::Duration length = absl::ZeroDuration();
 };
 
 enum class LeaseAct { kLeave, kRenew, kTake };

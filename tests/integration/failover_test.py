@@ -219,7 +219,7 @@ class OnPostgres(Case):
         told = acknowledged(agent)
         self.server.status = 503
         self.all_in(plane, 'CRITICAL', 90)
-        eventually('alerts', while_away(while_away(lambda: len(plane.alerts(state='FIRING')) == 3)), within=90)
+        eventually('alerts', while_away(lambda: len(plane.alerts(state='FIRING')) == 3), within=90)
         eventually('goes on', lambda: acknowledged(agent) > told + 100, within=90)
         way.delay = 0
         eventually('ready', plane.ready)
