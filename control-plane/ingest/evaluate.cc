@@ -4,6 +4,7 @@
 
 #include "lib/base/text.h"
 #include "lib/decide/check_state.h"
+#include "lib/wire/time.h"
 
 namespace muster::control {
 namespace {
@@ -50,7 +51,7 @@ class Evaluator {
 
   Evaluation Evaluate(const wire::DecodedBatch& batch) {
     for (const v1::Record& record : batch.others) {
-      if (record.has_gap()) evaluation_.gaps.push_back(record.gap());
+      if (record.has_gap()) Take(record.gap());
     }
     for (const wire::ResultRow& result : batch.results) Take(result);
     std::sort(to_store_.begin(), to_store_.end());
@@ -60,9 +61,18 @@ class Evaluator {
   }
 
  private:
+  void Observed(absl::Time from, absl::Time until) {
+    evaluation_.first_observed_at = std::min(evaluation_.first_observed_at, from);
+    evaluation_.last_observed_at = std::max(evaluation_.last_observed_at, until);
+  }
+
+  void Take(const v1::Gap& gap) {
+    evaluation_.gaps.push_back(gap);
+    Observed(wire::FromProto(gap.from()), wire::FromProto(gap.until()));
+  }
+
   void Take(const wire::ResultRow& result) {
-    evaluation_.first_observed_at = std::min(evaluation_.first_observed_at, result.observed_at);
-    evaluation_.last_observed_at = std::max(evaluation_.last_observed_at, result.observed_at);
+    Observed(result.observed_at, result.observed_at);
     ++evaluation_.results;
     const auto confirm = context_.confirmations.find(result.check_id);
     if (confirm == context_.confirmations.end()) return;

@@ -28,7 +28,8 @@ struct Evaluation {
   std::vector<TransitionRow> transitions;
   std::vector<v1::Gap> gaps;
   uint32_t results = 0;
-  absl::Time first_observed_at = absl::InfiniteFuture();  // by the agent's clock
+  // Of results and gaps, by the agent's clock; infinite if there is none.
+  absl::Time first_observed_at = absl::InfiniteFuture();
   absl::Time last_observed_at = absl::InfinitePast();
 };
 

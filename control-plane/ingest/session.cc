@@ -1,5 +1,7 @@
 #include "control-plane/ingest/session.h"
 
+#include <algorithm>
+
 #include "lib/base/text.h"
 #include "lib/wire/columns.h"
 #include "lib/wire/time.h"
@@ -9,6 +11,8 @@ namespace {
 
 constexpr size_t kMostFacts = 32;
 constexpr size_t kMostTextBytes = 256;
+// How much later than others a probe may end that began before them: more than any timeout.
+constexpr absl::Duration kLateAtMost = absl::Minutes(10);
 
 std::string Short(const std::string& text) { return OneLine(Truncate(text, kMostTextBytes)); }
 
@@ -105,7 +109,7 @@ StatusOr<BatchCommit> ServerSession::Take(const v1::Records& records, absl::Time
   commit.first_sequence = batch.span.first;
   commit.last_sequence = batch.span.last;
   commit.first_observed_at = evaluation.first_observed_at;
-  commit.last_observed_at = evaluation.last_observed_at;
+  commit.filed_at = FiledAt(evaluation.last_observed_at);
   commit.results = evaluation.results;
   commit.payload = records.batch();
   commit.states_epoch = states_epoch_;
@@ -126,11 +130,21 @@ v1::ToAgent ServerSession::Stored(uint64_t sequence) {
   return message;
 }
 
+// History is read in this order, and then of sequence: a probe that ends late (its timeout) must
+// not be read before what ended while it ran. A clock that was set back begins anew.
+absl::Time ServerSession::FiledAt(absl::Time last_observed_at) {
+  if (last_observed_at == absl::InfinitePast()) return filed_at_;
+  if (filed_at_ - last_observed_at > kLateAtMost) filed_at_ = last_observed_at;
+  filed_at_ = std::max(filed_at_, last_observed_at);
+  return filed_at_;
+}
+
 void ServerSession::Reload(AgentStates states) {
   states_epoch_ = states.epoch;
   states_.clear();
   for (CheckStateRow& row : states.rows) {
     const uint32_t id = row.check_id;
+    filed_at_ = std::max(filed_at_, row.observed_at);
     states_[id] = std::move(row);
   }
 }

@@ -68,6 +68,8 @@ class ServerSession {
  private:
   // Of every known check, packed.
   std::string Observations() const;
+  // By what time history files a batch whose newest observation is this one.
+  absl::Time FiledAt(absl::Time last_observed_at);
 
   const SessionOpening opening_;
   const OpenedSession opened_;
@@ -77,6 +79,7 @@ class ServerSession {
   Confirmations confirmations_;
   KnownStates states_;
   uint64_t states_epoch_ = 0;
+  absl::Time filed_at_ = absl::InfinitePast();
   uint64_t stored_;    // committed
   uint64_t received_;  // taken, perhaps not committed yet
   uint32_t in_flight_ = 0;

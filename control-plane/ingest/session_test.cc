@@ -118,6 +118,33 @@ TEST(ServerSession, KnowsWhenThePlanIsTaken) {
   EXPECT_TRUE(session.PlanTaken());
 }
 
+// A timeout is told after what was observed while it ran, and history is read as it was told.
+TEST(ServerSession, FilesNothingBeforeWhatTheLogHadBefore) {
+  ServerSession session = Session();
+  uint64_t sequence = 0;
+  const auto filed = [&](absl::Time observed_at) {
+    return session.Take(Batch({Result(++sequence, v1::CHECK_STATUS_OK, observed_at)}), kNow)
+        ->filed_at;
+  };
+  EXPECT_EQ(filed(kNow), kNow);
+  EXPECT_EQ(filed(kNow - absl::Seconds(30)), kNow);
+  EXPECT_EQ(filed(kNow + absl::Seconds(1)), kNow + absl::Seconds(1));
+  EXPECT_EQ(filed(kNow - absl::Hours(1)), kNow - absl::Hours(1)) << "the clock was set back";
+}
+
+TEST(ServerSession, FilesAGapByTheTimeThatItTellsOf) {
+  ServerSession session = Session();
+  v1::Record record;
+  record.set_sequence(1);
+  record.mutable_gap()->set_first(1);
+  record.mutable_gap()->set_last(1);
+  *record.mutable_gap()->mutable_from() = wire::ToProto(kNow - absl::Minutes(9));
+  *record.mutable_gap()->mutable_until() = wire::ToProto(kNow - absl::Minutes(1));
+  const auto commit = session.Take(Batch({record}), kNow);
+  EXPECT_EQ(commit->first_observed_at, kNow - absl::Minutes(9));
+  EXPECT_EQ(commit->filed_at, kNow - absl::Minutes(1));
+}
+
 TEST(Evaluation, AQuietCheckWritesNoRows) {
   ServerSession session = Session();
   ASSERT_EQ(session.Take(Batch({Result(1, v1::CHECK_STATUS_OK, kNow)}), kNow)->states.size(), 1u);

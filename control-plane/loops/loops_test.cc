@@ -94,7 +94,7 @@ class LoopsTest : public ::testing::Test {
                       .first_sequence = sequence_ + 1,
                       .last_sequence = sequence_ + 1,
                       .first_observed_at = now_,
-                      .last_observed_at = now_,
+                      .filed_at = now_,
                       .results = 1,
                       .payload = "frame"};
     batch.states_epoch = store_->history().SessionStates("web-1")->epoch;

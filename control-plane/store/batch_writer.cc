@@ -94,11 +94,10 @@ Status BatchWriter::PutSegments() {
       "payload) ",
       7);
   for (const auto& [batch, log] : taken_) {
-    // A segment without results is found by the time it came.
-    const bool found = batch->results > 0;
+    const bool found = batch->first_observed_at != absl::InfiniteFuture();
     rows.Add({log->log_id, Signed(batch->first_sequence), Signed(batch->last_sequence),
               sql::ToMicros(found ? batch->first_observed_at : now_),
-              sql::ToMicros(found ? batch->last_observed_at : now_), int64_t{batch->results},
+              sql::ToMicros(found ? batch->filed_at : now_), int64_t{batch->results},
               sql::Bytes{batch->payload}});
   }
   return rows.Execute(t_).status();

@@ -54,8 +54,11 @@ struct BatchCommit {
   uint64_t states_epoch = 0;        // of the states that it was judged by
   uint64_t first_sequence = 0;
   uint64_t last_sequence = 0;
-  absl::Time first_observed_at;  // of its results; InfiniteFuture if it holds none
-  absl::Time last_observed_at;
+  // Of its results and gaps; InfiniteFuture if it holds none, and then it is filed by when it came.
+  absl::Time first_observed_at;
+  // History is read in this order, and then of sequence: not before the newest of its observations,
+  // nor before what the log had before.
+  absl::Time filed_at;
   uint32_t results = 0;
   std::string payload;                // zstd frame of a RecordBatch, as it came
   std::vector<CheckStateRow> states;  // new values, one a check

@@ -4,6 +4,8 @@
 #include <re2/re2.h>
 
 #include <algorithm>
+#include <cstdlib>
+#include <cstring>
 
 #include "lib/base/text.h"
 #include "lib/spec/fields.h"
@@ -75,6 +77,7 @@ class Checker {
       if (!set && RuleOf(field).required()) complain_(here, "is required");
       if (set) CheckField(message, field, here);
     }
+    CheckThresholds(message, path);
   }
 
  private:
@@ -123,6 +126,8 @@ class Checker {
       complain_(path, fmt::format("\"{}\" is not {}", text,
                                   rule.meaning().empty() ? "of the form " + rule.pattern()
                                                          : rule.meaning()));
+    } else if (!rule.pattern().empty()) {
+      CheckPort(text, path);
     }
     if (!rule.bounded()) return;
     double value = 0;
@@ -137,11 +142,58 @@ class Checker {
     }
   }
 
+  // Of HOST:PORT and of a URL.
+  void CheckPort(const std::string& text, const std::string& path) {
+    static const RE2 with_port(
+        R"((?:https?://(?:[^/?#@\s]*@)?)?(?:\[[^\]]*\]|[^/?#:]*):([0-9]{1,5})(?:[/?#].*)?)");
+    int port = 0;
+    if (!RE2::FullMatch(text, with_port, &port) || (port >= 1 && port <= 65535)) return;
+    complain_(path, fmt::format("port {} is out of bounds: 1 to 65535", port));
+  }
+
+  // Of each pair of bounds (warning_percent and critical_percent), where more is worse: a warning
+  // beyond the critical one would never be seen. 0 does not look.
+  void CheckThresholds(const Message& message, const std::string& path) {
+    const auto& type = *message.GetDescriptor();
+    for (int i = 0; i < type.field_count(); ++i) {
+      const FieldDescriptor& warning = *type.field(i);
+      if (!warning.name().starts_with("warning") || !IsThreshold(warning)) continue;
+      const FieldDescriptor* critical =
+          type.FindFieldByName("critical" + warning.name().substr(std::strlen("warning")));
+      if (critical == nullptr || !IsThreshold(*critical)) continue;
+      const double low = Threshold(message, warning);
+      const double high = Threshold(message, *critical);
+      if (low <= 0 || high <= 0 || low <= high) continue;
+      complain_(path + "." + warning.json_name(),
+                fmt::format("{} is more than {} ({}), so it would never be WARNING",
+                            ThresholdText(message, warning), critical->json_name(),
+                            ThresholdText(message, *critical)));
+    }
+  }
+
+  static bool IsThreshold(const FieldDescriptor& field) {
+    return !field.is_repeated() && (IsDuration(field) || !IsSubMessage(field));
+  }
+
+  static double Threshold(const Message& message, const FieldDescriptor& field) {
+    if (IsDuration(field)) return absl::ToDoubleSeconds(DurationOf(message, field));
+    return std::strtod(ToText(message, field, -1).c_str(), nullptr);
+  }
+
+  static std::string ThresholdText(const Message& message, const FieldDescriptor& field) {
+    return IsDuration(field) ? DurationText(DurationOf(message, field))
+                             : ToText(message, field, -1);
+  }
+
+  static absl::Duration DurationOf(const Message& message, const FieldDescriptor& field) {
+    return ToAbsl(static_cast<const google::protobuf::Duration&>(
+        message.GetReflection()->GetMessage(message, &field)));
+  }
+
   void CheckDuration(const Message& message, const FieldDescriptor& field,
                      const std::string& path) {
     const v1::FieldRule& rule = RuleOf(field);
-    const absl::Duration value = ToAbsl(static_cast<const google::protobuf::Duration&>(
-        message.GetReflection()->GetMessage(message, &field)));
+    const absl::Duration value = DurationOf(message, field);
     if (value < absl::ZeroDuration() || (rule.has_shortest() && value < ToAbsl(rule.shortest()))) {
       complain_(path, fmt::format("{} is too short; the least is {}", DurationText(value),
                                   DurationText(ToAbsl(rule.shortest()))));

@@ -158,7 +158,7 @@ class StoreTest : public ::testing::TestWithParam<Backend> {
     batch.first_sequence = first;
     batch.last_sequence = first + 4;
     batch.first_observed_at = now_ + absl::Seconds(static_cast<int64_t>(first));
-    batch.last_observed_at = batch.first_observed_at + absl::Seconds(4);
+    batch.filed_at = batch.first_observed_at + absl::Seconds(4);
     batch.results = 5;
     batch.payload = "payload-" + std::to_string(first);
     return batch;

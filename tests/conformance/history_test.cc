@@ -250,7 +250,7 @@ TEST_P(HistoryConformance, SegmentsOfTheSameMomentAreAllRead) {
   std::vector<BatchCommit> batches;
   for (uint64_t first = 1; first <= 746; first += 5) {
     batches.push_back(Batch("web-1", epoch, first));
-    batches.back().first_observed_at = batches.back().last_observed_at = now_;
+    batches.back().first_observed_at = batches.back().filed_at = now_;
   }
   Commit(batches);
   EXPECT_THAT(Segments("web-1"), SizeIs(150));
@@ -273,7 +273,7 @@ TEST_P(HistoryConformance, HistoryGoesByTheDayWhereItIsKeptSo) {
   Enrol("web-1");
   const OpenedSession session = OpenSession("web-1");
   BatchCommit old = FullBatch("web-1", session.epoch, 1);
-  old.first_observed_at = old.last_observed_at = now_ - absl::Hours(72);
+  old.first_observed_at = old.filed_at = now_ - absl::Hours(72);
   EXPECT_THAT(Commit({old}), ElementsAre(kOk));  // before its day was made
   EXPECT_EQ(history().MakeDays(now_ - absl::Hours(96), now_ + absl::Hours(24)).value_or(9), 0);
   EXPECT_THAT(Commit({FullBatch("web-1", session.epoch, 6)}), ElementsAre(kOk));
