@@ -98,14 +98,14 @@ Gate::Gate(IdentityStore& store, const Clock& clock, GateOptions options)
       clock_(clock),
       options_(options),
       roles_(ReadRoles()),
-      pool_("calls", options.threads, options.most_queued),
+      lanes_("calls", options.lanes),
       loop_("deny-set", options.refresh, [this] { RefreshDenied(); }) {
   RefreshDenied();
 }
 
 Gate::~Gate() {
   loop_.Stop();
-  pool_.Stop();
+  lanes_.Stop();
 }
 
 StatusOr<Admission> Gate::Admit(const grpc::CallbackServerContext& context,
@@ -216,8 +216,9 @@ grpc::ServerUnaryReactor* Gate::Serve(grpc::CallbackServerContext* context, std:
   }
   net::Identity caller = admission->identity();
   call->Hold(std::move(*admission));
-  const bool taken =
-      pool_.Submit([call, caller = std::move(caller), handler = std::move(handler)]() mutable {
+  const std::string lane = LiveKey(caller, context->peer());
+  const bool taken = lanes_.Submit(
+      lane, [call, caller = std::move(caller), handler = std::move(handler)]() mutable {
         call->Finish(net::ToGrpc(handler(caller)));
       });
   if (!taken) call->Finish(net::ToGrpc(ResourceExhausted("the control plane is busy; try again")));

@@ -20,6 +20,7 @@
 
 #include "control-plane/store/identity_store.h"
 #include "lib/base/clock.h"
+#include "lib/exec/lanes.h"
 #include "lib/exec/threads.h"
 #include "lib/net/identity.h"
 
@@ -29,8 +30,8 @@ struct GateOptions {
   // Calls of one identity that live at the same time, over all its connections and certificates;
   // cancelled ones too until they are done.
   size_t calls_per_identity = 64;
-  size_t threads = 4;
-  size_t most_queued = 2000;
+  // Identities take turns, so that none can make the others wait for all of its calls.
+  exec::LanesOptions lanes{.threads = 4, .threads_a_lane = 2, .most_queued = 2000};
   // A connection that in one second resets more calls than this, or has more refused, is cut
   // (CVE-2023-44487): `cut_connection` gets the peer as gRPC names it.
   size_t abuses_a_second = 200;
@@ -89,8 +90,8 @@ class Gate {
   };
   Registration RegisterStream(const net::Identity& identity, std::function<void()> cut);
 
-  // Answers a unary call: admits it, runs the handler on the gate's pool, and finishes with its
-  // status.
+  // Answers a unary call: admits it, runs the handler on one of the gate's threads, and finishes
+  // with its status.
   using Handler = absl::AnyInvocable<Status(const net::Identity& caller)>;
   grpc::ServerUnaryReactor* Serve(grpc::CallbackServerContext* context, std::string_view method,
                                   Handler handler);
@@ -131,7 +132,7 @@ class Gate {
   std::map<std::string, Abuse> abuses_ ABSL_GUARDED_BY(mutex_);  // by connection
   uint64_t refused_ ABSL_GUARDED_BY(mutex_) = 0;
   uint64_t cut_ ABSL_GUARDED_BY(mutex_) = 0;
-  exec::Pool pool_;
+  exec::Lanes lanes_;
   exec::PeriodicLoop loop_;  // last: its thread uses all the others
 };
 

@@ -66,13 +66,15 @@ class StuckCalls final : public v1::SystemService::CallbackService {
   size_t most_alive_ ABSL_GUARDED_BY(mutex_) = 0;
 };
 
-// A port of its own with such handlers. Its gate has more threads than the cap, so that every call
-// that is admitted has a handler at once, and a clock that stands still, so that however slow the
-// machine is, the attack is within a second.
+// More threads than the cap: every call that is admitted has a handler at once.
+constexpr exec::LanesOptions kThreadsForAll{.threads = 2 * kCap, .threads_a_lane = 2 * kCap};
+
+// A port of its own with such handlers. Its gate has a clock that stands still, so that however
+// slow the machine is, the attack is within a second.
 class StuckPort {
  public:
-  explicit StuckPort(TestPlane& plane)
-      : gate_(plane.store().identity(), clock_, Options()), calls_(gate_) {
+  explicit StuckPort(TestPlane& plane, exec::LanesOptions lanes = kThreadsForAll)
+      : gate_(plane.store().identity(), clock_, Options(lanes)), calls_(gate_) {
     port_.Serve(net::MutualTls(plane.own_identity()), {&calls_}, gate_);
   }
   ~StuckPort() { calls_.Release(); }
@@ -83,9 +85,9 @@ class StuckPort {
   size_t seen() const { return gate_.refused() + calls_.begun(); }
 
  private:
-  GateOptions Options() {
+  GateOptions Options(exec::LanesOptions lanes) {
     GateOptions options;
-    options.threads = 2 * kCap;
+    options.lanes = lanes;
     options.cut_connection = [this](const std::string& peer) { port_.Cut(peer); };
     return options;
   }
@@ -137,6 +139,19 @@ TEST(RapidReset, NoIdentityEverHasMoreHandlersThanItMay) {
   port.calls().Release();
   EXPECT_TRUE(
       testing::Eventually([&] { return Version(net::OpenChannel(port.address(), mallory)).ok(); }));
+}
+
+// With the threads that a control plane has: however slow the calls of one identity are.
+TEST(StuckCalls, OfOneIdentityLeaveThreadsToOthers) {
+  TestPlane plane;
+  const exec::LanesOptions lanes = GateOptions{}.lanes;
+  StuckPort port(plane, lanes);
+  RawHttp2 connection(port.address(), plane.Identity(v1::ROLE_AGENT, "mallory"));
+  ASSERT_TRUE(connection.connected() && connection.Call(kVersion, kAtOnce));
+  EXPECT_TRUE(testing::Eventually([&] { return port.calls().alive() == lanes.threads_a_lane; }));
+  const auto anna = net::OpenChannel(port.address(), plane.Identity(v1::ROLE_VIEWER, "anna"));
+  for (int i = 0; i < 10; ++i) EXPECT_TRUE(Version(anna).ok());
+  EXPECT_EQ(port.calls().alive(), lanes.threads_a_lane);
 }
 
 // A method that the caller may not use, and one that there is not, are no way around the gate.
