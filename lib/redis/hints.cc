@@ -18,7 +18,7 @@ std::string_view TopicName(Topic topic) {
   switch (topic) {
     case Topic::kSpecs: return "specs";
     case Topic::kTransitions: return "transitions";
-    case Topic::kOutbox: return "outbox";
+    case Topic::kReplicas: return "replicas";
     case Topic::kRevocations: return "revocations";
     case Topic::kStates: return "states";
   }

@@ -20,11 +20,11 @@ namespace muster::redis {
 enum class Topic {
   kSpecs,        // documents were applied or deleted
   kTransitions,  // checks changed state
-  kOutbox,       // notifications wait to be sent
+  kReplicas,     // one came or leaves: the lease may be free
   kRevocations,  // an identity was revoked
   kStates,       // states changed; the payload names the agent
 };
-inline constexpr Topic kTopics[] = {Topic::kSpecs, Topic::kTransitions, Topic::kOutbox,
+inline constexpr Topic kTopics[] = {Topic::kSpecs, Topic::kTransitions, Topic::kReplicas,
                                     Topic::kRevocations, Topic::kStates};
 std::string_view TopicName(Topic topic);  // "specs"
 

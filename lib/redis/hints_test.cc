@@ -32,10 +32,10 @@ TEST(HintQueue, TheSameWaitsOnce) {
   EXPECT_EQ(queue.Add(Topic::kStates, "db-1"), Put::kAdded);
   EXPECT_EQ(queue.Add(Topic::kStates, "db-2"), Put::kAdded);
   EXPECT_EQ(queue.Add(Topic::kStates, "db-1"), Put::kCoalesced);
-  EXPECT_EQ(queue.Add(Topic::kOutbox, "db-1"), Put::kAdded);
+  EXPECT_EQ(queue.Add(Topic::kReplicas, "db-1"), Put::kAdded);
   EXPECT_EQ(queue.size(), 3U);
   EXPECT_THAT(queue.TakeAll(),
-              ElementsAre(Hint{Topic::kOutbox, "db-1"}, Hint{Topic::kStates, "db-1"},
+              ElementsAre(Hint{Topic::kReplicas, "db-1"}, Hint{Topic::kStates, "db-1"},
                           Hint{Topic::kStates, "db-2"}));
   EXPECT_TRUE(queue.empty());
   EXPECT_EQ(queue.Add(Topic::kStates, "db-1"), Put::kAdded);
@@ -55,10 +55,11 @@ TEST(HintQueue, TooManyOrTooLongBecomeAnything) {
   queue.Add(Topic::kStates, "db-2");
   EXPECT_EQ(queue.Add(Topic::kStates, "db-3"), Put::kWidened);
   EXPECT_EQ(queue.Add(Topic::kSpecs, std::string(kLongestPayload + 1, 'x')), Put::kWidened);
-  EXPECT_EQ(queue.Add(Topic::kOutbox, std::string(kLongestPayload, 'x')), Put::kAdded);
-  EXPECT_THAT(queue.TakeAll(), ElementsAre(Hint{Topic::kSpecs, ""},
-                                           Hint{Topic::kOutbox, std::string(kLongestPayload, 'x')},
-                                           Hint{Topic::kStates, ""}));
+  EXPECT_EQ(queue.Add(Topic::kReplicas, std::string(kLongestPayload, 'x')), Put::kAdded);
+  EXPECT_THAT(queue.TakeAll(),
+              ElementsAre(Hint{Topic::kSpecs, ""},
+                          Hint{Topic::kReplicas, std::string(kLongestPayload, 'x')},
+                          Hint{Topic::kStates, ""}));
 }
 
 // Whatever is added, what is taken out covers it, and is within the bounds.
@@ -182,8 +183,8 @@ TEST(RedisHints, WhatWaitsWhileRedisIsAwayGoesOutAfterwards) {
   EXPECT_TRUE(b.Listens(2));
   EXPECT_TRUE(a.Listens(2));
   EXPECT_TRUE(Eventually([&] { return a.hints().health().waiting == 0; }));
-  a.hints().Publish(Topic::kOutbox);
-  EXPECT_TRUE(b.Hears({Topic::kOutbox, ""}));
+  a.hints().Publish(Topic::kReplicas);
+  EXPECT_TRUE(b.Hears({Topic::kReplicas, ""}));
 }
 
 TEST(RedisHints, PublishDoesNotWaitForASilentRedis) {
