@@ -12,6 +12,10 @@ constexpr absl::Duration kTenYears = absl::Hours(24 * 3650);
 
 Status CheckAddress(const std::string& address) { return CheckAdvertised(address); }
 
+Status CheckRedis(const std::string& url) {
+  return redis::Address::Parse(url, redis::UrlFrom::kSettings).status();
+}
+
 }  // namespace
 
 Status ReadConfig(std::string_view yaml, std::string_view file, Config& config) {
@@ -19,7 +23,7 @@ Status ReadConfig(std::string_view yaml, std::string_view file, Config& config) 
   using settings::Text;
   Settings settings;
   settings.Add("store", Text(config.store));
-  settings.Add("redis", Text(config.redis));
+  settings.Add("redis", Text(config.redis, CheckRedis));
   settings.Add("listen", Text(config.listen));
   settings.Add("enrollListen", Text(config.enroll_listen));
   settings.Add("httpListen", Text(config.http_listen));

@@ -10,6 +10,7 @@
 #include "control-plane/pki/authority.h"
 #include "lib/base/log.h"
 #include "lib/base/status.h"
+#include "lib/redis/address.h"
 
 namespace muster::control {
 
@@ -17,6 +18,7 @@ namespace muster::control {
 // duration:
 //
 //   store: sqlite:/var/lib/muster/muster.db
+//   redis: rediss://muster@redis.example.org?password_file=/etc/muster/redis.password
 //   listen: 0.0.0.0:7443
 //   enrollListen: 0.0.0.0:7444        # "off" switches enrolment off
 //   httpListen: 127.0.0.1:7480        # "off" switches it off
@@ -32,7 +34,8 @@ namespace muster::control {
 struct Config {
   std::string data;
   std::string store;  // empty: sqlite in `data`
-  std::string redis;
+  std::string redis;  // a URL; empty: none
+  redis::UrlFrom redis_from = redis::UrlFrom::kSettings;
   std::string listen = "0.0.0.0:7443";
   std::string enroll_listen = "0.0.0.0:7444";
   std::string http_listen = "127.0.0.1:7480";

@@ -34,6 +34,13 @@ TEST(Config, NamesPlaceAndRemedyOfAMistake) {
   EXPECT_NE(Refusal("just text").find("map"), std::string::npos);
 }
 
+TEST(Config, ARedisUrlThatCannotBeReadIsRefusedWithItsPlace) {
+  EXPECT_EQ(Refusal("redis: redis://muster:geheim@r.example.org:6380/1\n"), "");
+  EXPECT_NE(Refusal("store: x\nredis: http://r\n")
+                .find("control.yaml:2:8: redis: the Redis URL cannot be read; write redis://"),
+            std::string::npos);
+}
+
 TEST(Config, AdvertisesThisHostWhenToldNothing) {
   ASSERT_EQ(Advertised({}, 7443).size(), 1u);
   EXPECT_NE(Advertised({}, 7443)[0].find(":7443"), std::string::npos);

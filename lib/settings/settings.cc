@@ -82,6 +82,13 @@ Settings::Setter Text(std::string& into) {
   };
 }
 
+Settings::Setter Text(std::string& into, std::function<Status(const std::string&)> check) {
+  return [&into, check = std::move(check)](const YAML::Node& node, const Settings::Place&) {
+    MUSTER_ASSIGN_OR_RETURN(into, Scalar(node, "a text"));
+    return check(into);
+  };
+}
+
 Settings::Setter Duration(absl::Duration& into, absl::Duration least, absl::Duration most) {
   return [&into, least, most](const YAML::Node& node, const Settings::Place&) -> Status {
     MUSTER_ASSIGN_OR_RETURN(const std::string text, Scalar(node, "a duration like 5s"));

@@ -46,6 +46,8 @@ class Settings {
 namespace settings {
 
 Settings::Setter Text(std::string& into);
+// One that `check` accepts.
+Settings::Setter Text(std::string& into, std::function<Status(const std::string&)> check);
 Settings::Setter Duration(absl::Duration& into, absl::Duration least, absl::Duration most);
 // "256MiB", "64KiB", "1GiB" or plain bytes.
 Settings::Setter Size(uint64_t& into, uint64_t least, uint64_t most);
