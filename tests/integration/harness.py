@@ -7,7 +7,6 @@ import json
 import os
 import random
 import shutil
-import signal
 import socket
 import subprocess
 import sys
@@ -299,5 +298,4 @@ def main():
     seed = int(os.environ.get('MUSTER_SEED', '20261123'))
     random.seed(seed)
     print(f'seed {seed}', file=sys.stderr)
-    signal.signal(signal.SIGPIPE, signal.SIG_DFL)
     unittest.main(verbosity=2)
