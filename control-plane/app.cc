@@ -9,6 +9,7 @@
 #include <memory>
 #include <optional>
 
+#include "control-plane/hint_exchange.h"
 #include "control-plane/http/metrics.h"
 #include "control-plane/http/server.h"
 #include "control-plane/loops/heartbeat.h"
@@ -37,6 +38,7 @@
 #include "lib/net/listener.h"
 #include "lib/net/server_identity.h"
 #include "lib/program/program.h"
+#include "lib/redis/rate_limiter.h"
 
 namespace muster::control {
 namespace {
@@ -46,6 +48,8 @@ constexpr uint16_t kDefaultPort = 7443;
 // How long agents get to go elsewhere, and then what is still on its way.
 constexpr absl::Duration kDrainWithin = absl::Seconds(5);
 constexpr absl::Duration kEndWithin = absl::Seconds(2);
+// Counted by all replicas together where they have a Redis.
+constexpr redis::RateLimit kJoinsOfAnAddress{.permits = 600, .per = absl::Minutes(1), .burst = 200};
 
 std::string KeyPath(const Config& config) { return config.data + "/cluster.key"; }
 std::string ContextPath(const Config& config) { return config.data + "/admin.context"; }
@@ -62,10 +66,13 @@ StatusOr<std::string> ReplicaId(const std::string& folder) {
   return id;
 }
 
-Status RefuseRedis(const Config& config) {
-  if (config.redis.empty()) return OkStatus();
-  return InvalidArgument(
-      "--redis is for replicated control planes, which this version does not run yet");
+// Nothing if there is to be none. Redis itself is not asked: it may be away.
+StatusOr<std::optional<redis::Address>> RedisAddress(const Config& config) {
+  if (config.redis.empty()) return std::optional<redis::Address>();
+  MUSTER_ASSIGN_OR_RETURN(redis::Address address,
+                          redis::Address::Parse(config.redis, config.redis_from));
+  MUSTER_RETURN_IF_ERROR(address.CheckFiles());
+  return std::optional<redis::Address>(std::move(address));
 }
 
 // The addresses in admin.context: what is advertised, and this host itself.
@@ -159,16 +166,18 @@ class Growth {
 class Plane {
  public:
   Plane(const Config& config, std::unique_ptr<Store> store, std::unique_ptr<Authority> authority,
-        std::string replica)
+        std::optional<redis::Address> redis, std::string replica)
       : config_(config),
         clock_(SystemClock()),
         random_(SystemRandom()),
         replica_(std::move(replica)),
         store_(std::move(store)),
         authority_(std::move(authority)),
+        redis_(std::move(redis)),
         metrics_(MUSTER_VERSION) {}
 
   ~Plane() {
+    if (hints_.has_value()) hints_->Stop();
     // Each hands on to the other.
     if (heartbeat_.has_value()) heartbeat_->Stop();
     if (leader_.has_value()) leader_->Stop();
@@ -190,6 +199,7 @@ class Plane {
     draining_ = true;
     leader_->Stop();
     Tell("the others that this replica drains", heartbeat_->Drain());
+    hints_->Publish(redis::Topic::kReplicas);
     main_->StopAccepting();
     hub_->DrainAll();
     if (!hub_->AwaitEmpty(kDrainWithin))
@@ -199,6 +209,7 @@ class Plane {
     http_.reset();
     certificate_runner_.reset();
     metrics_loop_.reset();
+    hints_->Stop();
     heartbeat_->Stop();
     hub_->Stop();
     Tell("the others that this replica has gone", store_->cluster().Leave(heartbeat_->self()));
@@ -211,6 +222,7 @@ class Plane {
       MUSTER_ASSIGN_OR_RETURN(enroll_, Port::Open(config_.enroll_listen));
     }
     metrics_.AuthorityExpires(authority_->not_after());
+    MUSTER_RETURN_IF_ERROR(OpenRedis());
     MUSTER_RETURN_IF_ERROR(JoinCluster());
     StartGate();
     StartHub();
@@ -220,11 +232,42 @@ class Plane {
     MUSTER_RETURN_IF_ERROR(Serve());
     StartLoops();
     heartbeat_->Start();
+    hints_->Start();
+    hints_->Publish(redis::Topic::kReplicas);
     return StartHttp();
   }
 
   static void Tell(std::string_view what, const Status& told) {
     if (!told.ok()) LogWarning(fmt::format("could not tell {}", what), {{"error", told}});
+  }
+
+  // Control planes that share a Redis do not hear one another.
+  std::string RedisPrefix() const {
+    return "muster:" + HexEncode(std::string_view(authority_->Pin()).substr(0, 8));
+  }
+
+  // Opens nothing that must be there; an error is one of the settings.
+  Status OpenRedis() {
+    std::unique_ptr<redis::Hints> hints = redis::NoHints();
+    joins_ = redis::LocalRateLimiter(kJoinsOfAnAddress, clock_);
+    if (redis_.has_value()) {
+      redis::ClientOptions client{.name = "muster:" + replica_};
+      MUSTER_ASSIGN_OR_RETURN(
+          hints, redis::OpenHints(*redis_, {.prefix = RedisPrefix(), .client = client}));
+      MUSTER_ASSIGN_OR_RETURN(redis_client_, redis::OpenClient(*redis_, client));
+      joins_ = redis::SharedRateLimiter(*redis_client_, RedisPrefix() + ":join", kJoinsOfAnAddress,
+                                        clock_);
+    }
+    hints_.emplace(std::move(hints), Reactions());
+    return OkStatus();
+  }
+
+  HintReactions Reactions() {
+    return {.on_specs = [this] { LookAtSpecs(); },
+            .on_transitions = [this] { LookAtTransitions(); },
+            .on_revocations = [this] { gate_->RevokedElsewhere(); },
+            .on_replicas = [this] { heartbeat_->Wake(); },
+            .on_states = [this](const std::string& agent) { hub_->StatesChanged(agent); }};
   }
 
   Status JoinCluster() {
@@ -249,7 +292,11 @@ class Plane {
 
   void StartLeader() {
     surroundings_.emplace(TermSurroundings{config_, clock_, *random_, *store_, metrics_, *hub_,
-                                           *heartbeat_, [this] { TransitionsCame(); }});
+                                           *heartbeat_, [this] { TransitionsCame(); },
+                                           [this](const std::string& agent) {
+                                             hub_->StatesChanged(agent);
+                                             hints_->Publish(redis::Topic::kStates, agent);
+                                           }});
     leader_.emplace(clock_, [this](std::shared_ptr<Term> term) {
       return BeginTerm(*surroundings_, std::move(term));
     });
@@ -263,10 +310,20 @@ class Plane {
     gate_.emplace(store_->identity(), clock_, std::move(options));
   }
 
-  // Another replica may lead: it sees them when it looks next. A hint to it would go from here.
+  // Another replica may lead, and others have watchers.
   void TransitionsCame() {
+    LookAtTransitions();
+    hints_->Publish(redis::Topic::kTransitions);
+  }
+
+  void LookAtTransitions() {
     if (leader_.has_value()) leader_->Wake();
     if (states_.has_value()) states_->StatesChanged();
+  }
+
+  void LookAtSpecs() {
+    hub_->SpecsChanged();
+    LookAtTransitions();
   }
 
   void StartHub() {
@@ -282,12 +339,16 @@ class Plane {
   void StartServices() {
     const auto servers = [this] { return heartbeat_->Servers(); };
     link_.emplace(*hub_, *gate_);
-    identity_.emplace(*store_, *authority_, *gate_, clock_, servers);
-    enrollment_.emplace(store_->identity(), *authority_, *gate_, clock_,
-                        EnrollmentOptions{servers, config_.expired_agent_grace});
+    identity_.emplace(*store_, *authority_, *gate_, clock_, servers,
+                      [this] { hints_->Publish(redis::Topic::kRevocations); });
+    enrollment_.emplace(
+        store_->identity(), *authority_, *gate_, clock_,
+        EnrollmentOptions{servers, config_.expired_agent_grace, [this](const std::string& address) {
+                            return joins_->Take(address).allowed;
+                          }});
     specs_.emplace(*store_, *gate_, clock_, [this] {
-      hub_->SpecsChanged();
-      TransitionsCame();
+      LookAtSpecs();
+      hints_->Publish(redis::Topic::kSpecs);
     });
     states_.emplace(*store_, *hub_, *gate_, clock_);
     alerts_.emplace(*store_, *gate_, clock_);
@@ -300,12 +361,19 @@ class Plane {
     const Heartbeat::View view = heartbeat_->view();
     facts.serving_since = view.serving_since;
     facts.leadership = view.policy;
+    facts.redis = LocalRedis();
     struct statvfs disk {};
     if (statvfs(config_.data.c_str(), &disk) == 0) {
       facts.disk_free_bytes = uint64_t{disk.f_bavail} * disk.f_frsize;
       facts.disk_size_bytes = uint64_t{disk.f_blocks} * disk.f_frsize;
     }
     return facts;
+  }
+
+  std::optional<RedisFacts> LocalRedis() const {
+    if (!redis_.has_value()) return std::nullopt;
+    const redis::HintsHealth health = hints_->health();
+    return RedisFacts{redis_->name(), health.publishing && health.listening, health.last_error};
   }
 
   StatusOr<net::ServerIdentity> NewIdentity() {
@@ -357,8 +425,16 @@ class Plane {
     metrics_.heartbeat_seconds.Set(absl::ToDoubleSeconds(view.took));
   }
 
+  void CountHints() {
+    const redis::HintsHealth health = hints_->health();
+    metrics_.redis_up.Set(health.publishing && health.listening ? 1 : 0);
+    metrics_.redis_hints_published.Increment(published_grown_.Since(health.published));
+    metrics_.redis_hints_heard.Increment(heard_grown_.Since(health.heard));
+  }
+
   void CountAll() {
     CountReplicas();
+    CountHints();
     const CommitterCounts commits = hub_->committer().counts();
     metrics_.agents_connected.Set(static_cast<double>(hub_->connected()));
     metrics_.sessions_opened.Increment(sessions_grown_.Since(hub_->opened()));
@@ -398,13 +474,18 @@ class Plane {
   const std::string replica_;
   const std::unique_ptr<Store> store_;
   const std::unique_ptr<Authority> authority_;
+  const std::optional<redis::Address> redis_;
   std::shared_ptr<net::CurrentIdentity> own_;
   absl::Time renew_at_;  // of the start, then of the certificate runner's thread
   Metrics metrics_;
   Growth sessions_grown_, results_grown_, batches_grown_, aborted_grown_, refused_grown_,
-      commits_grown_, denied_grown_, full_grown_, terms_grown_, late_grown_, missed_grown_;
+      commits_grown_, denied_grown_, full_grown_, terms_grown_, late_grown_, missed_grown_,
+      published_grown_, heard_grown_;
   std::atomic<bool> draining_ = false;
   std::atomic<bool> replaced_ = false;
+  std::unique_ptr<redis::Client> redis_client_;
+  std::unique_ptr<redis::RateLimiter> joins_;
+  std::optional<HintExchange> hints_;  // whoever publishes comes after it
   std::optional<Gate> gate_;
   std::optional<Witnesses> witnesses_;
   std::optional<AgentHub> hub_;
@@ -428,7 +509,6 @@ class Plane {
 }  // namespace
 
 StatusOr<std::string> Init(const Config& config) {
-  MUSTER_RETURN_IF_ERROR(RefuseRedis(config));
   MUSTER_RETURN_IF_ERROR(MakeFolder(config.data));
   for (const std::string& path : {KeyPath(config), ContextPath(config)}) {
     if (FileExists(path)) {
@@ -461,14 +541,14 @@ StatusOr<std::string> Init(const Config& config) {
 
 Status Run(const Config& config) {
   const StopSignals signals;
-  MUSTER_RETURN_IF_ERROR(RefuseRedis(config));
+  MUSTER_ASSIGN_OR_RETURN(std::optional<redis::Address> redis, RedisAddress(config));
   MUSTER_ASSIGN_OR_RETURN(const Secret key, LoadClusterKey(KeyPath(config)));
   MUSTER_ASSIGN_OR_RETURN(const FolderLock lock, FolderLock::Take(config.data, "muster-control"));
   MUSTER_ASSIGN_OR_RETURN(std::unique_ptr<Store> store, Store::Open(config.StoreUrl()));
   MUSTER_ASSIGN_OR_RETURN(std::unique_ptr<Authority> authority,
                           Authority::Load(store->identity(), key, SystemClock(), config.lifetimes));
   MUSTER_ASSIGN_OR_RETURN(std::string replica, ReplicaId(config.data));
-  Plane plane(config, std::move(store), std::move(authority), std::move(replica));
+  Plane plane(config, std::move(store), std::move(authority), std::move(redis), std::move(replica));
   MUSTER_RETURN_IF_ERROR(plane.Start());
   const std::string signal = signals.Wait();
   plane.Stop();

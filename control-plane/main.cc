@@ -45,7 +45,10 @@ Status Merge(const Flags& flags, Config& config) {
     if (!flag.empty()) into = flag;
   };
   take(flags.store, config.store);
-  take(flags.redis, config.redis);
+  if (!flags.redis.empty()) {
+    config.redis = flags.redis;
+    config.redis_from = muster::redis::UrlFrom::kCommandLine;
+  }
   take(flags.listen, config.listen);
   take(flags.enroll_listen, config.enroll_listen);
   take(flags.http_listen, config.http_listen);
@@ -81,7 +84,10 @@ int main(int argc, char** argv) {
   run->add_option("--data", flags.data, "folder that init made")->required();
   run->add_option("--store", flags.store,
                   "sqlite:PATH or postgresql://…; default is muster.db in the data folder");
-  run->add_option("--redis", flags.redis, "redis://HOST:PORT or redis+unix:PATH");
+  run->add_option(
+      "--redis", flags.redis,
+      "redis://, rediss://HOST:PORT or redis+unix:PATH: replicas tell one another that\n"
+      "there is something new to look at; may be lost at any time");
   run->add_option("--config", flags.config,
                   "settings as YAML; see docs/reference/control-config.md");
   run->add_option("--listen", flags.listen,

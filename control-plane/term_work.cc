@@ -75,7 +75,7 @@ class TermWork final : public LeaderWork {
     AbsenceLoopOptions options;
     options.serving_since = serving_since_;
     options.on_no_data = [this](const NoDataMarks& marks) {
-      for (const std::string& agent : marks.agents) around_.hub.StatesChanged(agent);
+      for (const std::string& agent : marks.agents) around_.on_states(agent);
       around_.metrics.transitions_no_data.Increment(marks.states);
       around_.on_transitions();
     };

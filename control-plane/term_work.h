@@ -25,6 +25,8 @@ struct TermSurroundings {
   AgentHub& hub;
   const Heartbeat& heartbeat;
   std::function<void()> on_transitions;  // states became NO_DATA
+  // Of this agent; its session may be on another replica.
+  std::function<void(const std::string& agent)> on_states;
 };
 
 // Works from its construction to its destruction, as long as the term holds.

@@ -230,6 +230,22 @@ void Disk(const DoctorFacts& facts, Report& report) {
   }
 }
 
+void Redis(const DoctorFacts& facts, Report& report) {
+  if (!facts.redis.has_value()) return;
+  const RedisFacts& redis = *facts.redis;
+  if (redis.up) {
+    report.Ok("redis", fmt::format("hints between replicas go through {}", redis.where));
+    return;
+  }
+  report.Warn(
+      "redis",
+      fmt::format("{} is away{}; nothing is lost, but what one replica changed the others see up "
+                  "to two seconds later",
+                  redis.where, redis.problem.empty() ? "" : ": " + redis.problem),
+      "start Redis, or mend the way, the password or the rights of its user; the replicas come "
+      "back by themselves");
+}
+
 }  // namespace
 
 std::vector<v1::Finding> Diagnose(const DoctorFacts& facts, absl::Time now) {
@@ -245,6 +261,7 @@ std::vector<v1::Finding> Diagnose(const DoctorFacts& facts, absl::Time now) {
                 "apply a document of kind Check: 'musterctl apply -f check.yaml'");
   }
   Disk(facts, report);
+  Redis(facts, report);
   return report.Take();
 }
 

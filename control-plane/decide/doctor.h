@@ -16,6 +16,13 @@
 
 namespace muster::control {
 
+// Redis, as the replica that is asked sees it.
+struct RedisFacts {
+  std::string where;    // "redis://redis.example.org:6379"
+  bool up = false;      // hints go out and come in
+  std::string problem;  // why it was last away
+};
+
 struct DoctorFacts {
   absl::Time authority_expires_at = absl::InfiniteFuture();
   std::vector<AgentRow> agents;
@@ -31,6 +38,7 @@ struct DoctorFacts {
   // Of the file system that holds the store; none where the store is elsewhere.
   std::optional<uint64_t> disk_free_bytes;
   std::optional<uint64_t> disk_size_bytes;
+  std::optional<RedisFacts> redis;  // none: the replica was given none
 };
 
 // At least one finding a subject looked at; LEVEL_OK where all is well. Agents that are well are

@@ -42,6 +42,20 @@ TEST(Doctor, FindsNothingWhereAllIsWell) {
   }
 }
 
+TEST(Doctor, ARedisThatIsAwayIsAWarningThatSaysWhatItCosts) {
+  DoctorFacts facts = AllWell();
+  EXPECT_EQ(LevelOf(facts, "redis"), v1::Finding::LEVEL_UNSPECIFIED);
+  facts.redis = RedisFacts{.where = "redis://r:6379", .up = true, .problem = "was away once"};
+  EXPECT_EQ(LevelOf(facts, "redis"), v1::Finding::LEVEL_OK);
+  facts.redis->up = false;
+  EXPECT_EQ(LevelOf(facts, "redis"), v1::Finding::LEVEL_WARNING);
+  for (const v1::Finding& finding : Diagnose(facts, kNow)) {
+    if (finding.subject() != "redis") continue;
+    EXPECT_TRUE(finding.message().starts_with("redis://r:6379 is away: was away once; nothing"));
+    EXPECT_FALSE(finding.remedy().empty());
+  }
+}
+
 TEST(Doctor, NamesWhatIsWrongAndHowBad) {
   struct Case {
     const char* subject;

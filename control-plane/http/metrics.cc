@@ -93,7 +93,13 @@ Metrics::Metrics(std::string_view version)
       heartbeat_seconds(MakeGauge(*registry_, "muster_heartbeat_duration_seconds",
                                   "How long the last heartbeat took.")),
       audit_contradictions(MakeGauge(*registry_, "muster_audit_contradictions",
-                                     "Witnesses whose checkpoint is not in the audit chain.")) {
+                                     "Witnesses whose checkpoint is not in the audit chain.")),
+      redis_up(MakeGauge(*registry_, "muster_redis_up",
+                         "1 while hints go out to the other replicas and come in from them.")),
+      redis_hints_published(MakeCounter(*registry_, "muster_redis_hints_published_total",
+                                        "Hints to other replicas that Redis took.")),
+      redis_hints_heard(
+          MakeCounter(*registry_, "muster_redis_hints_heard_total", "Hints of other replicas.")) {
   auto& sent = MakeFamily(*registry_, "muster_notifications_total", "Attempts to tell a receiver.");
   for (const char* kind : {"webhook", "slack", "email", "other"}) {
     for (const char* outcome : {"delivered", "retry", "failed"}) {

@@ -57,6 +57,9 @@ class Metrics {
   prometheus::Counter& heartbeats_failed;
   prometheus::Gauge& heartbeat_seconds;
   prometheus::Gauge& audit_contradictions;
+  prometheus::Gauge& redis_up;  // 1 while hints go out and come in
+  prometheus::Counter& redis_hints_published;
+  prometheus::Counter& redis_hints_heard;
 
   // kind: webhook, slack, email; outcome: delivered, retry, failed.
   prometheus::Counter& Notifications(std::string_view kind, std::string_view outcome);

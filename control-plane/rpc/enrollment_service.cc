@@ -1,7 +1,5 @@
 #include "control-plane/rpc/enrollment_service.h"
 
-#include <algorithm>
-
 #include "lib/base/hash.h"
 #include "lib/base/log.h"
 #include "lib/base/text.h"
@@ -13,29 +11,11 @@ namespace {
 
 constexpr size_t kTokenSize = 32;
 constexpr size_t kLargestRequest = 8192;
-constexpr size_t kMostBuckets = 10'000;
 
 // "ipv4:10.0.0.1:4711" → "ipv4:10.0.0.1".
 std::string AddressOf(const std::string& peer) { return peer.substr(0, peer.rfind(':')); }
 
 }  // namespace
-
-bool RateLimit::Allow(const std::string& who, absl::Duration uptime) {
-  absl::MutexLock lock(&mutex_);
-  if (buckets_.size() >= kMostBuckets && !buckets_.contains(who)) {
-    std::erase_if(buckets_,
-                  [&](const auto& entry) { return uptime - entry.second.at > absl::Minutes(1); });
-    if (buckets_.size() >= kMostBuckets) return false;
-  }
-  const auto [at, fresh] = buckets_.try_emplace(who, Bucket{burst_, uptime});
-  Bucket& bucket = at->second;
-  bucket.left =
-      std::min(burst_, bucket.left + absl::ToDoubleMinutes(uptime - bucket.at) * per_minute_);
-  bucket.at = uptime;
-  if (bucket.left < 1) return false;
-  bucket.left -= 1;
-  return true;
-}
 
 EnrollmentService::EnrollmentService(IdentityStore& store, const Authority& authority, Gate& gate,
                                      const Clock& clock, EnrollmentOptions options)
@@ -56,7 +36,7 @@ grpc::ServerUnaryReactor* EnrollmentService::Join(grpc::CallbackServerContext* c
 
 Status EnrollmentService::Join(const std::string& peer, const v1::JoinRequest& request,
                                v1::JoinResponse& response) {
-  if (!limit_.Allow(peer, clock_.Uptime())) {
+  if (!options_.may_try(peer)) {
     return ResourceExhausted("too many attempts to join from this address; wait a minute");
   }
   if (request.ByteSizeLong() > kLargestRequest) {

@@ -3,12 +3,8 @@
 #pragma once
 
 #include <functional>
-#include <map>
 #include <string>
 #include <vector>
-
-#include <absl/base/thread_annotations.h>
-#include <absl/synchronization/mutex.h>
 
 #include "control-plane/pki/authority.h"
 #include "control-plane/rpc/gate.h"
@@ -17,27 +13,12 @@
 
 namespace muster::control {
 
-// At most `burst` calls of one address at once, refilled at `per_minute`. Bounded in memory.
-class RateLimit {
- public:
-  RateLimit(double burst, double per_minute) : burst_(burst), per_minute_(per_minute) {}
-  bool Allow(const std::string& who, absl::Duration uptime);
-
- private:
-  struct Bucket {
-    double left = 0;
-    absl::Duration at;
-  };
-  const double burst_;
-  const double per_minute_;
-  absl::Mutex mutex_;
-  std::map<std::string, Bucket> buckets_ ABSL_GUARDED_BY(mutex_);
-};
-
 struct EnrollmentOptions {
   std::function<std::vector<std::string>()> servers;  // what agents are told to dial
   // How long after its end an agent's certificate is still good for another one; 0: not at all.
   absl::Duration expired_agent_grace = absl::Hours(30 * 24);
+  // Whether a caller of the address may try now; asked once a call, before anything is read of it.
+  std::function<bool(const std::string& address)> may_try = [](const std::string&) { return true; };
 };
 
 class EnrollmentService final : public v1::Enrollment::CallbackService {
@@ -60,7 +41,6 @@ class EnrollmentService final : public v1::Enrollment::CallbackService {
   Gate& gate_;
   const Clock& clock_;
   const EnrollmentOptions options_;
-  RateLimit limit_{200, 600};
 };
 
 }  // namespace muster::control

@@ -72,6 +72,21 @@ TEST(Enrollment, ATokenIsGoodForOneCertificateHoweverManyAsk) {
   EXPECT_EQ(refused, 63);
 }
 
+TEST(Enrollment, AnAddressThatTriesTooOftenIsToldSoBeforeItsTokenIsLookedAt) {
+  TestPlane plane;
+  std::string asked;
+  plane.may_try = [&](const std::string& address) {
+    asked = address;
+    return false;
+  };
+  Stranger stranger = ConnectedStranger(plane, "of the wrong size");
+  grpc::ClientContext context;
+  v1::JoinResponse answer;
+  const grpc::Status joined = stranger.enrollment->Join(&context, stranger.request, &answer);
+  EXPECT_EQ(joined.error_code(), grpc::StatusCode::RESOURCE_EXHAUSTED);
+  EXPECT_EQ(asked, "ipv4:127.0.0.1");
+}
+
 TEST(Enrollment, AJoinThatWasInterruptedCanBeDoneAgainWithTheSameKey) {
   TestPlane plane;
   const std::string token(32, 't');

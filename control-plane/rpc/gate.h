@@ -98,6 +98,8 @@ class Gate {
 
   // Reads what was denied since, and cuts its streams. Called after a local revocation too.
   void RefreshDenied();
+  // A hint that another replica revoked something: it is read soon, on a thread of the gate's.
+  void RevokedElsewhere() { loop_.Wake(); }
   uint64_t refused() const;
   uint64_t connections_cut() const;
 

@@ -47,12 +47,14 @@ std::string ReasonText(v1::Gap::Reason reason) {
 }  // namespace
 
 IdentityService::IdentityService(Store& store, const Authority& authority, Gate& gate,
-                                 const Clock& clock, Servers servers)
+                                 const Clock& clock, Servers servers,
+                                 std::function<void()> on_revoked)
     : store_(store),
       authority_(authority),
       gate_(gate),
       clock_(clock),
-      servers_(std::move(servers)) {}
+      servers_(std::move(servers)),
+      on_revoked_(std::move(on_revoked)) {}
 
 grpc::ServerUnaryReactor* IdentityService::CreateToken(grpc::CallbackServerContext* context,
                                                        const v1::CreateTokenRequest* request,
@@ -115,6 +117,11 @@ grpc::ServerUnaryReactor* IdentityService::ListAudit(grpc::CallbackServerContext
                      [=, this](const Identity&) { return ListAudit(*request, *response); });
 }
 
+void IdentityService::Revoked() {
+  gate_.RefreshDenied();
+  on_revoked_();
+}
+
 AuditNote IdentityService::Note(const Identity& caller, std::string action, std::string subject,
                                 std::string detail) const {
   return {net::Text(caller), std::move(action), std::move(subject), std::move(detail),
@@ -163,7 +170,7 @@ Status IdentityService::RevokeAgent(const Identity& caller, const v1::RevokeAgen
       store_.identity().Revoke(v1::ROLE_AGENT, request.agent(), clock_.Now(),
                                Note(caller, "agent.revoke", request.agent(), request.reason())));
   response.set_certificates(denied);
-  gate_.RefreshDenied();
+  Revoked();
   return OkStatus();
 }
 
@@ -195,7 +202,7 @@ Status IdentityService::RevokeOperator(const Identity& caller,
                               request.name(), clock_.Now(),
                               Note(caller, "operator.revoke", request.name(), request.reason())));
   response.set_certificates(denied);
-  gate_.RefreshDenied();
+  Revoked();
   return OkStatus();
 }
 

@@ -16,8 +16,10 @@ namespace muster::control {
 class IdentityService final : public v1::IdentityService::CallbackService {
  public:
   using Servers = std::function<std::vector<std::string>()>;
-  IdentityService(Store& store, const Authority& authority, Gate& gate, const Clock& clock,
-                  Servers servers);
+  // `on_revoked` is called after a revocation was committed: a hint for other replicas.
+  IdentityService(
+      Store& store, const Authority& authority, Gate& gate, const Clock& clock, Servers servers,
+      std::function<void()> on_revoked = [] {});
 
   grpc::ServerUnaryReactor* CreateToken(grpc::CallbackServerContext*, const v1::CreateTokenRequest*,
                                         v1::CreateTokenResponse*) override;
@@ -54,6 +56,8 @@ class IdentityService final : public v1::IdentityService::CallbackService {
   Status ListAgents(const v1::ListAgentsRequest&, v1::ListAgentsResponse&);
   Status AddAgent(const AgentRow& row, v1::ListAgentsResponse&);
   Status ListAudit(const v1::ListAuditRequest&, v1::ListAuditResponse&);
+  // Here at once, elsewhere soon.
+  void Revoked();
   AuditNote Note(const Identity& caller, std::string action, std::string subject,
                  std::string detail) const;
 
@@ -62,6 +66,7 @@ class IdentityService final : public v1::IdentityService::CallbackService {
   Gate& gate_;
   const Clock& clock_;
   const Servers servers_;
+  const std::function<void()> on_revoked_;
 };
 
 }  // namespace muster::control

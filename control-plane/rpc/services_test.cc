@@ -378,9 +378,11 @@ TEST_F(Services, OperatorsAreMadeListedAndRevoked) {
   revoke.set_name("root");
   Call(&v1::IdentityService::Stub::RevokeOperator, *identity_, revoke,
        StatusCode::FAILED_PRECONDITION);
+  EXPECT_EQ(plane_.revocations, 0);
   revoke.set_name("anna");
   EXPECT_EQ(Call(&v1::IdentityService::Stub::RevokeOperator, *identity_, revoke).certificates(),
             1u);
+  EXPECT_EQ(plane_.revocations, 1) << "other replicas are told";
   const auto audit =
       Call(&v1::IdentityService::Stub::ListAudit, *identity_, v1::ListAuditRequest());
   EXPECT_EQ(audit.items(audit.items_size() - 1).action(), "operator.revoke");

@@ -5,6 +5,8 @@
 #include <grpcpp/grpcpp.h>
 #include <gtest/gtest.h>
 
+#include <atomic>
+#include <functional>
 #include <memory>
 #include <string>
 
@@ -82,9 +84,13 @@ class TestPlane {
     hub_ = std::make_unique<AgentHub>(*store_, *witnesses_, clock_, std::move(options));
     const auto servers = [this] { return std::vector<std::string>{address()}; };
     link_ = std::make_unique<AgentLinkService>(*hub_, *gate_);
-    identity_ = std::make_unique<IdentityService>(*store_, *authority_, *gate_, clock_, servers);
-    enrollment_ = std::make_unique<EnrollmentService>(store_->identity(), *authority_, *gate_,
-                                                      clock_, EnrollmentOptions{servers});
+    identity_ = std::make_unique<IdentityService>(*store_, *authority_, *gate_, clock_, servers,
+                                                  [this] { ++revocations; });
+    enrollment_ = std::make_unique<EnrollmentService>(
+        store_->identity(), *authority_, *gate_, clock_,
+        EnrollmentOptions{.servers = servers, .may_try = [this](const std::string& address) {
+                            return may_try(address);
+                          }});
     specs_ = std::make_unique<SpecService>(*store_, *gate_, clock_, [] {});
     states_ = std::make_unique<StateService>(*store_, *hub_, *gate_, clock_);
     alerts_ = std::make_unique<AlertService>(*store_, *gate_, clock_);
@@ -138,6 +144,10 @@ class TestPlane {
     const AuthorityRow row = *store_->identity().LoadAuthority();
     return *net::ReadPrivateKey(Unseal(key_, row.sealed_key, "muster authority key")->Reveal());
   }
+  // What the enrolment port asks before each attempt; change it before anybody calls.
+  std::function<bool(const std::string& address)> may_try = [](const std::string&) { return true; };
+  std::atomic<int> revocations = 0;  // that were told of
+
   Store& store() { return *store_; }
   Authority& authority() { return *authority_; }
   Gate& gate() { return *gate_; }
