@@ -37,7 +37,10 @@ class Replica(Part):
         return f'postgresql://{USER}@{hosts}/{DATABASE}?passfile={self.bed.secrets.passfile()}'
 
     def redis_url(self):
-        return f'redis://127.0.0.1:{self.bed.balancers[0].redis}?password_file={self.bed.secrets.path("redis.password")}'
+        """Through one HAProxy: while it is away, hints are too, and nothing else. The password stands in a file."""
+        self.bed.secrets.of('redis-muster')
+        return f'redis://muster@127.0.0.1:{self.bed.balancers[0].redis}' \
+               f'?password_file={self.bed.secrets.path("redis-muster.password")}'
 
     def advertised(self):
         """What agents are told: both HAProxies, and the replicas themselves should these be gone."""

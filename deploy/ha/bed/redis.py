@@ -1,4 +1,5 @@
 """Redis: a master and a replica, and three Sentinels that decide who is which."""
+import hashlib
 import os
 import re
 from collections import Counter
@@ -30,7 +31,8 @@ class Redis(Part):
         master = master_of(self.bed.sentinels) or self.bed.redis[0].port
         follows = '' if master == self.port else f'replicaof 127.0.0.1 {master}'
         self.fill('redis.conf', 'redis.conf', port=self.port, folder=self.folder, follows=follows,
-                  password=self.bed.secrets.of('redis'))
+                  password=self.bed.secrets.of('redis'),
+                  muster_hash=hashlib.sha256(self.bed.secrets.of('redis-muster').encode()).hexdigest())
 
     def info(self):
         return ask.redis_info(self.port, 'replication', self.bed.secrets.of('redis'))

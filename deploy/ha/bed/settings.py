@@ -20,7 +20,7 @@ class Settings:
     etcd: int = 3
     agents: int = 5
     replication: str = 'sync'
-    redis: bool = False
+    redis: bool = True
     every: str = '1s'
 
     def path(self, *parts):
