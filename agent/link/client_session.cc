@@ -53,6 +53,10 @@ StatusOr<Reaction> ClientSession::Received(const v1::ToAgent& message, absl::Dur
       return reaction;
     case v1::ToAgent::kRenew: reaction.renew = true; return reaction;
     case v1::ToAgent::kCheckpoint: reaction.checkpoint = message.checkpoint(); return reaction;
+    case v1::ToAgent::kServers:
+      reaction.servers = UsableServers(
+          {message.servers().addresses().begin(), message.servers().addresses().end()});
+      return reaction;
     case v1::ToAgent::MESSAGE_NOT_SET: return reaction;  // of a newer control plane
   }
   return reaction;

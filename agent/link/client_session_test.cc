@@ -117,6 +117,20 @@ TEST(ClientSession, PassesOnWhereTheControlPlaneIs) {
   EXPECT_EQ(session.Received(message, kNow)->servers, std::vector<std::string>{"a:7443"});
 }
 
+TEST(ClientSession, PassesOnWhereTheControlPlaneIsWhenThatChanges) {
+  ClientSession session(0, kNow);
+  v1::ToAgent message;
+  message.mutable_servers()->add_addresses("a:7443");
+  EXPECT_FALSE(session.Received(message, kNow).ok()) << "before the Welcome";
+  ASSERT_TRUE(session.Received(Welcome(0), kNow).ok());
+  message.mutable_servers()->add_addresses("nonsense");
+  message.mutable_servers()->add_addresses("b:7443");
+  EXPECT_EQ(session.Received(message, kNow)->servers,
+            (std::vector<std::string>{"a:7443", "b:7443"}));
+  message.mutable_servers()->clear_addresses();
+  EXPECT_TRUE(session.Received(message, kNow)->servers.empty()) << "nothing is no news";
+}
+
 TEST(ClientSession, PassesOnPlansDrainsAndRenewals) {
   ClientSession session(5, kNow);
   ASSERT_TRUE(session.Received(Welcome(5), kNow).ok());

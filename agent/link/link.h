@@ -29,7 +29,7 @@ namespace muster::agent {
 
 struct LinkOptions {
   std::vector<std::string> servers;  // host:port, at least one
-  // Whether those that a Welcome names take their place.
+  // Whether those that the control plane names, at the Welcome or later, take their place.
   bool learn_servers = true;
   net::ClientIdentity identity;
   std::string version;

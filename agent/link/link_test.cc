@@ -56,6 +56,11 @@ class Plane final : public v1::AgentLink::Service {
       out.mutable_drain()->mutable_after();
       stream->Write(out);
     }
+    if (!later_servers.empty()) {
+      v1::ToAgent out;
+      for (const std::string& server : later_servers) out.mutable_servers()->add_addresses(server);
+      stream->Write(out);
+    }
     int batches = 0;
     while (stream->Read(&message)) {
       if (mute) continue;
@@ -91,8 +96,9 @@ class Plane final : public v1::AgentLink::Service {
   std::atomic<bool> broken_order = false;
   std::atomic<uint64_t> witnessed = 0;
   std::optional<v1::Plan> plan;
-  std::vector<std::string> servers;    // that a Welcome names
-  std::atomic<bool> draining = false;  // sends everybody away
+  std::vector<std::string> servers;        // that a Welcome names
+  std::vector<std::string> later_servers;  // told after it, if any
+  std::atomic<bool> draining = false;      // sends everybody away
   v1::Checkpoint checkpoint;
 
  private:
@@ -222,6 +228,22 @@ TEST_F(LinkTest, LearnsTheOtherServersAndGoesToOneWhenItsOwnHasGone) {
   EXPECT_TRUE(Eventually([&] { return link->counts().server == second.address(); }));
   // The same servers in another order are no news.
   EXPECT_EQ(told, 2);
+}
+
+TEST_F(LinkTest, LearnsOfAServerThatStartsLaterAndGoesThereWhenItsOwnHasGone) {
+  Plane first;
+  Plane second;
+  first.servers = {first.address()};
+  first.later_servers = {first.address(), second.address()};
+  std::atomic<int> told = 0;
+  LinkOptions options;
+  options.on_servers = [&](const auto& servers) { told += static_cast<int>(servers.size()); };
+  auto link = MakeLink({first.address()}, std::move(options));
+  EXPECT_TRUE(Eventually([&] { return told == 2; })) << "to be remembered";
+  EXPECT_EQ(link->servers(), first.later_servers);
+  EXPECT_EQ(first.sessions, 1) << "in the same session";
+  first.Stop();
+  EXPECT_TRUE(Eventually([&] { return second.sessions > 0; }));
 }
 
 TEST_F(LinkTest, GoesElsewhereSoonAfterADrain) {

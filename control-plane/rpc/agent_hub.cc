@@ -53,7 +53,7 @@ StatusOr<AgentHub::Opened> AgentHub::Open(const v1::Hello& hello, const std::str
   result.session->SetAgentPlanHash(hello.plan_hash());
   result.session->SetPlan(std::move(plan));
   result.welcome = result.session->Welcome(store_epoch, now);
-  for (std::string& server : options_.servers()) {
+  for (std::string& server : servers()) {
     result.welcome.mutable_welcome()->add_servers(std::move(server));
   }
   const std::optional<v1::Checkpoint> newest = witnesses_.newest();
@@ -212,6 +212,7 @@ void AgentHub::Tick() {
   if (const auto epoch = store_.database().StoreEpoch(); epoch.ok()) NoteEpoch(*epoch);
   RefreshBook();
   RenewCheckpoint();
+  RefreshServers();
   const absl::Duration uptime = clock_.Uptime();
   for (const auto& stream : Streams()) stream->Tick(uptime);
   if (const Status reclaimed = Reclaim(); !reclaimed.ok()) {
@@ -224,6 +225,16 @@ void AgentHub::RenewCheckpoint() {
   if (!witnesses_.Renew()) return;
   const std::optional<v1::Checkpoint> newest = witnesses_.newest();
   for (const auto& stream : Streams()) stream->CheckpointMoved(*newest);
+}
+
+void AgentHub::RefreshServers() {
+  const std::vector<std::string> now = servers();
+  {
+    absl::MutexLock lock(&mutex_);
+    if (now == servers_) return;
+    servers_ = now;
+  }
+  for (const auto& stream : Streams()) stream->ServersChanged(now);
 }
 
 void AgentHub::RefreshBook() {

@@ -41,6 +41,8 @@ class HubStream {
   virtual void StatesChanged() = 0;
   // There is a newer checkpoint of the audit chain.
   virtual void CheckpointMoved(const v1::Checkpoint& checkpoint) = 0;
+  // What the agent is to dial has changed; nothing is said if it was told these already.
+  virtual void ServersChanged(const std::vector<std::string>& servers) = 0;
   // Asks the agent to go elsewhere.
   virtual void Drain() = 0;
   // Of its session; 0 before its Hello.
@@ -90,6 +92,8 @@ class AgentHub {
   Store& store() { return store_; }
   const Clock& clock() const { return clock_; }
   std::shared_ptr<const CheckBook> book() const;
+  // What agents are told to dial now.
+  std::vector<std::string> servers() const { return options_.servers(); }
 
   // Hints; each is also found out by polling.
   void SpecsChanged() { loop_.Wake(); }
@@ -120,6 +124,7 @@ class AgentHub {
   void CloseLate();
   Status Reclaim();
   void RenewCheckpoint();
+  void RefreshServers();
   std::shared_ptr<HubStream> Find(const std::string& agent) const;
   std::vector<std::shared_ptr<HubStream>> Streams() const;
 
@@ -132,6 +137,7 @@ class AgentHub {
   mutable absl::Mutex mutex_;
   std::map<std::string, std::shared_ptr<HubStream>> streams_ ABSL_GUARDED_BY(mutex_);
   std::shared_ptr<const CheckBook> book_ ABSL_GUARDED_BY(mutex_);
+  std::vector<std::string> servers_ ABSL_GUARDED_BY(mutex_);  // at the last tick
   uint64_t opened_ ABSL_GUARDED_BY(mutex_) = 0;
   std::string store_epoch_ ABSL_GUARDED_BY(mutex_);
   bool reclaim_ ABSL_GUARDED_BY(mutex_) = false;

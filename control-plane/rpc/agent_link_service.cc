@@ -22,9 +22,10 @@ struct Outbox {
   std::optional<v1::ToAgent> ack;
   std::optional<v1::ToAgent> drain;
   std::optional<v1::ToAgent> checkpoint;
+  std::optional<v1::ToAgent> servers;
 
   std::optional<v1::ToAgent> Next() {
-    for (auto* slot : {&welcome, &ack, &plan, &drain, &checkpoint}) {
+    for (auto* slot : {&welcome, &ack, &plan, &servers, &drain, &checkpoint}) {
       if (slot->has_value()) return std::exchange(*slot, std::nullopt);
     }
     return std::nullopt;
@@ -87,6 +88,15 @@ class AgentStream final : public grpc::ServerBidiReactor<v1::FromAgent, v1::ToAg
     reload_ = true;
   }
   uint64_t Epoch() override { return epoch_; }
+  void ServersChanged(const std::vector<std::string>& servers) override {
+    absl::MutexLock lock(&io_mutex_);
+    if (!told_servers_.has_value() || *told_servers_ == servers) return;
+    told_servers_ = servers;
+    v1::ToAgent message;
+    message.mutable_servers()->mutable_addresses()->Assign(servers.begin(), servers.end());
+    outbox_.servers = std::move(message);
+    WriteNext();
+  }
   void CheckpointMoved(const v1::Checkpoint& checkpoint) override {
     v1::ToAgent message;
     *message.mutable_checkpoint() = checkpoint;
@@ -172,12 +182,16 @@ class AgentStream final : public grpc::ServerBidiReactor<v1::FromAgent, v1::ToAg
                                 {"committed", session_->stored_sequence()}});
     {
       absl::MutexLock io(&io_mutex_);
+      const auto& servers = opened.welcome.welcome().servers();
+      told_servers_.emplace(servers.begin(), servers.end());
       outbox_.welcome = std::move(opened.welcome);
       may_witness_ = opened.witness_agrees;
       if (!session_->PlanTaken()) outbox_.plan = PlanMessage();
       WriteNext();
     }
-    SetPlan(*hub_.book());  // it may have changed since the hub looked
+    // They may have changed since the hub looked.
+    SetPlan(*hub_.book());
+    ServersChanged(hub_.servers());
     Read();
     return OkStatus();
   }
@@ -296,6 +310,8 @@ class AgentStream final : public grpc::ServerBidiReactor<v1::FromAgent, v1::ToAg
   bool writing_ ABSL_GUARDED_BY(io_mutex_) = false;
   bool finished_ ABSL_GUARDED_BY(io_mutex_) = false;
   bool reload_ ABSL_GUARDED_BY(io_mutex_) = false;
+  std::optional<std::vector<std::string>> told_servers_
+      ABSL_GUARDED_BY(io_mutex_);                        // once welcomed
   bool may_witness_ ABSL_GUARDED_BY(io_mutex_) = false;  // welcomed, and what it holds agrees
 };
 

@@ -79,5 +79,33 @@ TEST(Session, AHoleEndsTheSession) {
             StatusCode::FAILED_PRECONDITION);
 }
 
+TEST(Session, AnAgentIsToldWhenReplicasComeAndGoAndOnlyThen) {
+  TestPlane plane;
+  grpc::ClientContext context;
+  context.set_deadline(absl::ToChronoTime(SystemClock().Now() + absl::Seconds(30)));
+  const auto stub = v1::AgentLink::NewStub(plane.Channel(plane.Identity(v1::ROLE_AGENT, "host-a")));
+  const auto stream = stub->Session(&context);
+  v1::FromAgent hello;
+  hello.mutable_hello()->set_log_epoch("epoch");
+  stream->Write(hello);
+  const auto next = [&] {
+    v1::ToAgent message;
+    while (stream->Read(&message) && !message.has_welcome() && !message.has_servers()) continue;
+    return message;
+  };
+  using Addresses = std::vector<std::string>;
+  const auto welcome = next().welcome();
+  EXPECT_EQ(Addresses(welcome.servers().begin(), welcome.servers().end()),
+            Addresses{plane.address()});
+  for (const Addresses& others :
+       {Addresses{"b:7443"}, Addresses{"b:7443", "c:7443"}, Addresses{}}) {
+    plane.SetOthers(others);
+    // That nothing was said of what was known is seen by what comes next.
+    const auto told = next().servers().addresses();
+    EXPECT_EQ(Addresses(told.begin(), told.end()), plane.servers());
+  }
+  context.TryCancel();
+}
+
 }  // namespace
 }  // namespace muster::control

@@ -79,10 +79,11 @@ class TestPlane {
     gate_ = std::make_unique<Gate>(store_->identity(), gate_clock, std::move(gate));
     HubOptions options;
     options.replica = "r-test";
+    options.servers = [this] { return servers(); };
     witnesses_ =
         std::make_unique<Witnesses>(store_->audit(), *authority_, clock_, absl::ZeroDuration());
     hub_ = std::make_unique<AgentHub>(*store_, *witnesses_, clock_, std::move(options));
-    const auto servers = [this] { return std::vector<std::string>{address()}; };
+    const auto servers = [this] { return this->servers(); };
     link_ = std::make_unique<AgentLinkService>(*hub_, *gate_);
     identity_ = std::make_unique<IdentityService>(*store_, *authority_, *gate_, clock_, servers,
                                                   [this] { ++revocations; });
@@ -104,6 +105,7 @@ class TestPlane {
         {link_.get(), identity_.get(), specs_.get(), states_.get(), alerts_.get(), system_.get()},
         *gate_);
     enroll_.Serve(net::ServerTls(own_), {enrollment_.get()}, *gate_);
+    serving_ = true;
   }
 
   // A certificate of the role, known to the store.
@@ -131,6 +133,17 @@ class TestPlane {
     return net::OpenChannel(address(), identity);
   }
   std::string address() const { return main_.address(); }
+  // What agents are told to dial: this one, and those that were named.
+  std::vector<std::string> servers() const {
+    absl::MutexLock lock(&others_mutex_);
+    std::vector<std::string> all = others_;
+    if (serving_) all.insert(all.begin(), address());
+    return all;
+  }
+  void SetOthers(std::vector<std::string> others) {
+    absl::MutexLock lock(&others_mutex_);
+    others_ = std::move(others);
+  }
   std::string enroll_address() const { return enroll_.address(); }
   uint16_t port() { return listener().port(); }
   uint16_t enroll_port() { return enroll_.listener().port(); }
@@ -176,6 +189,9 @@ class TestPlane {
                     .ok());
   }
 
+  mutable absl::Mutex others_mutex_;
+  std::vector<std::string> others_ ABSL_GUARDED_BY(others_mutex_);
+  std::atomic<bool> serving_ = false;
   const Clock& clock_ = SystemClock();
   testing::TempFolder folder_;
   Secret key_;

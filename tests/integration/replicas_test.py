@@ -97,9 +97,6 @@ class Cluster(Case):
         self.sink, self.server = Sink(), CountingServer()
         self.addCleanup(self.sink.shutdown)
         self.addCleanup(self.server.close)
-        # An agent is told of the replicas that its own knows when it says Hello.
-        eventually('each knows all', lambda: all(plane.metric('muster_replicas{state="live"}') == self.COUNT
-                                                 for plane in self.planes))
         # Two agents on each replica.
         self.agents = [self.agent(self.planes[i % self.COUNT], f'host-{i}')
                        for i in range(2 * self.COUNT)]
@@ -256,6 +253,33 @@ class Replicas(Cluster):
         eventually('resolved', lambda: not [a for a in here.alerts(state='FIRING') if a['name'].startswith('replica/')])
         self.assertEqual(len(here.replicas()), 2)
         self.assertEqual(here.ctl('doctor', '-o', 'json', check=False).stdout.count('"LOST"'), 0)
+
+    def test_agents_learn_of_a_replica_that_starts_later_and_of_one_that_goes(self):
+        here = self.planes[0]
+        late = Replica(self.folder, 'control-late', here.store, here).start()
+        self.addCleanup(lambda: late.process.end())
+        began = time.monotonic()
+        eventually('every agent has written it down', lambda: all(self.knows(agent, late) for agent in self.agents))
+        print(f'agents know of a new replica after {time.monotonic() - began:.1f} s')
+        self.assertEqual(sum(plane.metric('muster_sessions_opened_total') for plane in self.planes), len(self.agents),
+                         'in the session that they had')
+        gone = self.planes[2]
+        gone.process.stop()
+        self.planes.remove(gone)
+        eventually('every agent has forgotten it', lambda: not any(self.knows(agent, gone) for agent in self.agents))
+        eventually('agents are elsewhere', lambda: None not in self.homes(here).values(), within=20)
+        for plane in self.planes:
+            plane.process.kill()
+        eventually('all are with the newcomer', lambda: set(self.homes(late).values()) == {late.id}, within=30)
+        self.planes = [late]
+        self.leader()
+        self.break_and_mend(late)
+        self.verify_history(late)
+
+    @staticmethod
+    def knows(agent, plane):
+        with open(os.path.join(agent.data, 'agent.yaml'), encoding='utf-8') as file:
+            return f'127.0.0.1:{plane.port}' in file.read()
 
     def test_two_programs_never_share_a_data_folder(self):
         plane = self.planes[1]
