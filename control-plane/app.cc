@@ -29,6 +29,7 @@
 #include "control-plane/rpc/unknown_methods.h"
 #include "control-plane/rpc/witnesses.h"
 #include "control-plane/term_work.h"
+#include "lib/base/backoff.h"
 #include "lib/base/file.h"
 #include "lib/base/hash.h"
 #include "lib/base/log.h"
@@ -506,6 +507,44 @@ class Plane {
   std::unique_ptr<HttpServer> http_;
 };
 
+struct Opened {
+  std::unique_ptr<Store> store;
+  std::unique_ptr<Authority> authority;
+};
+
+StatusOr<Opened> OpenStore(const Config& config, const Secret& key) {
+  Opened opened;
+  MUSTER_ASSIGN_OR_RETURN(opened.store, Store::Open(config.StoreUrl()));
+  MUSTER_ASSIGN_OR_RETURN(opened.authority, Authority::Load(opened.store->identity(), key,
+                                                            SystemClock(), config.lifetimes));
+  return opened;
+}
+
+// Waits for a PostgreSQL that is away: it may be started after us, or failing over. What waiting
+// does not mend is an error at once. Nothing if it was told to stop meanwhile.
+StatusOr<std::optional<Opened>> AwaitStore(const Config& config, const Secret& key,
+                                           const StopSignals& signals) {
+  constexpr Backoff kBackoff{.first = absl::Milliseconds(250), .longest = absl::Seconds(2)};
+  const std::unique_ptr<Random> random = SystemRandom();
+  std::string last_problem;
+  for (uint32_t failures = 0;; ++failures) {
+    StatusOr<Opened> opened = OpenStore(config, key);
+    if (opened.ok()) return std::optional<Opened>(std::move(*opened));
+    if (!config.IsPostgres() || !absl::IsUnavailable(opened.status())) return opened.status();
+    std::string problem = muster::Text(opened.status());
+    if (problem != last_problem) {
+      LogError("waits for the store",
+               {{"error", opened.status()},
+                {"next", "start PostgreSQL, or mend the way to it: it is tried until it answers"}});
+    }
+    last_problem = std::move(problem);
+    if (const auto signal = signals.WaitFor(FullJitter(kBackoff, failures, *random))) {
+      LogInfo("stopped before the store answered", {{"signal", *signal}});
+      return std::optional<Opened>();
+    }
+  }
+}
+
 }  // namespace
 
 StatusOr<std::string> Init(const Config& config) {
@@ -544,11 +583,11 @@ Status Run(const Config& config) {
   MUSTER_ASSIGN_OR_RETURN(std::optional<redis::Address> redis, RedisAddress(config));
   MUSTER_ASSIGN_OR_RETURN(const Secret key, LoadClusterKey(KeyPath(config)));
   MUSTER_ASSIGN_OR_RETURN(const FolderLock lock, FolderLock::Take(config.data, "muster-control"));
-  MUSTER_ASSIGN_OR_RETURN(std::unique_ptr<Store> store, Store::Open(config.StoreUrl()));
-  MUSTER_ASSIGN_OR_RETURN(std::unique_ptr<Authority> authority,
-                          Authority::Load(store->identity(), key, SystemClock(), config.lifetimes));
+  MUSTER_ASSIGN_OR_RETURN(std::optional<Opened> opened, AwaitStore(config, key, signals));
+  if (!opened.has_value()) return OkStatus();
   MUSTER_ASSIGN_OR_RETURN(std::string replica, ReplicaId(config.data));
-  Plane plane(config, std::move(store), std::move(authority), std::move(redis), std::move(replica));
+  Plane plane(config, std::move(opened->store), std::move(opened->authority), std::move(redis),
+              std::move(replica));
   MUSTER_RETURN_IF_ERROR(plane.Start());
   const std::string signal = signals.Wait();
   plane.Stop();

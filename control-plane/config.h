@@ -47,6 +47,7 @@ struct Config {
   Lifetimes lifetimes;
   absl::Duration expired_agent_grace = absl::Hours(30 * 24);
 
+  bool IsPostgres() const { return store.starts_with("postgres"); }
   std::string StoreUrl() const { return store.empty() ? "sqlite:" + data + "/muster.db" : store; }
 };
 

@@ -10,6 +10,11 @@
 #include <absl/synchronization/mutex.h>
 
 namespace muster {
+namespace {
+
+const char* NameOf(int signal) { return signal == SIGINT ? "SIGINT" : "SIGTERM"; }
+
+}  // namespace
 
 int ExitCode(const Status& status) {
   switch (status.code()) {
@@ -45,7 +50,14 @@ StopSignals::StopSignals() {
 std::string StopSignals::Wait() const {
   int signal = 0;
   sigwait(&signals_, &signal);
-  return signal == SIGINT ? "SIGINT" : "SIGTERM";
+  return NameOf(signal);
+}
+
+std::optional<std::string> StopSignals::WaitFor(absl::Duration within) const {
+  const timespec time = absl::ToTimespec(within);
+  const int signal = sigtimedwait(&signals_, nullptr, &time);
+  if (signal < 0) return std::nullopt;
+  return NameOf(signal);
 }
 
 StatusOr<FolderLock> FolderLock::Take(const std::string& folder, std::string_view program) {

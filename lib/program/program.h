@@ -4,8 +4,11 @@
 
 #include <signal.h>
 
+#include <optional>
 #include <string>
 #include <utility>
+
+#include <absl/time/time.h>
 
 #include "lib/base/status.h"
 
@@ -27,6 +30,8 @@ class StopSignals {
   StopSignals();
   // Until one of them comes; its name.
   std::string Wait() const;
+  // For so long at most; nothing if none came.
+  std::optional<std::string> WaitFor(absl::Duration within) const;
 
  private:
   sigset_t signals_;

@@ -30,5 +30,14 @@ TEST(FolderLock, IsHeldByOneAtATime) {
   EXPECT_FALSE(FolderLock::Take(folder.path() + "/missing", "muster-agent").ok());
 }
 
+TEST(StopSignals, AreWaitedForAsLongAsIsSaid) {
+  const StopSignals signals;
+  EXPECT_EQ(signals.WaitFor(absl::ZeroDuration()), std::nullopt);
+  kill(getpid(), SIGTERM);
+  EXPECT_EQ(signals.WaitFor(absl::Hours(1)), "SIGTERM");
+  kill(getpid(), SIGINT);
+  EXPECT_EQ(signals.Wait(), "SIGINT");
+}
+
 }  // namespace
 }  // namespace muster

@@ -142,7 +142,8 @@ struct PostgresOptions {
 };
 // "postgresql://USER@HOST:PORT/DATABASE", the database being there and owned by the user; with
 // "HOST:PORT,HOST:PORT" the one that takes writes is used. The server must answer now; later it may
-// go and come back. No error repeats the URL's password.
+// go and come back. Unavailable: it does not, or takes no writes. NotFound, PermissionDenied: it is
+// there, and has no such database, or lets the user not in. No error repeats the URL's password.
 StatusOr<std::unique_ptr<Database>> OpenPostgres(const std::string& url,
                                                  const PostgresOptions& options = {});
 

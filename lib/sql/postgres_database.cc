@@ -67,6 +67,18 @@ class PostgresDatabase final : public Database {
     });
   }
 
+  // Of a server that is not available, whether it is there and time will not change its mind.
+  Status WhyNot(const Status& unavailable) const {
+    const std::string state = connector_.RefusalNow();
+    if (state == "3D000")
+      return NotFound("{}; make the database, or name another", Message(unavailable));
+    if (state.starts_with("28") || state == "42501") {
+      return PermissionDenied("{}; see to the user, the password, and pg_hba.conf of the server",
+                              Message(unavailable));
+    }
+    return unavailable;
+  }
+
   Status Write(Body body) override {
     return Run(writers_, Kind::kWrite, [&](PostgresConnection& t) -> Status {
       if (!t.proven()) MUSTER_RETURN_IF_ERROR(Prove(t));
@@ -228,7 +240,9 @@ StatusOr<std::unique_ptr<Database>> OpenPostgres(const std::string& url,
                                                  const PostgresOptions& options) {
   MUSTER_ASSIGN_OR_RETURN(PostgresAddress address, PostgresAddress::Parse(url));
   auto database = std::make_unique<PostgresDatabase>(std::move(address), options);
-  MUSTER_RETURN_IF_ERROR(database->Prepare());
+  const Status prepared = database->Prepare();
+  if (absl::IsUnavailable(prepared)) return database->WhyNot(prepared);
+  MUSTER_RETURN_IF_ERROR(prepared);
   return std::unique_ptr<Database>(std::move(database));
 }
 

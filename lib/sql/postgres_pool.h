@@ -21,6 +21,8 @@ class PostgresConnector {
   explicit PostgresConnector(PostgresAddress address) : address_(std::move(address)) {}
   const std::string& name() const { return address_.name(); }
   StatusOr<std::unique_ptr<PostgresConnection>> Connect();
+  // PostgresWire::RefusalOf.
+  std::string RefusalNow() const { return PostgresWire::RefusalOf(address_, absl::Seconds(3)); }
 
  private:
   // Short, because a server that is back must be found at once.

@@ -184,10 +184,30 @@ TEST_F(Postgres, AWrongPasswordIsRefusedAndNotRepeated) {
   };
   EXPECT_TRUE(Eventually([&] { return !open("wr0ng").ok(); }));
   const Status refused = open("wr0ng");
-  EXPECT_EQ(refused.code(), Code::kUnavailable);
+  EXPECT_EQ(refused.code(), Code::kPermissionDenied);
   EXPECT_THAT(std::string(Message(refused)), HasSubstr(user));
+  EXPECT_THAT(std::string(Message(refused)), HasSubstr("pg_hba.conf"));
   EXPECT_THAT(std::string(Message(refused)), Not(HasSubstr("wr0ng")));
   EXPECT_TRUE(open("r1ght").ok()) << Text(open("r1ght"));
+  EXPECT_EQ(OpenPostgres(Url(server(), user, user)).status().code(), Code::kPermissionDenied)
+      << "no password at all";
+}
+
+TEST_F(Postgres, SaysWhetherItMayHelpToWait) {
+  const auto open = [&](const std::string& url) { return OpenPostgres(url).status(); };
+  EXPECT_EQ(open(Url(server(), "nobodys")).code(), Code::kNotFound);
+  EXPECT_EQ(open(Url(server(), name_, "nobody")).code(), Code::kPermissionDenied);
+  server().Sql(
+      fmt::format("CREATE USER guest_{0}; REVOKE CONNECT ON DATABASE {0} FROM PUBLIC", name_));
+  EXPECT_EQ(open(Url(server(), name_, "guest_" + name_)).code(), Code::kPermissionDenied);
+  server().Sql(
+      fmt::format("ALTER DATABASE {} CONNECTION LIMIT 0; GRANT CONNECT ON DATABASE {} TO guest_{}",
+                  name_, name_, name_));
+  EXPECT_EQ(open(Url(server(), name_, "guest_" + name_)).code(), Code::kUnavailable)
+      << "another may leave";
+  server().Sql(fmt::format("ALTER DATABASE {} CONNECTION LIMIT -1", name_));
+  server().Sql(fmt::format("ALTER DATABASE {} SET default_transaction_read_only = on", name_));
+  EXPECT_EQ(open(Url(server(), name_)).code(), Code::kUnavailable) << "it may be promoted";
 }
 
 TEST_F(Postgres, SaysWhatEachErrorMeans) {

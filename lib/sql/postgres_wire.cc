@@ -17,6 +17,31 @@ bool Refused(const PGresult* result) {
   return status != PGRES_COMMAND_OK && status != PGRES_TUPLES_OK && status != PGRES_EMPTY_QUERY;
 }
 
+// Connects as far as it goes by the deadline.
+void Poll(PGconn* connection, absl::Duration deadline) {
+  PostgresPollingStatusType wants = PGRES_POLLING_WRITING;  // as libpq's documentation has it
+  while (wants == PGRES_POLLING_READING || wants == PGRES_POLLING_WRITING) {
+    const absl::Duration left = deadline - SystemClock().Uptime();
+    if (left <= absl::ZeroDuration()) return;
+    pollfd socket = {PQsocket(connection),
+                     static_cast<short>(wants == PGRES_POLLING_READING ? POLLIN : POLLOUT), 0};
+    if (poll(&socket, 1, static_cast<int>(absl::ToInt64Milliseconds(left)) + 1) == 0) return;
+    wants = PQconnectPoll(connection);
+  }
+}
+
+// Of "connection to server at … failed: FATAL:  28P01", whatever the language of the words is.
+std::string StateAtTheEnd(std::string_view said) {
+  constexpr size_t kLength = 5;
+  said = Trim(said);
+  if (said.size() < kLength + 2) return "";
+  const std::string_view state = said.substr(said.size() - kLength);
+  const auto in_state = [](char c) { return (c >= '0' && c <= '9') || (c >= 'A' && c <= 'Z'); };
+  const bool stands_alone = said.substr(said.size() - kLength - 2, 2) == "  ";
+  return stands_alone && std::all_of(state.begin(), state.end(), in_state) ? std::string(state)
+                                                                           : "";
+}
+
 }  // namespace
 
 std::string SqlState(const PGresult* result) {
@@ -40,6 +65,16 @@ StatusOr<std::unique_ptr<PostgresWire>> PostgresWire::Connect(const PostgresAddr
   const std::string said = address.Clean(PQerrorMessage(connection));
   PQfinish(connection);
   return Unavailable("{} cannot be reached: {}", address.name(), said);
+}
+
+std::string PostgresWire::RefusalOf(const PostgresAddress& address, absl::Duration within) {
+  const absl::Duration deadline = SystemClock().Uptime() + within;
+  const std::unique_ptr<PGconn, decltype(&PQfinish)> connection(
+      PQconnectStart(std::string(address.RevealWords()).c_str()), &PQfinish);
+  PQsetErrorVerbosity(connection.get(), PQERRORS_SQLSTATE);
+  if (PQstatus(connection.get()) != CONNECTION_BAD) Poll(connection.get(), deadline);
+  if (PQconnectionNeedsPassword(connection.get()) == 1) return "28P01";
+  return StateAtTheEnd(PQerrorMessage(connection.get()));
 }
 
 void PostgresWire::Hear(void* wire, const PGresult* notice) {

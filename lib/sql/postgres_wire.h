@@ -26,6 +26,9 @@ class PostgresWire {
 
   // Unavailable, with all that was said by each host of the address.
   static StatusOr<std::unique_ptr<PostgresWire>> Connect(const PostgresAddress& address);
+  // Why the server lets nobody in, for one that could not Connect: its SQLSTATE, "28P01" for a
+  // password that it wants and was not given. Empty: it does not say, or does not answer in time.
+  static std::string RefusalOf(const PostgresAddress& address, absl::Duration within);
   ~PostgresWire();
   PostgresWire(const PostgresWire&) = delete;
   PostgresWire& operator=(const PostgresWire&) = delete;

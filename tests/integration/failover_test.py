@@ -7,7 +7,7 @@ import sqlite3
 import sys
 import time
 
-from harness import SUPPORT, Case, CountingServer, eventually, free_port, main
+from harness import BIN, SUPPORT, Case, CountingServer, eventually, free_port, http_status, main, run
 
 sys.path.insert(0, SUPPORT)
 # pylint: disable=wrong-import-position
@@ -207,6 +207,47 @@ class OnPostgres(Case):
             told = acknowledged(agent)
             self.assertLessEqual(told, int(standby.sql('SELECT max(committed) FROM logs')))
             time.sleep(0.2)
+
+    def test_a_control_plane_that_starts_before_its_database_waits_for_it(self):
+        primary = self.primary()
+        plane = self.plane(store=url(primary.port))
+        agent = self.running(plane)
+        told = acknowledged(agent)
+        self.assertEqual(plane.process.stop(), 0)
+        primary.stop()
+        plane.start(wait=False)
+        eventually('it says so', lambda: 'waits for the store' in plane.process.log())
+        time.sleep(3)
+        self.assertTrue(plane.process.running())
+        self.assertEqual(http_status(plane.http_port, '/-/ready'), 0)
+        self.assertIn('start PostgreSQL', plane.process.log())
+        self.assertEqual(plane.process.log().count('waits for the store'), 1, 'once for each reason')
+        self.assertEqual(plane.process.stop(), 0, 'it can be told to stop')
+        plane.start(wait=False)
+        primary.start()
+        began = time.monotonic()
+        eventually('ready', plane.ready, within=30)
+        print(f'ready {time.monotonic() - began:.1f} s after the server')
+        self.stored(plane, told)
+        self.expect_each_once(plane, primary, told)
+
+    def test_what_waiting_does_not_mend_ends_at_once(self):
+        primary = self.primary()
+        plane = self.plane(store=url(primary.port))
+        plane.process.stop()
+        primary.sql("CREATE USER guest PASSWORD 'sesame'")
+        for store, code, said in (
+                (url(primary.port).replace('/muster', '/nothing'), 3, 'make the database, or name another'),
+                (url(primary.port).replace('postgres@', 'nobody@'), 4, 'see to the user, the password, and pg_hba.conf'),
+                ('postgresql://127.0.0.1:1:2/muster', 2, 'is not a number')):
+            ran = run(f'{BIN}/muster-control', 'run', '--data', plane.data, '--store', store,
+                      '--listen', f'127.0.0.1:{free_port()}', timeout=20)
+            self.assertEqual(ran.returncode, code, ran.stderr)
+            self.assertIn(said, ran.stderr)
+            self.assertNotIn('waits for the store', ran.stderr)
+        made = run(f'{BIN}/muster-control', 'init', '--data', os.path.join(self.folder, 'new'), '--store',
+                   url(free_port()), timeout=20)
+        self.assertEqual(made.returncode, 6, 'init does not wait')
 
     def test_half_a_second_a_statement(self):
         primary = self.primary()

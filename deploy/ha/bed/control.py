@@ -48,7 +48,7 @@ class Replica(Part):
         return [word for port in ports for word in ('--advertise', f'127.0.0.1:{port}')]
 
     def prepare(self):
-        await_primary(self.bed)  # it ends at once if its store cannot be reached at the start
+        await_primary(self.bed)  # it would wait by itself; `init`, and who looks at `up`, would not
         if self.first and not os.path.exists(self.key()):
             make_database(self.bed)
             self.init()
