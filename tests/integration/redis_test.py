@@ -125,7 +125,6 @@ class OverRedis(Cluster):
         polled = [self.reach() for _ in range(7)]
         print(f'apply to first run elsewhere: median {statistics.median(hinted):.2f} s, longest {max(hinted):.2f} s; '
               f'without Redis {statistics.median(polled):.2f} s, longest {max(polled):.2f} s')
-        self.assertLess(statistics.median(hinted), statistics.median(polled))
         self.assertLess(max(polled), POLLED_WITHIN + SLACK)
 
     def test_whatever_happens_to_redis_costs_latency_only(self):
