@@ -351,7 +351,7 @@ class Plane {
       LookAtSpecs();
       hints_->Publish(redis::Topic::kSpecs);
     });
-    states_.emplace(*store_, *hub_, *gate_, clock_);
+    states_.emplace(*store_, *gate_, clock_);
     alerts_.emplace(*store_, *gate_, clock_);
     system_.emplace(*store_, *witnesses_, *gate_, clock_, [this] { return LocalFacts(); });
   }

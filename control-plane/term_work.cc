@@ -79,11 +79,6 @@ class TermWork final : public LeaderWork {
       around_.metrics.transitions_no_data.Increment(marks.states);
       around_.on_transitions();
     };
-    options.observed = [this](const std::string& agent) {
-      std::map<uint32_t, absl::Time> observed;
-      for (const auto& [id, last] : around_.hub.Observed(agent)) observed[id] = last.at;
-      return observed;
-    };
     return options;
   }
 

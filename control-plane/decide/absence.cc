@@ -67,19 +67,15 @@ std::optional<NoData> NoDataOfSilent(const CheckStateRow& state, const AgentRow&
 }
 
 std::optional<NoData> NoDataOfLate(const CheckStateRow& state, const v1::CheckSpec& spec,
-                                   const AgentRow& agent, const Liveliness& live,
+                                   const AgentRow& agent, absl::Time connected_since,
                                    const AbsencePolicy& policy, absl::Time now) {
   if (state.status == v1::CHECK_STATUS_NO_DATA || !agent.connected) return std::nullopt;
   const absl::Duration patience =
       3 * wire::FromProto(spec.every()) + wire::FromProto(spec.timeout()) + policy.flush_grace;
-  const bool seen_live = live.observed_at >= state.observed_at;
-  const absl::Time observed = seen_live ? live.observed_at : state.observed_at + policy.row_lag;
-  if (now <= std::max(observed, live.connected_since) + patience) return std::nullopt;
-  CheckStateRow last = state;
-  last.observed_at = std::max(state.observed_at, live.observed_at);
-  return ToNoData(last,
+  if (now <= std::max(state.observed_at, connected_since) + patience) return std::nullopt;
+  return ToNoData(state,
                   fmt::format("{}no result since {} although agent {} is connected", kLate,
-                              TimeText(last.observed_at), agent.name),
+                              TimeText(state.observed_at), agent.name),
                   now);
 }
 

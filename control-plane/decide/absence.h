@@ -25,9 +25,6 @@ struct AbsencePolicy {
   absl::Duration settle = absl::Seconds(15);
   // The longest that an agent may gather results before it sends them, and some for the way.
   absl::Duration flush_grace = absl::Seconds(10);
-  // How much younger the last observation may be than a state's row says: steady results do not
-  // write it.
-  absl::Duration row_lag = absl::Seconds(30);
 };
 
 // Since when the agent has no session of its own doing, as far as we could have known: silence
@@ -48,16 +45,11 @@ struct NoData {
 std::optional<NoData> NoDataOfSilent(const CheckStateRow& state, const AgentRow& agent,
                                      absl::Time serving_since, const AbsencePolicy& policy,
                                      absl::Time now);
-// What NoDataOfLate knows beside the row.
-struct Liveliness {
-  absl::Time connected_since = absl::InfinitePast();  // of the agent's session, if known
-  absl::Time observed_at = absl::InfinitePast();      // of the check, as the live session saw it
-};
-
 // The check's data is late although its agent is connected: nothing was observed for three periods,
 // a timeout and the flush grace, nor has the agent come back since. Nothing otherwise.
+// `connected_since`: of the agent's session, as far as it is known.
 std::optional<NoData> NoDataOfLate(const CheckStateRow& state, const v1::CheckSpec& spec,
-                                   const AgentRow& agent, const Liveliness& live,
+                                   const AgentRow& agent, absl::Time connected_since,
                                    const AbsencePolicy& policy, absl::Time now);
 
 // Whether a NO_DATA transition came from NoDataOfLate. The reason's first word carries it.

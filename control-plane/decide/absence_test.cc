@@ -100,8 +100,8 @@ TEST(NoData, WaitsForTheGraceAndComesOnce) {
 
 TEST(LateData, IsThreePeriodsATimeoutAndTheFlushOld) {
   const auto late = [](absl::Duration age) {
-    return NoDataOfLate(State(kStart), Every(absl::Seconds(10)), Agent(true, kStart),
-                        {.connected_since = kStart, .observed_at = kStart}, kPolicy, kStart + age);
+    return NoDataOfLate(State(kStart), Every(absl::Seconds(10)), Agent(true, kStart), kStart,
+                        kPolicy, kStart + age);
   };
   EXPECT_FALSE(late(absl::Seconds(42)).has_value());
   ASSERT_TRUE(late(absl::Seconds(43)).has_value());
@@ -109,32 +109,12 @@ TEST(LateData, IsThreePeriodsATimeoutAndTheFlushOld) {
   EXPECT_EQ(late(absl::Hours(1))->transition.at, kStart);
 }
 
-TEST(LateData, IsJudgedByTheLiveSessionBeforeTheRow) {
-  const absl::Time live = kStart + absl::Seconds(25);
-  const auto late = [&](absl::Time now) {
-    return NoDataOfLate(State(kStart), Every(absl::Seconds(10)), Agent(true, kStart),
-                        {.observed_at = live}, kPolicy, now);
-  };
-  EXPECT_FALSE(late(live + absl::Seconds(42)).has_value());
-  ASSERT_TRUE(late(live + absl::Seconds(43)).has_value());
-  EXPECT_EQ(late(live + absl::Seconds(43))->transition.at, live);
-}
-
-TEST(LateData, AllowsForRowsThatSteadyResultsDoNotWrite) {
-  const auto late = [](absl::Duration age) {
-    return NoDataOfLate(State(kStart), Every(absl::Seconds(1)), Agent(true, kStart), {}, kPolicy,
-                        kStart + age);
-  };
-  EXPECT_FALSE(late(absl::Seconds(45)).has_value());
-  EXPECT_TRUE(late(absl::Seconds(46)).has_value());
-}
-
 TEST(LateData, IsNotSaidOfAbsentAgentsNorOfThoseThatJustCameBack) {
   const absl::Time now = kStart + absl::Hours(1);
-  EXPECT_FALSE(NoDataOfLate(State(kStart), Every(absl::Seconds(10)), Agent(false, kStart), {},
+  EXPECT_FALSE(NoDataOfLate(State(kStart), Every(absl::Seconds(10)), Agent(false, kStart), kStart,
                             kPolicy, now));
   EXPECT_FALSE(NoDataOfLate(State(kStart), Every(absl::Seconds(10)), Agent(true, kStart),
-                            {.connected_since = now - absl::Seconds(30)}, kPolicy, now));
+                            now - absl::Seconds(30), kPolicy, now));
 }
 
 }  // namespace

@@ -80,7 +80,6 @@ Status AbsenceLoop::MarkSilent(absl::Time now) {
 }
 
 Status AbsenceLoop::MarkLate(absl::Time now) {
-  observed_agent_.clear();
   uint32_t left = options_.states_per_tick;
   while (left > 0) {
     const uint32_t wanted = std::min(left, kPage);
@@ -106,22 +105,9 @@ Status AbsenceLoop::MarkIfLate(const CheckStateRow& state, absl::Time now) {
   if (agent == agents_.end() || check == checks_.end() || session == sessions_.end()) {
     return OkStatus();
   }
-  Liveliness live{.connected_since = session->second.connected_since};
-  auto no_data = NoDataOfLate(state, check->second, agent->second, live, options_.policy, now);
-  if (!no_data.has_value()) return OkStatus();
-  // By its row it is late: the live session may know better, or more exactly since when.
-  live.observed_at = LastObserved(state);
-  no_data = NoDataOfLate(state, check->second, agent->second, live, options_.policy, now);
+  const auto no_data = NoDataOfLate(state, check->second, agent->second,
+                                    session->second.connected_since, options_.policy, now);
   return no_data.has_value() ? Apply(*no_data) : OkStatus();
-}
-
-absl::Time AbsenceLoop::LastObserved(const CheckStateRow& state) {
-  if (observed_agent_ != state.agent) {
-    observed_ = options_.observed(state.agent);
-    observed_agent_ = state.agent;
-  }
-  const auto found = observed_.find(state.check_id);
-  return found == observed_.end() ? absl::InfinitePast() : found->second;
 }
 
 Status AbsenceLoop::Apply(const NoData& no_data) {

@@ -25,12 +25,6 @@ struct AbsenceLoopOptions {
       5000;  // looked at for lateness; larger fleets take several ticks for all
   // After a tick in which states became NO_DATA.
   std::function<void(const NoDataMarks&)> on_no_data = [](const NoDataMarks&) {};
-  // When the agent's checks were last observed, by check number, as its live session knows; empty
-  // where there is none. The store's rows may be half a minute behind.
-  using Observed = std::map<uint32_t, absl::Time>;
-  std::function<Observed(const std::string& agent)> observed = [](const std::string&) {
-    return Observed();
-  };
 };
 
 class AbsenceLoop {
@@ -49,7 +43,6 @@ class AbsenceLoop {
   Status MarkSilent(absl::Time now);
   Status MarkLate(absl::Time now);
   Status MarkIfLate(const CheckStateRow& state, absl::Time now);
-  absl::Time LastObserved(const CheckStateRow& state);
   Status Apply(const NoData& no_data);
 
   Store& store_;
@@ -65,9 +58,6 @@ class AbsenceLoop {
   std::string after_agent_;
   uint32_t after_check_ = 0;
   NoDataMarks marks_;
-  // Of the agent that MarkLate is at.
-  std::string observed_agent_;
-  AbsenceLoopOptions::Observed observed_;
 };
 
 }  // namespace muster::control

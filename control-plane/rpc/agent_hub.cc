@@ -159,11 +159,6 @@ void AgentHub::StatesChanged(const std::string& agent) {
   if (const auto stream = Find(agent)) stream->StatesChanged();
 }
 
-std::map<uint32_t, LastObserved> AgentHub::Observed(const std::string& agent) const {
-  const auto stream = Find(agent);
-  return stream == nullptr ? std::map<uint32_t, LastObserved>() : stream->Observed();
-}
-
 std::shared_ptr<HubStream> AgentHub::Find(const std::string& agent) const {
   absl::MutexLock lock(&mutex_);
   const auto found = streams_.find(agent);

@@ -24,13 +24,6 @@
 
 namespace muster::control {
 
-// When a check was last observed, and how long that took. Younger than the store's row, which is
-// written when something changes and every now and then.
-struct LastObserved {
-  absl::Time at;
-  absl::Duration latency;
-};
-
 // One agent's stream, as the hub sees it.
 class HubStream {
  public:
@@ -47,8 +40,6 @@ class HubStream {
   virtual void Drain() = 0;
   // Of its session; 0 before its Hello.
   virtual uint64_t Epoch() = 0;
-  // By check number.
-  virtual std::map<uint32_t, LastObserved> Observed() = 0;
   // Ends the stream with the status.
   virtual void Cut(const Status& status) = 0;
   // Called about once a second: an overdue write ends the stream.
@@ -98,8 +89,6 @@ class AgentHub {
   // Hints; each is also found out by polling.
   void SpecsChanged() { loop_.Wake(); }
   void StatesChanged(const std::string& agent);
-  // Empty for an agent that is not connected here.
-  std::map<uint32_t, LastObserved> Observed(const std::string& agent) const;
   // Drains every stream. New ones are still taken: the listener stops before.
   void DrainAll();
   // Waits until every stream has gone. False if some have not by then.

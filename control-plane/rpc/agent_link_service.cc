@@ -105,15 +105,6 @@ class AgentStream final : public grpc::ServerBidiReactor<v1::FromAgent, v1::ToAg
     outbox_.checkpoint = std::move(message);
     WriteNext();
   }
-  std::map<uint32_t, LastObserved> Observed() override {
-    absl::MutexLock lock(&work_mutex_);
-    std::map<uint32_t, LastObserved> observed;
-    if (session_ == nullptr) return observed;
-    for (const auto& [id, known] : session_->states()) {
-      observed[id] = {known.observed_at, known.latency};
-    }
-    return observed;
-  }
   void Drain() override {
     v1::ToAgent message;
     *message.mutable_drain()->mutable_after() = wire::ToProto(absl::ZeroDuration());

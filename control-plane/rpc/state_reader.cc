@@ -58,17 +58,6 @@ StatusOr<CheckNames> StateReader::Names() {
   return names;
 }
 
-void StateReader::Refresh(std::vector<CheckStateRow>& rows) const {
-  std::map<std::string, std::map<uint32_t, Freshness>> known;
-  for (CheckStateRow& row : rows) {
-    if (!known.contains(row.agent)) known[row.agent] = fresh_(row.agent);
-    const auto fresher = known[row.agent].find(row.check_id);
-    if (fresher == known[row.agent].end() || fresher->second.at <= row.observed_at) continue;
-    row.observed_at = fresher->second.at;
-    row.latency = fresher->second.latency;
-  }
-}
-
 StatusOr<uint32_t> StateReader::CheckNumber(const std::string& name) {
   if (name.empty()) return 0;
   MUSTER_ASSIGN_OR_RETURN(const uint32_t id, store_.specs().CheckId(name));
@@ -99,7 +88,6 @@ Status StateReader::List(const v1::ListStatesRequest& request, v1::ListStatesRes
                           store_.history().ListStates(filter, after[0], after_check, limit + 1));
   const bool more = rows.size() > limit;
   if (more) rows.resize(limit);
-  Refresh(rows);
   for (const CheckStateRow& row : rows) *response.add_items() = ToProto(row, names);
   if (more) {
     response.set_next_page_token(

@@ -21,15 +21,7 @@ v1::Transition ToProto(const TransitionRow& row, const CheckNames& names);
 
 class StateReader {
  public:
-  // What a live session knows better than the store; see AgentHub::Observed.
-  struct Freshness {
-    absl::Time at;
-    absl::Duration latency;
-  };
-  using Fresh = std::function<std::map<uint32_t, Freshness>(const std::string& agent)>;
-
-  StateReader(Store& store, const Clock& clock, Fresh fresh)
-      : store_(store), clock_(clock), fresh_(std::move(fresh)) {}
+  StateReader(Store& store, const Clock& clock) : store_(store), clock_(clock) {}
 
   StatusOr<CheckNames> Names();
   Status List(const v1::ListStatesRequest& request, v1::ListStatesResponse& response);
@@ -38,8 +30,6 @@ class StateReader {
   // Calls `take` for each entry, oldest first, until it returns false.
   Status History(const v1::HistoryRequest& request,
                  const std::function<bool(const v1::HistoryEntry&)>& take);
-  // Sets what live sessions know better.
-  void Refresh(std::vector<CheckStateRow>& rows) const;
   // NotFound names what there is none of. 0 for an empty name.
   StatusOr<uint32_t> CheckNumber(const std::string& name);
 
@@ -48,7 +38,6 @@ class StateReader {
 
   Store& store_;
   const Clock& clock_;
-  const Fresh fresh_;
 };
 
 }  // namespace muster::control

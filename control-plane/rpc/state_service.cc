@@ -199,7 +199,6 @@ class WatchStream final : public OutStream<v1::WatchEvent, WatchStream> {
     MUSTER_ASSIGN_OR_RETURN(const CheckNames names, service_.reader_.Names());
     MUSTER_ASSIGN_OR_RETURN(std::vector<CheckStateRow> rows,
                             history.ListStates(filter, after_agent_, after_check_, kWatchPage));
-    service_.reader_.Refresh(rows);
     for (const CheckStateRow& row : rows) PutState(row, names);
     if (rows.size() == kWatchPage) {
       after_agent_ = rows.back().agent;
@@ -259,17 +258,10 @@ class WatchStream final : public OutStream<v1::WatchEvent, WatchStream> {
   CheckNames known_names_;
 };
 
-StateService::StateService(Store& store, AgentHub& hub, Gate& gate, const Clock& clock)
+StateService::StateService(Store& store, Gate& gate, const Clock& clock)
     : store_(store),
       gate_(gate),
-      reader_(store, clock,
-              [&hub](const std::string& agent) {
-                std::map<uint32_t, StateReader::Freshness> fresh;
-                for (const auto& [id, observed] : hub.Observed(agent)) {
-                  fresh[id] = {observed.at, observed.latency};
-                }
-                return fresh;
-              }),
+      reader_(store, clock),
       pool_("state-reads", 2, 1000),
       loop_("watch", kWatchPeriod, [this] { Tick(); }) {}
 

@@ -11,7 +11,6 @@
 #include <absl/base/thread_annotations.h>
 #include <absl/synchronization/mutex.h>
 
-#include "control-plane/rpc/agent_hub.h"
 #include "control-plane/rpc/gate.h"
 #include "control-plane/rpc/state_reader.h"
 #include "lib/exec/threads.h"
@@ -24,7 +23,7 @@ class WatchStream;
 class StateService final : public v1::StateService::CallbackService {
  public:
   // All must outlive the gRPC server.
-  StateService(Store& store, AgentHub& hub, Gate& gate, const Clock& clock);
+  StateService(Store& store, Gate& gate, const Clock& clock);
   ~StateService() override;
 
   grpc::ServerUnaryReactor* ListStates(grpc::CallbackServerContext* context,

@@ -93,7 +93,7 @@ class TestPlane {
                             return may_try(address);
                           }});
     specs_ = std::make_unique<SpecService>(*store_, *gate_, clock_, [] {});
-    states_ = std::make_unique<StateService>(*store_, *hub_, *gate_, clock_);
+    states_ = std::make_unique<StateService>(*store_, *gate_, clock_);
     alerts_ = std::make_unique<AlertService>(*store_, *gate_, clock_);
     system_ = std::make_unique<SystemService>(*store_, *witnesses_, *gate_, clock_,
                                               [] { return DoctorFacts{}; });
