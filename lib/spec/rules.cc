@@ -6,6 +6,11 @@
 #include <algorithm>
 #include <cstdlib>
 #include <cstring>
+#include <map>
+#include <memory>
+
+#include <absl/base/const_init.h>
+#include <absl/synchronization/mutex.h>
 
 #include "lib/base/text.h"
 #include "lib/spec/fields.h"
@@ -59,6 +64,16 @@ void FillMessage(Message& message) {
       (void)SetFromText(message, field, fallback);
     }
   }
+}
+
+// Of the protocol's own patterns, of which there are a few: each is compiled once.
+const RE2& Compiled(const std::string& pattern) {
+  static absl::Mutex mutex(absl::kConstInit);
+  static auto& compiled = *new std::map<std::string, std::unique_ptr<const RE2>>;
+  absl::MutexLock lock(&mutex);
+  std::unique_ptr<const RE2>& known = compiled[pattern];
+  if (known == nullptr) known = std::make_unique<const RE2>(pattern);
+  return *known;
 }
 
 // The checks of one message and those within it.
@@ -122,7 +137,7 @@ class Checker {
     if (needed && IsBlank(field, text)) {
       return complain_(path, "is empty; write a value");
     }
-    if (!rule.pattern().empty() && !RE2::FullMatch(text, rule.pattern())) {
+    if (!rule.pattern().empty() && !RE2::FullMatch(text, Compiled(rule.pattern()))) {
       complain_(path, fmt::format("\"{}\" is not {}", text,
                                   rule.meaning().empty() ? "of the form " + rule.pattern()
                                                          : rule.meaning()));
