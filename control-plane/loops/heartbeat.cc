@@ -84,9 +84,10 @@ void Heartbeat::Note(const Beat& beat, absl::Duration began) {
   if (!last_problem_.empty()) LogInfo("the heart beats again", {{"replica", self_.id}});
   last_problem_.clear();
   const absl::Duration took = clock_.Uptime() - began;
-  // One quick beat among slow ones says little.
-  beat_takes_ = std::max(took, beat_takes_ * 3 / 4);
-  policy_ = Stretched(options_.policy, beat_takes_);
+  // One slow beat is a pause or a failover, and must not make the next leader wait; two are a slow
+  // database.
+  policy_ = Stretched(options_.policy, std::min(took, took_before_));
+  took_before_ = took;
   absl::MutexLock lock(&mutex_);
   const bool gap = beat.now > view_.now + policy_.lease || beat.now < view_.now;
   if (gap || view_.watched_since == absl::InfiniteFuture()) view_.watched_since = beat.now;

@@ -84,7 +84,7 @@ class Heartbeat {
 
   // Owned by whoever beats.
   LeadershipPolicy policy_;
-  absl::Duration beat_takes_ = absl::ZeroDuration();
+  absl::Duration took_before_ = absl::ZeroDuration();  // the last beat
   LeaseRow seen_lease_;
   absl::Duration seen_lease_at_ = absl::ZeroDuration();
   std::string last_problem_;
