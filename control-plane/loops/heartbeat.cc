@@ -86,8 +86,10 @@ void Heartbeat::Note(const Beat& beat, absl::Duration began) {
   const absl::Duration took = clock_.Uptime() - began;
   // One slow beat is a pause or a failover, and must not make the next leader wait; two are a slow
   // database.
-  policy_ = Stretched(options_.policy, std::min(took, took_before_));
-  took_before_ = took;
+  took_[beat_++ % took_.size()] = took;
+  auto longest = took_;
+  std::sort(longest.begin(), longest.end());
+  policy_ = Stretched(options_.policy, longest[longest.size() - 2]);
   absl::MutexLock lock(&mutex_);
   const bool gap = beat.now > view_.now + policy_.lease || beat.now < view_.now;
   if (gap || view_.watched_since == absl::InfiniteFuture()) view_.watched_since = beat.now;

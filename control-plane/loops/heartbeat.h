@@ -4,6 +4,7 @@
 // Any thread may call.
 #pragma once
 
+#include <array>
 #include <functional>
 #include <string>
 #include <vector>
@@ -84,7 +85,8 @@ class Heartbeat {
 
   // Owned by whoever beats.
   LeadershipPolicy policy_;
-  absl::Duration took_before_ = absl::ZeroDuration();  // the last beat
+  std::array<absl::Duration, 4> took_{};  // the last beats
+  size_t beat_ = 0;
   LeaseRow seen_lease_;
   absl::Duration seen_lease_at_ = absl::ZeroDuration();
   std::string last_problem_;
