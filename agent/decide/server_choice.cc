@@ -12,16 +12,35 @@ constexpr size_t kLongestServer = 300;
 
 }  // namespace
 
-const std::string& NextServer(const std::vector<std::string>& servers, const std::string& left,
-                              uint64_t draw) {
-  const auto others = static_cast<uint64_t>(
-      std::count_if(servers.begin(), servers.end(), [&](const auto& one) { return one != left; }));
-  if (others == 0) return servers.at(draw % servers.size());
-  uint64_t skip = draw % others;
-  for (const std::string& server : servers) {
-    if (server != left && skip-- == 0) return server;
+const std::string& ServerTour::Next(const std::vector<std::string>& servers, uint64_t draw) {
+  const auto open = [this](const std::string& server) {
+    return std::find(tried_.begin(), tried_.end(), server) == tried_.end();
+  };
+  auto left = static_cast<uint64_t>(std::count_if(servers.begin(), servers.end(), open));
+  if (left == 0 && !tried_.empty()) {
+    tried_.erase(tried_.begin(), tried_.end() - 1);
+    left = static_cast<uint64_t>(std::count_if(servers.begin(), servers.end(), open));
   }
-  return servers.front();
+  if (left == 0) {
+    tried_.clear();
+    left = servers.size();
+  }
+  uint64_t skip = draw % left;
+  for (const std::string& server : servers) {
+    if (!open(server) || skip-- > 0) continue;
+    tried_.push_back(server);
+    return server;
+  }
+  return servers.at(0);  // not reached: `left` counts the open ones
+}
+
+void ServerTour::Met() {
+  failures_ = 0;
+  if (!tried_.empty()) tried_.erase(tried_.begin(), tried_.end() - 1);
+}
+
+uint32_t ServerTour::RoundsInVain(size_t servers) const {
+  return failures_ / static_cast<uint32_t>(std::max<size_t>(servers, 1));
 }
 
 std::vector<std::string> UsableServers(const std::vector<std::string>& named) {

@@ -372,13 +372,13 @@ bool Link::Rest(absl::Duration delay) {
 
 void Link::Work() {
   std::string server;
-  uint32_t failures = 0;
+  ServerTour tour;
   bool told = false;
   bool again = false;
   while (true) {
-    if (!again) server = NextServer(servers(), server, random_.Next());
+    if (!again) server = tour.Next(servers(), random_.Next());
     const Ending ending = RunSession(server);
-    if (ending.welcomed) failures = 0;
+    if (ending.welcomed) tour.Met();
     const Fields fields = {{"server", server}, {"status", ending.status}};
     if (ending.welcomed) LogInfo("session with the control plane ended", fields);
     if (IsRefusal(ending.status))
@@ -387,15 +387,15 @@ void Link::Work() {
       LogWarning("the control plane cannot be reached", fields);
     told = !ending.welcomed;
     again = ending.again_at_once;
-    const absl::Duration rest = RestAfter(ending, failures);
-    if (!ending.welcomed && !again) ++failures;
+    const absl::Duration rest = RestAfter(ending, tour.RoundsInVain(servers().size()));
+    if (!ending.welcomed && !again) tour.Failed();
     if (!Rest(rest)) return;
   }
 }
 
-absl::Duration Link::RestAfter(const Ending& ending, uint32_t failures) {
+absl::Duration Link::RestAfter(const Ending& ending, uint32_t rounds_in_vain) {
   if (ending.again_at_once) return absl::ZeroDuration();
-  if (!ending.drain) return FullJitter(options_.backoff, failures, random_);
+  if (!ending.drain) return FullJitter(options_.backoff, rounds_in_vain, random_);
   const bool elsewhere = servers().size() > 1;
   return *ending.drain +
          random_.Below(elsewhere ? options_.drain_jitter_elsewhere : options_.drain_jitter);

@@ -87,7 +87,7 @@ class Link {
   void Work();
   bool Rest(absl::Duration delay);
   Ending RunSession(const std::string& server);
-  absl::Duration RestAfter(const Ending& ending, uint32_t failures);
+  absl::Duration RestAfter(const Ending& ending, uint32_t rounds_in_vain);
 
   Spool& spool_;
   const Clock& clock_;

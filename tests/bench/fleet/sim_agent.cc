@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <utility>
 
-#include "agent/decide/server_choice.h"
 #include "agent/link/renewal.h"
 #include "lib/base/hash.h"
 #include "lib/net/status.h"
@@ -75,7 +74,7 @@ SimAgent::SimAgent(Shared& shared, Wheel& wheel, std::string name, net::ClientId
       log_(RandomUuid(), shared.log_bound),
       schedule_(name_, shared.failures),
       servers_(shared.servers),
-      server_(agent::NextServer(servers_, "", shared.random.Next())) {
+      server_(tour_.Next(servers_, shared.random.Next())) {
   absl::MutexLock lock(&mutex_);
   JournalLog();
   PlanRenewal();
@@ -202,11 +201,11 @@ void SimAgent::TakeDone(const Status& status) {
   // The hold kept the call until End.
   if (ending_->status.ok() && !status.ok() && !absl::IsCancelled(status)) ending_->status = status;
   if (!stopping_) shared_.figures.Ended(ending_->status);
-  if (was_welcomed) failures_ = 0;
+  if (was_welcomed) tour_.Met();
   const absl::Duration rest = RestAfter(*ending_);
   if (!ending_->at_once) {
-    server_ = agent::NextServer(servers_, server_, shared_.random.Next());
-    if (!was_welcomed) ++failures_;
+    server_ = tour_.Next(servers_, shared_.random.Next());
+    if (!was_welcomed) tour_.Failed();
   }
   dial_at_ = stopping_ ? absl::InfiniteDuration() : shared_.clock.Uptime() + rest;
   ending_.reset();
@@ -218,7 +217,8 @@ void SimAgent::TakeDone(const Status& status) {
 
 absl::Duration SimAgent::RestAfter(const Ending& ending) {
   if (ending.at_once) return absl::ZeroDuration();
-  if (!ending.drain) return FullJitter(shared_.backoff, failures_, shared_.random);
+  if (!ending.drain)
+    return FullJitter(shared_.backoff, tour_.RoundsInVain(servers_.size()), shared_.random);
   const absl::Duration jitter =
       servers_.size() > 1 ? shared_.drain_jitter_elsewhere : shared_.drain_jitter;
   return *ending.drain + shared_.random.Below(jitter);

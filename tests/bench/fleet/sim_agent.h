@@ -23,6 +23,7 @@
 #include <absl/synchronization/mutex.h>
 #include <absl/time/time.h>
 
+#include "agent/decide/server_choice.h"
 #include "agent/link/client_session.h"
 #include "lib/base/backoff.h"
 #include "lib/base/clock.h"
@@ -141,8 +142,8 @@ class SimAgent final : public Timed {
 
   // Between connections.
   std::vector<std::string> servers_ ABSL_GUARDED_BY(mutex_);
+  agent::ServerTour tour_ ABSL_GUARDED_BY(mutex_);
   std::string server_ ABSL_GUARDED_BY(mutex_);
-  uint32_t failures_ ABSL_GUARDED_BY(mutex_) = 0;
   absl::Duration dial_at_ ABSL_GUARDED_BY(mutex_) = absl::InfiniteDuration();
   absl::Duration lost_at_ ABSL_GUARDED_BY(mutex_) = absl::InfiniteDuration();
   absl::Duration renew_at_ ABSL_GUARDED_BY(mutex_) = absl::InfiniteDuration();
