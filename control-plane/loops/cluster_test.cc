@@ -240,6 +240,41 @@ TEST_F(HeartTest, ALeaseThatIsNeverRenewedIsTakenWhateverTheDatabasesClockSays) 
   EXPECT_EQ(b_.leads, 2U);
 }
 
+// Time passes as it is read, which is what a heart sees of a slow database.
+class PassingClock final : public Clock {
+ public:
+  absl::Time Now() const override { return clock_.Now(); }
+  absl::Duration Uptime() const override {
+    clock_.Advance(passing / 2);  // a beat reads it when it begins, when it decides, and at its end
+    return clock_.Uptime();
+  }
+  absl::Duration passing;
+
+ private:
+  mutable ManualClock clock_;
+};
+
+TEST_F(HeartTest, OneSlowBeatStretchesNoLeaseAndTwoDo) {
+  PassingClock clock;
+  Replica c(*store_, clock, "c");
+  const auto beat = [&](absl::Duration takes) {
+    clock.passing = takes;
+    c.heart.Once();
+    EXPECT_EQ(c.heart.view().took, takes);
+    return c.heart.view().policy.lease;
+  };
+  EXPECT_EQ(beat(absl::Milliseconds(10)), kLease);
+  // A pause, or a failover of the database: the next leader does not wait longer for it.
+  EXPECT_EQ(beat(absl::Seconds(20)), kLease);
+  for (int i = 0; i < 3; ++i) EXPECT_EQ(beat(absl::Milliseconds(10)), kLease);
+  EXPECT_EQ(beat(absl::Seconds(2)), kLease);
+  EXPECT_EQ(beat(absl::Seconds(2)), absl::Seconds(7));
+  // It is forgotten once the database is quick again.
+  EXPECT_EQ(beat(absl::Milliseconds(10)), absl::Seconds(7));
+  EXPECT_EQ(beat(absl::Milliseconds(10)), absl::Seconds(7));
+  EXPECT_EQ(beat(absl::Milliseconds(10)), kLease);
+}
+
 TEST_F(HeartTest, TheThreadBeatsUntilItIsStopped) {
   a_.heart.Start();
   EXPECT_TRUE(Eventually([&] { return a_.heart.view().beats > 0; }));
