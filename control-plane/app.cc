@@ -11,6 +11,7 @@
 
 #include "control-plane/hint_exchange.h"
 #include "control-plane/http/metrics.h"
+#include "control-plane/http/readiness.h"
 #include "control-plane/http/server.h"
 #include "control-plane/loops/heartbeat.h"
 #include "control-plane/loops/leader.h"
@@ -163,21 +164,39 @@ class Growth {
   uint64_t last_ = 0;
 };
 
-// Everything that serves, in the order in which it starts; members end in the opposite order.
+// The HTTP port, which answers from the start of the program to its end.
+struct Front {
+  Status Open(const Config& config) {
+    if (config.http_listen == kOff) return OkStatus();
+    MUSTER_ASSIGN_OR_RETURN(http, HttpServer::Start({.listen = config.http_listen}, metrics,
+                                                    [this] { return readiness.Now(); }));
+    return OkStatus();
+  }
+  uint16_t port() const { return http == nullptr ? 0 : http->port(); }
+
+  Metrics metrics{MUSTER_VERSION};
+  Readiness readiness;
+  std::unique_ptr<HttpServer> http;  // last: it uses the others
+};
+
+// Everything else that serves, in the order in which it starts; members end in the opposite order.
 class Plane {
  public:
-  Plane(const Config& config, std::unique_ptr<Store> store, std::unique_ptr<Authority> authority,
-        std::optional<redis::Address> redis, std::string replica)
+  Plane(const Config& config, Front& front, std::unique_ptr<Store> store,
+        std::unique_ptr<Authority> authority, std::optional<redis::Address> redis,
+        std::string replica)
       : config_(config),
+        front_(front),
         clock_(SystemClock()),
         random_(SystemRandom()),
         replica_(std::move(replica)),
         store_(std::move(store)),
         authority_(std::move(authority)),
         redis_(std::move(redis)),
-        metrics_(MUSTER_VERSION) {}
+        metrics_(front.metrics) {}
 
   ~Plane() {
+    front_.readiness.Not(Unavailable("stopping"));
     if (hints_.has_value()) hints_->Stop();
     // Each hands on to the other.
     if (heartbeat_.has_value()) heartbeat_->Stop();
@@ -207,7 +226,7 @@ class Plane {
       LogWarning("agents are left", {{"agents", hub_->connected()}});
     if (enroll_ != nullptr) enroll_->Shutdown(clock_);
     main_->Shutdown(clock_);
-    http_.reset();
+    front_.readiness.Not(Unavailable("stopping"));
     certificate_runner_.reset();
     metrics_loop_.reset();
     hints_->Stop();
@@ -235,7 +254,8 @@ class Plane {
     heartbeat_->Start();
     hints_->Start();
     hints_->Publish(redis::Topic::kReplicas);
-    return StartHttp();
+    BeReady();
+    return OkStatus();
   }
 
   static void Tell(std::string_view what, const Status& told) {
@@ -453,23 +473,21 @@ class Plane {
         full_grown_.Since(main_->counts().refused_full + main_->counts().refused_no_descriptors));
   }
 
-  Status StartHttp() {
-    if (config_.http_listen == kOff) return OkStatus();
-    MUSTER_ASSIGN_OR_RETURN(
-        http_, HttpServer::Start({.listen = config_.http_listen}, metrics_, [this]() -> Status {
-          if (draining_) return Unavailable("draining");
-          MUSTER_RETURN_IF_ERROR(store_->database().StoreEpoch().status());
-          return hub_->committer().health();
-        }));
+  void BeReady() {
+    front_.readiness.Ask([this]() -> Status {
+      if (draining_) return Unavailable("draining");
+      MUSTER_RETURN_IF_ERROR(store_->database().StoreEpoch().status());
+      return hub_->committer().health();
+    });
     LogInfo("serving", {{"version", MUSTER_VERSION},
                         {"replica", replica_},
                         {"agents_and_operators", main_->number()},
                         {"enrolment", enroll_ == nullptr ? 0 : enroll_->number()},
-                        {"http", http_->port()}});
-    return OkStatus();
+                        {"http", front_.port()}});
   }
 
   const Config& config_;
+  Front& front_;
   const Clock& clock_;
   const std::unique_ptr<Random> random_;
   const std::string replica_;
@@ -478,7 +496,7 @@ class Plane {
   const std::optional<redis::Address> redis_;
   std::shared_ptr<net::CurrentIdentity> own_;
   absl::Time renew_at_;  // of the start, then of the certificate runner's thread
-  Metrics metrics_;
+  Metrics& metrics_;
   Growth sessions_grown_, results_grown_, batches_grown_, aborted_grown_, refused_grown_,
       commits_grown_, denied_grown_, full_grown_, terms_grown_, late_grown_, missed_grown_,
       published_grown_, heard_grown_;
@@ -504,7 +522,6 @@ class Plane {
   std::optional<Heartbeat> heartbeat_;  // after what it hands on to
   std::optional<Runner> certificate_runner_;
   std::optional<exec::PeriodicLoop> metrics_loop_;
-  std::unique_ptr<HttpServer> http_;
 };
 
 struct Opened {
@@ -522,7 +539,7 @@ StatusOr<Opened> OpenStore(const Config& config, const Secret& key) {
 
 // Waits for a PostgreSQL that is away: it may be started after us, or failing over. What waiting
 // does not mend is an error at once. Nothing if it was told to stop meanwhile.
-StatusOr<std::optional<Opened>> AwaitStore(const Config& config, const Secret& key,
+StatusOr<std::optional<Opened>> AwaitStore(const Config& config, const Secret& key, Front& front,
                                            const StopSignals& signals) {
   constexpr Backoff kBackoff{.first = absl::Milliseconds(250), .longest = absl::Seconds(2)};
   const std::unique_ptr<Random> random = SystemRandom();
@@ -537,6 +554,7 @@ StatusOr<std::optional<Opened>> AwaitStore(const Config& config, const Secret& k
                {{"error", opened.status()},
                 {"next", "start PostgreSQL, or mend the way to it: it is tried until it answers"}});
     }
+    front.readiness.Not(Unavailable("waits for the store: {}", Message(opened.status())));
     last_problem = std::move(problem);
     if (const auto signal = signals.WaitFor(FullJitter(kBackoff, failures, *random))) {
       LogInfo("stopped before the store answered", {{"signal", *signal}});
@@ -583,11 +601,13 @@ Status Run(const Config& config) {
   MUSTER_ASSIGN_OR_RETURN(std::optional<redis::Address> redis, RedisAddress(config));
   MUSTER_ASSIGN_OR_RETURN(const Secret key, LoadClusterKey(KeyPath(config)));
   MUSTER_ASSIGN_OR_RETURN(const FolderLock lock, FolderLock::Take(config.data, "muster-control"));
-  MUSTER_ASSIGN_OR_RETURN(std::optional<Opened> opened, AwaitStore(config, key, signals));
+  Front front;
+  MUSTER_RETURN_IF_ERROR(front.Open(config));
+  MUSTER_ASSIGN_OR_RETURN(std::optional<Opened> opened, AwaitStore(config, key, front, signals));
   if (!opened.has_value()) return OkStatus();
   MUSTER_ASSIGN_OR_RETURN(std::string replica, ReplicaId(config.data));
-  Plane plane(config, std::move(opened->store), std::move(opened->authority), std::move(redis),
-              std::move(replica));
+  Plane plane(config, front, std::move(opened->store), std::move(opened->authority),
+              std::move(redis), std::move(replica));
   MUSTER_RETURN_IF_ERROR(plane.Start());
   const std::string signal = signals.Wait();
   plane.Stop();

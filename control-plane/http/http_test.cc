@@ -1,14 +1,50 @@
+#include <atomic>
+#include <memory>
+
 #include <absl/synchronization/mutex.h>
+#include <absl/synchronization/notification.h>
 #include <gtest/gtest.h>
 
 #include "control-plane/http/metrics.h"
+#include "control-plane/http/readiness.h"
 #include "control-plane/http/server.h"
+#include "lib/exec/threads.h"
 #include "lib/testing/servers.h"
 
 namespace muster::control {
 namespace {
 
 using testing::RunProgram;
+
+TEST(Readiness, IsNoUntilThereIsSomebodyToAsk) {
+  Readiness readiness;
+  EXPECT_EQ(Text(readiness.Now()), "UNAVAILABLE: starting");
+  readiness.Not(Unavailable("waits for the store"));
+  EXPECT_EQ(Text(readiness.Now()), "UNAVAILABLE: waits for the store");
+  readiness.Ask([] { return OkStatus(); });
+  EXPECT_TRUE(readiness.Now().ok());
+  readiness.Not(Unavailable("stopping"));
+  EXPECT_EQ(Text(readiness.Now()), "UNAVAILABLE: stopping");
+}
+
+TEST(Readiness, WhoIsAskedMayGoOnceNoQuestionIsOpen) {
+  Readiness readiness;
+  auto asked = std::make_unique<absl::Notification>();
+  absl::Notification go;
+  std::atomic<bool> answered = false;
+  readiness.Ask([&] {
+    asked->Notify();
+    go.WaitForNotification();
+    asked.reset();
+    answered = true;
+    return OkStatus();
+  });
+  exec::Thread asker("asker", [&] { EXPECT_TRUE(readiness.Now().ok()); });
+  asked->WaitForNotification();
+  exec::Thread freer("freer", [&] { go.Notify(); });
+  readiness.Not(Unavailable("stopping"));
+  EXPECT_TRUE(answered);
+}
 
 // One server for all tests: civetweb takes two seconds to stop after it has served.
 class Http : public ::testing::Test {

@@ -7,7 +7,7 @@ import sqlite3
 import sys
 import time
 
-from harness import BIN, SUPPORT, Case, CountingServer, eventually, free_port, http_status, main, run
+from harness import BIN, SUPPORT, Case, CountingServer, eventually, free_port, http_get, http_status, main, run
 
 sys.path.insert(0, SUPPORT)
 # pylint: disable=wrong-import-position
@@ -219,7 +219,10 @@ class OnPostgres(Case):
         eventually('it says so', lambda: 'waits for the store' in plane.process.log())
         time.sleep(3)
         self.assertTrue(plane.process.running())
-        self.assertEqual(http_status(plane.http_port, '/-/ready'), 0)
+        self.assertEqual(http_status(plane.http_port, '/-/healthy'), 200)
+        self.assertEqual(http_status(plane.http_port, '/-/ready'), 503)
+        self.assertIn('waits for the store', http_get(plane.http_port, '/-/ready'))
+        self.assertIn('muster_leader 0', plane.metrics())
         self.assertIn('start PostgreSQL', plane.process.log())
         self.assertEqual(plane.process.log().count('waits for the store'), 1, 'once for each reason')
         self.assertEqual(plane.process.stop(), 0, 'it can be told to stop')
