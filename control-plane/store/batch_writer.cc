@@ -83,9 +83,7 @@ Status BatchWriter::MoveCursors() {
     rows.Add({log.log_id, Signed(log.stored), Signed(log.committed),
               sql::Bytes{log.last->observations}});
   }
-  MUSTER_ASSIGN_OR_RETURN(const int64_t moved, rows.Execute(t_));
-  if (moved == wanted) return OkStatus();
-  return Aborted("{} of {} logs moved meanwhile", wanted - moved, wanted);
+  return rows.Send(t_, wanted);
 }
 
 Status BatchWriter::PutSegments() {
@@ -100,7 +98,7 @@ Status BatchWriter::PutSegments() {
               sql::ToMicros(found ? batch->filed_at : now_), int64_t{batch->results},
               sql::Bytes{batch->payload}});
   }
-  return rows.Execute(t_).status();
+  return rows.Send(t_);
 }
 
 Status BatchWriter::PutStatesAndTransitions() {
@@ -113,8 +111,7 @@ Status BatchWriter::PutStatesAndTransitions() {
   }
   std::vector<const CheckStateRow*> states;
   for (const auto& [key, state] : newest) states.push_back(state);
-  MUSTER_RETURN_IF_ERROR(PutStates(t_, states));
-  return PutTransitions(t_, transitions);
+  return control::PutStatesAndTransitions(t_, states, transitions);
 }
 
 Status BatchWriter::PutGaps() {
@@ -128,7 +125,7 @@ Status BatchWriter::PutGaps() {
                 sql::ToMicros(now_)});
     }
   }
-  return rows.Execute(t_).status();
+  return rows.Send(t_);
 }
 
 }  // namespace muster::control

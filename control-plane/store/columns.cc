@@ -4,6 +4,8 @@
 
 #include <nlohmann/json.hpp>
 
+#include "control-plane/store/many_rows.h"
+
 namespace muster::control {
 
 std::string PackMap(const std::map<std::string, std::string>& map) {
@@ -22,15 +24,30 @@ std::map<std::string, std::string> UnpackMap(const std::string& text) {
 
 StatusOr<int64_t> NextValue(sql::Transaction& transaction, std::string_view counter,
                             int64_t count) {
-  if (std::find(std::begin(kCounters), std::end(kCounters), counter) == std::end(kCounters))
-    return Internal("{} is no counter that a new epoch would move", counter);
-  MUSTER_ASSIGN_OR_RETURN(
-      const sql::Rows rows,
-      transaction.Query("INSERT INTO counters (name, value) VALUES ($1, $2) "
-                        "ON CONFLICT (name) DO UPDATE SET value = counters.value + excluded.value "
-                        "RETURNING value",
-                        {counter, count}));
-  return rows[0].Int(0) - count + 1;
+  MUSTER_ASSIGN_OR_RETURN(const std::vector<int64_t> first,
+                          NextValues(transaction, {{counter, count}}));
+  return first[0];
+}
+
+StatusOr<std::vector<int64_t>> NextValues(sql::Transaction& transaction,
+                                          const std::vector<Wanted>& wanted) {
+  std::vector<int64_t> first(wanted.size());
+  ManyRows rows("INSERT INTO counters (name, value) ", 2,
+                "ON CONFLICT (name) DO UPDATE SET value = counters.value + excluded.value "
+                "RETURNING name, value");
+  for (const auto& [counter, count] : wanted) {
+    if (std::find(std::begin(kCounters), std::end(kCounters), counter) == std::end(kCounters))
+      return Internal("{} is no counter that a new epoch would move", counter);
+    if (count > 0) rows.Add({counter, count});
+  }
+  if (rows.empty()) return first;
+  MUSTER_ASSIGN_OR_RETURN(const sql::Rows found, rows.Query(transaction));
+  for (const sql::Row& row : found) {
+    for (size_t i = 0; i < wanted.size(); ++i) {
+      if (wanted[i].counter == row.Text(0)) first[i] = row.Int(1) - wanted[i].count + 1;
+    }
+  }
+  return first;
 }
 
 Status RemoveState(sql::Transaction& transaction, std::string_view agent, int64_t check_id,

@@ -3,6 +3,8 @@
 
 #include <map>
 #include <string>
+#include <string_view>
+#include <vector>
 
 #include <absl/time/time.h>
 
@@ -40,6 +42,14 @@ inline constexpr std::string_view kCounters[] = {
 // the first of them is returned. Internal for a name that is not in kCounters.
 StatusOr<int64_t> NextValue(sql::Transaction& transaction, std::string_view counter,
                             int64_t count = 1);
+// The same of several counters with one question; a counter's first value stands where the counter
+// does. No value is taken of one that wants none.
+struct Wanted {
+  std::string_view counter;
+  int64_t count = 1;
+};
+StatusOr<std::vector<int64_t>> NextValues(sql::Transaction& transaction,
+                                          const std::vector<Wanted>& wanted);
 // Takes a check's state away from an agent, and leaves a row that says so for a week.
 Status RemoveState(sql::Transaction& transaction, std::string_view agent, int64_t check_id,
                    absl::Time now);

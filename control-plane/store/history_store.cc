@@ -279,8 +279,7 @@ Status HistoryStore::ApplyTransition(LeaderEpoch epoch, const CheckStateRow& row
         t.Execute("UPDATE agents SET states_epoch = states_epoch + 1 WHERE name = $1",
                   {std::string_view(row.agent)})
             .status());
-    MUSTER_RETURN_IF_ERROR(PutStates(t, {&row}));
-    return PutTransitions(t, {&transition});
+    return PutStatesAndTransitions(t, {&row}, {&transition});
   });
 }
 

@@ -17,4 +17,8 @@ StatusOr<sql::Rows> ManyRows::Query(sql::Transaction& transaction) const {
   return transaction.QueryRows(head_, {columns_, parameters_}, tail_);
 }
 
+Status ManyRows::Send(sql::Transaction& transaction, std::optional<int64_t> changes) const {
+  return transaction.SendRows(head_, {columns_, parameters_}, tail_, changes);
+}
+
 }  // namespace muster::control

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <initializer_list>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -24,6 +25,8 @@ class ManyRows {
   // Rows changed.
   StatusOr<int64_t> Execute(sql::Transaction& transaction) const;
   StatusOr<sql::Rows> Query(sql::Transaction& transaction) const;
+  // See sql::Transaction::SendRows.
+  Status Send(sql::Transaction& transaction, std::optional<int64_t> changes = std::nullopt) const;
 
  private:
   const std::string head_;

@@ -19,12 +19,8 @@ constexpr std::string_view kNewerWins =
 // A state that never was has no time.
 int64_t MicrosOf(absl::Time time) { return time == absl::InfinitePast() ? 0 : sql::ToMicros(time); }
 
-}  // namespace
-
-Status PutStates(sql::Transaction& transaction, const std::vector<const CheckStateRow*>& states) {
-  if (states.empty()) return OkStatus();
-  MUSTER_ASSIGN_OR_RETURN(int64_t revision, NextValue(transaction, kStateRevision,
-                                                      static_cast<int64_t>(states.size())));
+Status PutStates(sql::Transaction& transaction, const std::vector<const CheckStateRow*>& states,
+                 int64_t revision) {
   std::deque<std::string> details;  // parameters borrow them
   ManyRows rows(fmt::format("INSERT INTO states ({}) ", kStateColumns), 14, kNewerWins);
   for (const CheckStateRow* state : states) {
@@ -35,14 +31,11 @@ Status PutStates(sql::Transaction& transaction, const std::vector<const CheckSta
               absl::ToInt64Microseconds(state->latency), std::string_view(state->summary),
               TimeOrNull(state->last_failure_at), sql::Bytes{details.back()}, revision++});
   }
-  return rows.Execute(transaction).status();
+  return rows.Send(transaction);
 }
 
 Status PutTransitions(sql::Transaction& transaction,
-                      const std::vector<const TransitionRow*>& transitions) {
-  if (transitions.empty()) return OkStatus();
-  MUSTER_ASSIGN_OR_RETURN(
-      int64_t id, NextValue(transaction, "transition", static_cast<int64_t>(transitions.size())));
+                      const std::vector<const TransitionRow*>& transitions, int64_t id) {
   ManyRows rows(fmt::format("INSERT INTO transitions ({}) ", kTransitionColumns), 10);
   for (const TransitionRow* transition : transitions) {
     rows.Add({id++, std::string_view(transition->agent), int64_t{transition->check_id},
@@ -50,7 +43,20 @@ Status PutTransitions(sql::Transaction& transaction,
               sql::ToMicros(transition->at), sql::ToMicros(transition->recorded_at),
               std::string_view(transition->summary), std::string_view(transition->reason)});
   }
-  return rows.Execute(transaction).status();
+  return rows.Send(transaction);
+}
+
+}  // namespace
+
+Status PutStatesAndTransitions(sql::Transaction& transaction,
+                               const std::vector<const CheckStateRow*>& states,
+                               const std::vector<const TransitionRow*>& transitions) {
+  MUSTER_ASSIGN_OR_RETURN(
+      const std::vector<int64_t> first,
+      NextValues(transaction, {{kStateRevision, static_cast<int64_t>(states.size())},
+                               {"transition", static_cast<int64_t>(transitions.size())}}));
+  MUSTER_RETURN_IF_ERROR(PutStates(transaction, states, first[0]));
+  return PutTransitions(transaction, transitions, first[1]);
 }
 
 }  // namespace muster::control

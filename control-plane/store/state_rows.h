@@ -16,9 +16,9 @@ inline constexpr std::string_view kStateColumns =
 inline constexpr std::string_view kTransitionColumns =
     "id, agent, check_id, from_status, to_status, hard, at, recorded_at, summary, reason";
 
-// Each gives its rows the next numbers: revisions, ids. A state may stand in `states` once.
-Status PutStates(sql::Transaction& transaction, const std::vector<const CheckStateRow*>& states);
-Status PutTransitions(sql::Transaction& transaction,
-                      const std::vector<const TransitionRow*>& transitions);
+// Each row gets the next number: revisions, ids. A state may stand in `states` once.
+Status PutStatesAndTransitions(sql::Transaction& transaction,
+                               const std::vector<const CheckStateRow*>& states,
+                               const std::vector<const TransitionRow*>& transitions);
 
 }  // namespace muster::control

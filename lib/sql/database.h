@@ -73,6 +73,11 @@ class Transaction {
                                    std::string_view tail) = 0;
   virtual StatusOr<int64_t> ExecuteRows(std::string_view head, const Table& rows,
                                         std::string_view tail) = 0;
+  // As ExecuteRows, for what decides nothing within the body: the statement may go out together
+  // with the next one or the commit, and what is wrong with it is then their error. `changes`: how
+  // many rows it has to change, else they are Aborted.
+  virtual Status SendRows(std::string_view head, const Table& rows, std::string_view tail,
+                          std::optional<int64_t> changes) = 0;
   // The time by the database's own clock, at this moment and not when the transaction began: one
   // clock for all programs that share the database.
   virtual StatusOr<absl::Time> Now() = 0;

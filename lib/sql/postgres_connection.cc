@@ -1,8 +1,10 @@
 #include "lib/sql/postgres_connection.h"
 
+#include <algorithm>
 #include <charconv>
 
 #include "lib/base/text.h"
+#include "lib/sql/changes.h"
 
 namespace muster::sql {
 
@@ -149,8 +151,27 @@ StatusOr<PostgresWire::Answer> PostgresConnection::Ask(std::string_view sql,
 StatusOr<PostgresWire::Answer> PostgresConnection::Ask(std::string_view sql,
                                                        const PostgresParameters& parameters) {
   PostgresWire::Answer answer = wire_->Ask(std::string(sql), parameters, patience_);
+  MUSTER_RETURN_IF_ERROR(JudgeSent());
   MUSTER_RETURN_IF_ERROR(Fail(Judge(Beginning(sql), answer)));
   return answer;
+}
+
+Status PostgresConnection::JudgeSent() {
+  const std::vector<Sent> sent = std::exchange(sent_, {});
+  const std::vector<PostgresWire::Answer> answers = wire_->TakeEarlier();
+  for (size_t i = 0; i < answers.size() && i < sent.size(); ++i) {
+    MUSTER_RETURN_IF_ERROR(Fail(Judge(sent[i].doing, answers[i])));
+    MUSTER_RETURN_IF_ERROR(
+        Fail(CheckChanges(sent[i].doing, Affected(answers[i].get()), sent[i].changes)));
+  }
+  return OkStatus();
+}
+
+Status PostgresConnection::Settle() {
+  if (sent_.empty()) return OkStatus();
+  const bool settled = wire_->Settle(patience_);
+  MUSTER_RETURN_IF_ERROR(JudgeSent());
+  return settled ? OkStatus() : Fail(Judge("send statements", nullptr));
 }
 
 StatusOr<Rows> PostgresConnection::ReadRows(std::string_view sql,
@@ -172,12 +193,29 @@ StatusOr<int64_t> PostgresConnection::Execute(std::string_view sql,
   return Affected(answer.get());
 }
 
+StatusOr<std::pair<std::string, PostgresTable>> PostgresConnection::Statement(
+    std::string_view head, const Table& rows, std::string_view tail) {
+  MUSTER_RETURN_IF_ERROR(failed_);
+  StatusOr<PostgresTable> table = PostgresTable::Make(rows);
+  if (!table.ok()) return Fail(Annotate(table.status(), Beginning(head)));
+  std::string sql = fmt::format("{}{} {}", head, table->query, tail);
+  return std::pair(std::move(sql), *std::move(table));
+}
+
 StatusOr<PostgresWire::Answer> PostgresConnection::AskRows(std::string_view head, const Table& rows,
                                                            std::string_view tail) {
-  MUSTER_RETURN_IF_ERROR(failed_);
-  const StatusOr<PostgresTable> table = PostgresTable::Make(rows);
-  if (!table.ok()) return Fail(Annotate(table.status(), Beginning(head)));
-  return Ask(fmt::format("{}{} {}", head, table->query, tail), table->parameters);
+  MUSTER_ASSIGN_OR_RETURN(const auto statement, Statement(head, rows, tail));
+  return Ask(statement.first, statement.second.parameters);
+}
+
+Status PostgresConnection::SendRows(std::string_view head, const Table& rows, std::string_view tail,
+                                    std::optional<int64_t> changes) {
+  if (rows.values.empty()) return Fail(CheckChanges(head, 0, changes));
+  MUSTER_ASSIGN_OR_RETURN(const auto statement, Statement(head, rows, tail));
+  if (!wire_->Send(statement.first, statement.second.parameters))
+    return Fail(Judge(Beginning(head), nullptr));
+  sent_.push_back({std::string(Beginning(head)), changes});
+  return OkStatus();
 }
 
 StatusOr<Rows> PostgresConnection::QueryRows(std::string_view head, const Table& rows,
@@ -195,6 +233,7 @@ StatusOr<int64_t> PostgresConnection::ExecuteRows(std::string_view head, const T
 }
 
 Status PostgresConnection::Script(const std::string& sql) {
+  MUSTER_RETURN_IF_ERROR(Settle());
   MUSTER_RETURN_IF_ERROR(failed_);
   return Fail(Judge(Beginning(sql), wire_->Run(sql, patience_)));
 }
@@ -209,10 +248,17 @@ Status PostgresConnection::Begin(Kind kind) {
   return begun;
 }
 
-// Alone, because what is said beside its answer matters.
+// What was sent goes with it; a refusal of that keeps the server from committing. What must change
+// so many rows is looked at first.
 Status PostgresConnection::Commit() {
+  const bool counted = std::any_of(sent_.begin(), sent_.end(),
+                                   [](const Sent& sent) { return sent.changes.has_value(); });
+  if (counted) MUSTER_RETURN_IF_ERROR(Settle());
   wire_->TakeWarning();
-  const PostgresWire::Answer answer = wire_->Run("COMMIT", patience_);
+  const PostgresWire::Answer answer = sent_.empty()
+                                          ? wire_->Run("COMMIT", patience_)
+                                          : wire_->Ask("COMMIT", PostgresParameters(), patience_);
+  MUSTER_RETURN_IF_ERROR(JudgeSent());
   const Status status = Judge("commit", answer);
   if (answer == nullptr) return Unknown("it may or may not have been stored: {}", Message(status));
   // A commit that fails is a rollback; one that only seems to succeed says ROLLBACK.
@@ -226,6 +272,7 @@ Status PostgresConnection::Commit() {
 }
 
 void PostgresConnection::Rollback() {
+  if (open()) Settle().IgnoreError();
   if (!open()) return;
   if (!Judge("roll back", wire_->Run("ROLLBACK", kGrace)).ok() && open())
     Cut("it could not roll back");
@@ -241,11 +288,16 @@ StatusOr<absl::Time> PostgresConnection::Now() {
 Status PostgresConnection::Run(Kind kind, Body body) {
   obstacle_ = Obstacle::kNone;
   failed_ = OkStatus();
+  sent_.clear();
   proving_.clear();
   Status status = Begin(kind);
   if (status.ok()) status = body(*this);
   if (status.ok()) status = failed_;
-  if (status.ok() && kind != Kind::kRead) return Commit();
+  if (status.ok() && kind != Kind::kRead) {
+    status = Commit();
+    // Unless it was a statement that went with it which was refused, that was the end.
+    if (failed_.ok()) return status;
+  }
   Rollback();
   return status;
 }

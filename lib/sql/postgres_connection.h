@@ -9,7 +9,10 @@
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <string>
+#include <utility>
+#include <vector>
 
 #include "lib/sql/database.h"
 #include "lib/sql/postgres_address.h"
@@ -35,6 +38,8 @@ class PostgresConnection final : public Transaction {
                            std::string_view tail) override;
   StatusOr<int64_t> ExecuteRows(std::string_view head, const Table& rows,
                                 std::string_view tail) override;
+  Status SendRows(std::string_view head, const Table& rows, std::string_view tail,
+                  std::optional<int64_t> changes) override;
   StatusOr<absl::Time> Now() override;
   // Any number of statements without parameters or rows.
   Status Script(const std::string& sql);
@@ -72,6 +77,13 @@ class PostgresConnection final : public Transaction {
   void Rollback();
   StatusOr<PostgresWire::Answer> Ask(std::string_view sql, std::span<const Parameter> parameters);
   StatusOr<PostgresWire::Answer> Ask(std::string_view sql, const PostgresParameters& parameters);
+  StatusOr<std::pair<std::string, PostgresTable>> Statement(std::string_view head,
+                                                            const Table& rows,
+                                                            std::string_view tail);
+  // What became of the statements that were sent, now that their answers are here.
+  Status JudgeSent();
+  // Has their answers come, if there are any.
+  Status Settle();
   StatusOr<PostgresWire::Answer> AskRows(std::string_view head, const Table& rows,
                                          std::string_view tail);
   StatusOr<Rows> ReadRows(std::string_view sql, const PostgresWire::Answer& answer);
@@ -88,6 +100,11 @@ class PostgresConnection final : public Transaction {
   std::string proving_;      // by this transaction, if it is committed
   std::string proven_;
   Status failed_;  // the first error of this transaction
+  struct Sent {
+    std::string doing;
+    std::optional<int64_t> changes;
+  };
+  std::vector<Sent> sent_;  // and not judged yet
   Obstacle obstacle_ = Obstacle::kNone;
 };
 

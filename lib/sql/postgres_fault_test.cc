@@ -50,6 +50,31 @@ TEST_F(Postgres, ABackendThatIsKilledTakesItsTransactionWithIt) {
   EXPECT_EQ(Ask("SELECT string_agg(id::text, ' ' ORDER BY id) FROM t"), "1 4");
 }
 
+TEST_F(Postgres, ABackendThatIsTerminatedTakesWhatWasSentWithIt) {
+  const Status status = database_->Write([&](Transaction& t) -> Status {
+    const std::string backend = BackendOf(t);
+    MUSTER_RETURN_IF_ERROR(SendPut(t, 1));
+    server().Sql("SELECT pg_terminate_backend(" + backend + ")");
+    MUSTER_RETURN_IF_ERROR(SendPut(t, 2));
+    return Put(t, 3);
+  });
+  EXPECT_EQ(status.code(), Code::kUnavailable) << Text(status);
+  EXPECT_TRUE(Put(*database_, 4).ok());
+  EXPECT_EQ(Ask("SELECT id FROM t"), "4");
+}
+
+TEST_F(Postgres, WhatIsSentAndGaveWayIsRunAgain) {
+  int runs = 0;
+  const Status status = database_->Write([&](Transaction& t) -> Status {
+    MUSTER_RETURN_IF_ERROR(SendPut(t, 1));
+    if (++runs == 1) return Raise(t, "40001");
+    return SendPut(t, 2);
+  });
+  EXPECT_TRUE(status.ok()) << Text(status);
+  EXPECT_EQ(runs, 2);
+  EXPECT_EQ(Ask("SELECT count(*) FROM t"), "2");
+}
+
 TEST_F(Postgres, ConnectionsThatDiedWhileIdleAreReplacedUnnoticed) {
   std::vector<exec::Thread> threads;
   absl::Notification go;
@@ -119,16 +144,22 @@ TEST_F(Postgres, ReadersBeyondTheirConnectionsWaitAndWritersDoNot) {
 }
 
 TEST_F(Postgres, ACommitWhoseStandbyWasGivenUpIsInDoubt) {
-  const Status status = PutWithoutStandby(1, "pg_cancel_backend");
+  const Status status = PutWithoutStandby(1, "pg_cancel_backend", Put);
   EXPECT_EQ(status.code(), Code::kUnknown) << Text(status);
   EXPECT_EQ(Ask("SELECT id FROM t"), "1");
-  EXPECT_TRUE(Put(*database_, 2).ok());
+  const Status sent = PutWithoutStandby(2, "pg_cancel_backend", SendPut);
+  EXPECT_EQ(sent.code(), Code::kUnknown) << Text(sent);
+  EXPECT_EQ(Ask("SELECT count(*) FROM t"), "2");
+  EXPECT_TRUE(Put(*database_, 3).ok());
 }
 
 TEST_F(Postgres, ACommitWhoseAnswerWasLostIsInDoubt) {
-  const Status status = PutWithoutStandby(1, "pg_terminate_backend");
+  const Status status = PutWithoutStandby(1, "pg_terminate_backend", Put);
   EXPECT_EQ(status.code(), Code::kUnknown) << Text(status);
   EXPECT_EQ(Ask("SELECT id FROM t"), "1");
+  const Status sent = PutWithoutStandby(2, "pg_terminate_backend", SendPut);
+  EXPECT_EQ(sent.code(), Code::kUnknown) << Text(sent);
+  EXPECT_EQ(Ask("SELECT count(*) FROM t"), "2");
   EXPECT_EQ(Put(*database_, 1).code(), Code::kAlreadyExists);
 }
 

@@ -40,6 +40,12 @@ inline Status Put(Transaction& t, int64_t id) {
   return t.Execute("INSERT INTO t (id, body) VALUES ($1, $2)", {id, Bytes{"x"}}).status();
 }
 
+// The same, together with the commit.
+inline Status SendPut(Transaction& t, int64_t id) {
+  const Parameter values[] = {id, Bytes{"x"}};
+  return t.SendRows("INSERT INTO t (id, body) ", {2, values}, "", std::nullopt);
+}
+
 inline Status Put(Database& database, int64_t id) {
   return database.Write([&](Transaction& t) { return Put(t, id); });
 }
@@ -85,13 +91,16 @@ class Postgres : public ::testing::Test {
     return rows.ok() ? (*rows)[0].Text(0) : "0";
   }
 
-  // Writes a row whose commit waits for a standby that never comes, until `end` ends the wait.
-  Status PutWithoutStandby(int64_t id, const std::string& end) {
+  // Writes a row, by `put`, whose commit waits for a standby that never comes, until `end` ends the
+  // wait.
+  Status PutWithoutStandby(int64_t id, const std::string& end,
+                           Status (*put)(Transaction&, int64_t)) {
     server().Sql("ALTER SYSTEM SET synchronous_standby_names = 'nobody'");
     server().Sql("SELECT pg_reload_conf()");
     EXPECT_TRUE(Eventually([&] { return Ask("SHOW synchronous_standby_names") == "nobody"; }));
     Status status;
-    exec::Thread writer("writer", [&] { status = Put(*database_, id); });
+    exec::Thread writer(
+        "writer", [&] { status = database_->Write([&](Transaction& t) { return put(t, id); }); });
     const std::string ended = fmt::format(
         "SELECT {}(pid) FROM pg_stat_activity WHERE datname = '{}' AND wait_event = 'SyncRep'", end,
         name_);

@@ -16,6 +16,8 @@ namespace muster::sql {
 // A statement's parameters as libpq takes them. Borrows texts and bytes from the parameters.
 class PostgresParameters {
  public:
+  // None.
+  PostgresParameters() = default;
   // Internal unless the text uses exactly $1 to $N; InvalidArgument for a text with a zero byte.
   static StatusOr<PostgresParameters> Make(std::string_view sql,
                                            std::span<const Parameter> parameters);

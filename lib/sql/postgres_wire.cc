@@ -140,14 +140,70 @@ PostgresWire::Answer PostgresWire::Run(const std::string& statements, absl::Dura
   return Finish(PQsendQuery(connection_, statements.c_str()) == 1, within);
 }
 
+bool PostgresWire::SendOne(const std::string& statement, const PostgresParameters& parameters) {
+  return PQsendQueryParams(connection_, statement.c_str(), parameters.count(), parameters.types(),
+                           parameters.values(), parameters.lengths(), parameters.formats(),
+                           kBinary) == 1;
+}
+
 PostgresWire::Answer PostgresWire::Ask(const std::string& statement,
                                        const PostgresParameters& parameters,
                                        absl::Duration within) {
   if (!open()) return nullptr;
-  const bool sent = PQsendQueryParams(connection_, statement.c_str(), parameters.count(),
-                                      parameters.types(), parameters.values(), parameters.lengths(),
-                                      parameters.formats(), kBinary) == 1;
-  return Finish(sent, within);
+  if (waiting_ == 0) return Finish(SendOne(statement, parameters), within);
+  if (!Send(statement, parameters) || !Settle(within)) return nullptr;
+  Answer answer = std::move(earlier_.back());
+  earlier_.pop_back();
+  return answer;
+}
+
+bool PostgresWire::Send(const std::string& statement, const PostgresParameters& parameters) {
+  if (!open()) return false;
+  const bool first = waiting_ == 0;
+  const bool sent =
+      (!first || PQenterPipelineMode(connection_) == 1) && SendOne(statement, parameters);
+  if (sent) {
+    ++waiting_;
+    PQflush(connection_);  // the server may begin; the rest goes out later
+    return true;
+  }
+  lost_ = PQerrorMessage(connection_);
+  if (first) PQexitPipelineMode(connection_);
+  return false;
+}
+
+bool PostgresWire::Settle(absl::Duration within) {
+  if (!open()) return false;
+  if (waiting_ == 0) return true;
+  const absl::Duration deadline = SystemClock().Uptime() + within;
+  const size_t wanted = std::exchange(waiting_, 0);
+  if (PQpipelineSync(connection_) == 1 && !(Flush(deadline) && CollectSent(deadline)))
+    Cut(fmt::format("no answer within {}", DurationText(within)));
+  const bool ended = open() && PQexitPipelineMode(connection_) == 1;
+  if (connection_ != nullptr && !ended) lost_ = PQerrorMessage(connection_);
+  // What is said as a connection ends is no answer to a statement, and what was skipped has none.
+  const auto refused = std::find_if(earlier_.begin(), earlier_.end(),
+                                    [](const Answer& answer) { return Refused(answer.get()); });
+  if (refused != earlier_.end()) earlier_.erase(ended ? refused + 1 : refused, earlier_.end());
+  return ended && earlier_.size() == wanted;
+}
+
+// All answers up to the mark. False once the deadline has passed.
+bool PostgresWire::CollectSent(absl::Duration deadline) {
+  while (open()) {
+    while (PQisBusy(connection_) != 0) {
+      if (!Wait(false, deadline)) return false;
+      if (PQconsumeInput(connection_) == 0) break;
+    }
+    Answer next(PQgetResult(connection_));
+    if (next == nullptr) {  // stands behind each statement's answer
+      if (SystemClock().Uptime() > deadline) return false;
+      continue;
+    }
+    if (PQresultStatus(next.get()) == PGRES_PIPELINE_SYNC) return true;
+    earlier_.push_back(std::move(next));
+  }
+  return true;
 }
 
 }  // namespace muster::sql

@@ -7,6 +7,8 @@
 
 #include <memory>
 #include <string>
+#include <utility>
+#include <vector>
 
 #include <absl/time/time.h>
 
@@ -40,6 +42,16 @@ class PostgresWire {
   Answer Ask(const std::string& statement, const PostgresParameters& parameters,
              absl::Duration within);
 
+  // One statement whose answer is wanted later: it goes out with others, and is done before those
+  // that follow. After a refusal the server skips what follows up to the next Ask or Settle, which
+  // bring the answers. Meanwhile no Run. False: as for an answer that is null.
+  bool Send(const std::string& statement, const PostgresParameters& parameters);
+  // True when each was answered, the last one perhaps with a refusal.
+  bool Settle(absl::Duration within);
+  // The answers to what was sent before the latest Ask or Settle, up to the first that is a
+  // refusal; fewer if the connection was lost.
+  std::vector<Answer> TakeEarlier() { return std::exchange(earlier_, {}); }
+
   bool open() const { return connection_ != nullptr && PQstatus(connection_) == CONNECTION_OK; }
   void Cut(const std::string& why);
   // Why there was no answer, as libpq says it.
@@ -52,12 +64,16 @@ class PostgresWire {
   Answer Finish(bool sent, absl::Duration within);
   bool Flush(absl::Duration deadline);
   Answer Collect(absl::Duration deadline);
+  bool CollectSent(absl::Duration deadline);
+  bool SendOne(const std::string& statement, const PostgresParameters& parameters);
   bool Wait(bool to_write, absl::Duration deadline);
   static void Hear(void* wire, const PGresult* notice);
 
   PGconn* connection_;
   std::string lost_;
   std::string warning_;
+  size_t waiting_ = 0;  // sent, and not collected
+  std::vector<Answer> earlier_;
 };
 
 // Five letters, as in PostgreSQL's documentation, appendix A; empty when there is no error.

@@ -9,6 +9,7 @@
 #include <iterator>
 
 #include "lib/base/clock.h"
+#include "lib/sql/changes.h"
 
 namespace muster::sql {
 namespace {
@@ -298,6 +299,13 @@ StatusOr<int64_t> SqliteConnection::ExecuteRows(std::string_view head, const Tab
     changed += some;
   }
   return changed;
+}
+
+// There is nothing to gain by waiting for company.
+Status SqliteConnection::SendRows(std::string_view head, const Table& rows, std::string_view tail,
+                                  std::optional<int64_t> changes) {
+  MUSTER_ASSIGN_OR_RETURN(const int64_t changed, ExecuteRows(head, rows, tail));
+  return Fail(CheckChanges(head, changed, changes));
 }
 
 Status SqliteConnection::Script(const std::string& sql) {

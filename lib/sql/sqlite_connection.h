@@ -31,6 +31,8 @@ class SqliteConnection final : public Transaction {
   StatusOr<int64_t> Execute(std::string_view sql, std::span<const Parameter> parameters) override;
   StatusOr<Rows> QueryRows(std::string_view head, const Table& rows,
                            std::string_view tail) override;
+  Status SendRows(std::string_view head, const Table& rows, std::string_view tail,
+                  std::optional<int64_t> changes) override;
   StatusOr<int64_t> ExecuteRows(std::string_view head, const Table& rows,
                                 std::string_view tail) override;
   StatusOr<absl::Time> Now() override;

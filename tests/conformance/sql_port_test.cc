@@ -369,6 +369,102 @@ TEST_P(SqlPort, JoinsUpdatesAndReplacesByManyRows) {
   EXPECT_EQ(Number("SELECT sum(value) FROM sums"), 101 + 20 + 301 + 400);
 }
 
+Status Send(sql::Transaction& t, int64_t id, std::optional<int64_t> changes = std::nullopt) {
+  return t.SendRows("INSERT INTO sums (id, value) ", {2, std::vector<sql::Parameter>{id, id * 10}},
+                    "", changes);
+}
+
+TEST_P(SqlPort, WhatIsSentIsDoneBeforeTheNextStatementAndWithTheCommit) {
+  int64_t seen = 0;
+  const Status status = database_->Write([&](sql::Transaction& t) -> Status {
+    MUSTER_RETURN_IF_ERROR(Send(t, 1, 1));
+    MUSTER_RETURN_IF_ERROR(Send(t, 2));
+    MUSTER_ASSIGN_OR_RETURN(const sql::Rows rows, t.Query("SELECT sum(value) FROM sums"));
+    seen = rows[0].Int(0);
+    MUSTER_RETURN_IF_ERROR(Send(t, 3));
+    return t.SendRows("INSERT INTO sums (id, value) ", {2, {}}, "", 0);
+  });
+  ASSERT_TRUE(status.ok()) << Text(status);
+  EXPECT_EQ(seen, 30);
+  EXPECT_EQ(Number("SELECT sum(value) FROM sums"), 60);
+}
+
+TEST_P(SqlPort, WhatIsSentAndRefusedIsTheErrorOfTheNextStatementOrTheCommit) {
+  ASSERT_TRUE(Write("INSERT INTO sums VALUES (1, 10)").ok());
+  int runs = 0;
+  const Status at_next = database_->Write([&](sql::Transaction& t) -> Status {
+    ++runs;
+    MUSTER_RETURN_IF_ERROR(Send(t, 2));
+    MUSTER_RETURN_IF_ERROR(Send(t, 1));
+    MUSTER_RETURN_IF_ERROR(Send(t, 3));
+    return t.Query("SELECT 1").status();
+  });
+  EXPECT_EQ(CodeOf(at_next), absl::StatusCode::kAlreadyExists) << Text(at_next);
+  const Status at_commit = database_->Write([&](sql::Transaction& t) -> Status {
+    ++runs;
+    MUSTER_RETURN_IF_ERROR(Send(t, 2));
+    return Send(t, 1);
+  });
+  EXPECT_EQ(CodeOf(at_commit), absl::StatusCode::kAlreadyExists) << Text(at_commit);
+  EXPECT_EQ(runs, 2);
+  EXPECT_EQ(Number("SELECT count(*) FROM sums"), 1);
+  ASSERT_TRUE(Write("INSERT INTO sums VALUES (2, 20)").ok());
+}
+
+TEST_P(SqlPort, WhatIsSentMustChangeAsManyRowsAsWasSaid) {
+  ASSERT_TRUE(Write("INSERT INTO sums VALUES (1, 10)").ok());
+  int runs = 0;
+  const auto update = [&](sql::Transaction& t) {
+    ++runs;
+    return t.SendRows("UPDATE sums SET value = 0 FROM (",
+                      {1, std::vector<sql::Parameter>{int64_t{1}, int64_t{7}}},
+                      ") AS v WHERE sums.id = v.column1", 2);
+  };
+  const Status at_commit = database_->Write(update);
+  EXPECT_EQ(CodeOf(at_commit), absl::StatusCode::kAborted) << Text(at_commit);
+  const Status at_next = database_->Write([&](sql::Transaction& t) -> Status {
+    MUSTER_RETURN_IF_ERROR(update(t));
+    return t.Query("SELECT 1").status();
+  });
+  EXPECT_EQ(CodeOf(at_next), absl::StatusCode::kAborted) << Text(at_next);
+  const Status nothing = database_->Write([&](sql::Transaction& t) {
+    return t.SendRows("INSERT INTO sums (id, value) ", {2, {}}, "", 1);
+  });
+  EXPECT_EQ(CodeOf(nothing), absl::StatusCode::kAborted) << Text(nothing);
+  EXPECT_EQ(runs, 2);
+  EXPECT_EQ(Number("SELECT value FROM sums"), 10);
+}
+
+TEST_P(SqlPort, WhatIsSentIsUndoneWithItsTransaction) {
+  const Status status = database_->Write([&](sql::Transaction& t) -> Status {
+    MUSTER_RETURN_IF_ERROR(Send(t, 1));
+    return Aborted("the world moved on");
+  });
+  EXPECT_EQ(CodeOf(status), absl::StatusCode::kAborted);
+  EXPECT_EQ(Number("SELECT count(*) FROM sums"), 0);
+  const Status reading = database_->Read([&](sql::Transaction& t) -> Status {
+    MUSTER_RETURN_IF_ERROR(Send(t, 1));
+    return t.Query("SELECT 1").status();
+  });
+  EXPECT_FALSE(reading.ok());
+  EXPECT_EQ(Number("SELECT count(*) FROM sums"), 0);
+}
+
+// More than a socket's buffers take, in both directions.
+TEST_P(SqlPort, MuchMayBeSentAtOnce) {
+  const std::string body(6 << 20, 'b');
+  const Status status = database_->Write([&](sql::Transaction& t) -> Status {
+    for (int64_t id = 0; id < 6; ++id) {
+      MUSTER_RETURN_IF_ERROR(t.SendRows("INSERT INTO t (id, body) ",
+                                        {2, std::vector<sql::Parameter>{id, sql::Bytes{body}}}, "",
+                                        1));
+    }
+    return OkStatus();
+  });
+  ASSERT_TRUE(status.ok()) << Text(status);
+  EXPECT_EQ(Number("SELECT sum(length(body)) FROM t"), 6 * (6 << 20));
+}
+
 TEST_P(SqlPort, ManyRowsMayHoldAColumnOfNothing) {
   const std::vector<sql::Parameter> rows = {int64_t{1}, sql::Null{}, sql::Null{},
                                             int64_t{2}, sql::Null{}, sql::Null{}};

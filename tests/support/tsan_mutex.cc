@@ -113,6 +113,13 @@ void Notification::WaitForNotification() const {
   real(this);
   __tsan_acquire(const_cast<Notification*>(this));
 }
+bool Notification::WaitForNotificationWithTimeout(absl::Duration timeout) const {
+  static auto* const real = Real<bool(const Notification*, absl::Duration)>(
+      "_ZNK4absl7debian312Notification30WaitForNotificationWithTimeoutENS0_8DurationE");
+  const bool notified = real(this, timeout);
+  if (notified) __tsan_acquire(const_cast<Notification*>(this));
+  return notified;
+}
 
 #undef REAL
 
