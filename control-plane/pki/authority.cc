@@ -190,7 +190,7 @@ StatusOr<std::string> Authority::SignText(std::string_view text) const {
 std::string Authority::RootsPem() const { return net::DerToPem({certificate_der_}); }
 
 std::string Authority::Pin() const {
-  return HexDecode(net::PublicKeyFingerprint(X509_get0_pubkey(certificate_.get()))).value_or("");
+  return HexDecode(net::PublicKeyFingerprint(certificate_.get())).value_or("");
 }
 
 }  // namespace muster::control

@@ -6,7 +6,6 @@
 
 #include "lib/base/log.h"
 #include "lib/net/status.h"
-#include "lib/net/tls.h"
 #include "muster/v1/agent_link.pb.h"
 #include "muster/v1/alert_service.pb.h"
 #include "muster/v1/enrollment.pb.h"
@@ -63,26 +62,6 @@ class Call final : public grpc::ServerUnaryReactor {
 
 }  // namespace
 
-StatusOr<net::Identity> PeerIdentity(const grpc::CallbackServerContext& context) {
-  const std::shared_ptr<const grpc::AuthContext> auth = context.auth_context();
-  if (auth == nullptr) return Unauthenticated("the call has no transport identity");
-  const auto certificates = auth->FindPropertyValues(GRPC_X509_PEM_CERT_PROPERTY_NAME);
-  if (certificates.empty()) return net::Identity{v1::ROLE_STRANGER, "", ""};
-  const auto uris = auth->FindPropertyValues(GRPC_PEER_SPIFFE_ID_PROPERTY_NAME);
-  if (uris.size() != 1 || certificates.size() != 1) {
-    return Unauthenticated("the certificate must carry exactly one SPIFFE URI");
-  }
-  MUSTER_ASSIGN_OR_RETURN(net::Identity identity,
-                          net::ParseSpiffeUri({uris[0].data(), uris[0].size()}));
-  MUSTER_ASSIGN_OR_RETURN(const auto chain,
-                          net::PemToDer({certificates[0].data(), certificates[0].size()}));
-  MUSTER_ASSIGN_OR_RETURN(const net::CertificateFacts facts, net::ReadCertificate(chain.front()));
-  if (facts.uris.size() != 1) return Unauthenticated("the certificate must carry exactly one URI");
-  if (!facts.client_usage) return Unauthenticated("the certificate is not meant for clients");
-  identity.fingerprint = facts.fingerprint;
-  return identity;
-}
-
 Admission::~Admission() {
   if (gate_ != nullptr) gate_->Release(identity_, peer_);
 }
@@ -115,7 +94,7 @@ StatusOr<Admission> Gate::Admit(const grpc::CallbackServerContext& context,
     Refuse(context);
     return ResourceExhausted("the connection is being cut");
   }
-  StatusOr<net::Identity> identity = PeerIdentity(context);
+  StatusOr<net::Identity> identity = peers_.Of(context);
   Status decided = identity.ok() ? Decide(*identity, method) : identity.status();
   std::string peer = context.peer();
   if (decided.ok()) decided = CountLive(*identity, peer);

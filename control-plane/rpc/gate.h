@@ -18,6 +18,7 @@
 #include <absl/functional/any_invocable.h>
 #include <absl/synchronization/mutex.h>
 
+#include "control-plane/rpc/peer_identity.h"
 #include "control-plane/store/identity_store.h"
 #include "lib/base/clock.h"
 #include "lib/exec/lanes.h"
@@ -125,6 +126,7 @@ class Gate {
   const Clock& clock_;
   const GateOptions options_;
   const std::map<std::string, std::set<v1::Role>, std::less<>> roles_;  // by method
+  PeerIdentities peers_;
   mutable absl::Mutex mutex_;
   std::set<std::string> denied_ ABSL_GUARDED_BY(mutex_);
   uint64_t last_denied_ ABSL_GUARDED_BY(mutex_) = 0;
@@ -137,8 +139,5 @@ class Gate {
   exec::Lanes lanes_;
   exec::PeriodicLoop loop_;  // last: its thread uses all the others
 };
-
-// The identity in the certificate of the call's peer; a stranger if it showed none.
-StatusOr<net::Identity> PeerIdentity(const grpc::CallbackServerContext& context);
 
 }  // namespace muster::control

@@ -51,9 +51,10 @@ std::string CertificateDer(X509* certificate) {
   return der;
 }
 
-std::string PublicKeyFingerprint(EVP_PKEY* key) {
+std::string PublicKeyFingerprint(const X509* certificate) {
+  // The bytes as they stand in the certificate: OpenSSL 3 takes long to encode the key anew.
   unsigned char* bytes = nullptr;
-  const int size = i2d_PUBKEY(key, &bytes);
+  const int size = i2d_X509_PUBKEY(X509_get_X509_PUBKEY(certificate), &bytes);
   const std::string der(reinterpret_cast<char*>(bytes), static_cast<size_t>(size));
   OPENSSL_free(bytes);
   return HexEncode(Sha256(der));

@@ -42,7 +42,7 @@ StatusOr<CertificatePtr> ParseCertificate(std::string_view der);
 StatusOr<RequestPtr> ParseRequest(std::string_view der);
 std::string CertificateDer(X509* certificate);
 // SHA-256 of the SubjectPublicKeyInfo, hex.
-std::string PublicKeyFingerprint(EVP_PKEY* key);
+std::string PublicKeyFingerprint(const X509* certificate);
 // ECDSA or RSA with SHA-256, as DER.
 StatusOr<std::string> SignText(EVP_PKEY* key, std::string_view text);
 absl::Time FromAsn1(const ASN1_TIME* time);

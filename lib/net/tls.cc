@@ -107,7 +107,7 @@ StatusOr<CertificateFacts> ReadCertificate(std::string_view der) {
   facts.not_after = FromAsn1(X509_get0_notAfter(certificate.get()));
   facts.serial = SerialHex(certificate.get());
   facts.fingerprint = HexEncode(Sha256(der));
-  facts.public_key_fingerprint = PublicKeyFingerprint(X509_get0_pubkey(certificate.get()));
+  facts.public_key_fingerprint = PublicKeyFingerprint(certificate.get());
   // Without the extension every usage counts as allowed, and the answer is all ones.
   const uint32_t usages = X509_get_extended_key_usage(certificate.get());
   facts.client_usage = usages != UINT32_MAX && (usages & XKU_SSL_CLIENT) != 0;
