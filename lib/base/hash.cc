@@ -56,6 +56,15 @@ std::string NameUuid(std::string_view name) {
   return FormatUuid(std::move(digest), 5);
 }
 
+absl::Duration NameDraw(std::string_view name, absl::Duration bound) {
+  const int64_t span = absl::ToInt64Milliseconds(bound);
+  if (span <= 0) return absl::ZeroDuration();
+  uint64_t draw = 0;
+  for (const char byte : Sha256(name).substr(0, 8)) draw = draw << 8 | static_cast<uint8_t>(byte);
+  const auto scaled = static_cast<unsigned __int128>(draw) * static_cast<uint64_t>(span) >> 64;
+  return absl::Milliseconds(static_cast<int64_t>(scaled));
+}
+
 std::string RandomUuid() { return FormatUuid(RandomBytes(16), 4); }
 
 }  // namespace muster
