@@ -16,10 +16,9 @@ int64_t DayOf(int64_t reading) {
   return reading >= 0 ? reading / kDay : -((kDay - 1 - reading) / kDay);
 }
 
-absl::CivilMonth MonthOf(int64_t day) { return absl::CivilMonth(absl::CivilDay(1970) + day); }
-
 // A month's days as days since 1970-01-01, and which of them match.
 struct Month {
+  int64_t year;
   int64_t first;
   int length;
   uint32_t mask;  // bit 1..31
@@ -27,12 +26,20 @@ struct Month {
   int64_t end() const { return first + length; }
 };
 
-Month Look(const CronTable& table, absl::CivilMonth month) {
-  const int64_t first = absl::CivilDay(month) - absl::CivilDay(1970);
-  const int length = static_cast<int>(absl::CivilDay(month + 1) - absl::CivilDay(month));
-  if ((table.months >> month.month() & 1) == 0) return {first, length, 0};
+int LengthOf(int64_t year, int month) {
+  constexpr int kLengths[] = {0, 31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31};
+  const bool leap = year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
+  return month == 2 && leap ? 29 : kLengths[month];
+}
+
+// The month that the day lies in.
+Month MonthOf(const CronTable& table, int64_t day) {
+  const absl::CivilDay date = absl::CivilDay(1970) + day;
+  const int64_t first = day - date.day() + 1;
+  const int length = LengthOf(date.year(), date.month());
+  if ((table.months >> date.month() & 1) == 0) return {date.year(), first, length, 0};
   const int weekday = static_cast<int>(((first + 4) % 7 + 7) % 7);  // 1970 began on a Thursday
-  return {first, length, table.days[MonthKind(length, weekday)]};
+  return {date.year(), first, length, table.days[MonthKind(length, weekday)]};
 }
 
 // The bits from `low` on, and those up to `high`.
@@ -44,23 +51,23 @@ int Lowest(uint64_t mask) { return std::countr_zero(mask); }
 int Highest(uint64_t mask) { return 63 - std::countl_zero(mask); }
 
 std::optional<int64_t> NextDay(const CronTable& table, int64_t from) {
-  for (absl::CivilMonth month = MonthOf(from); month.year() <= 9999; ++month) {
-    const Month here = Look(table, month);
-    const uint64_t left =
-        From(here.mask, static_cast<int>(std::max<int64_t>(from - here.first, 0)) + 1);
-    if (left != 0) return here.first + Lowest(left) - 1;
+  while (true) {
+    const Month month = MonthOf(table, from);
+    if (month.year > 9999) return std::nullopt;
+    const uint64_t left = From(month.mask, static_cast<int>(from - month.first) + 1);
+    if (left != 0) return month.first + Lowest(left) - 1;
+    from = month.end();
   }
-  return std::nullopt;
 }
 
 std::optional<int64_t> PreviousDay(const CronTable& table, int64_t until) {
-  for (absl::CivilMonth month = MonthOf(until); month.year() >= 1; --month) {
-    const Month here = Look(table, month);
-    const int64_t last = std::min<int64_t>(until - here.first, 30) + 1;
-    const uint64_t left = UpTo(here.mask, static_cast<int>(last));
-    if (left != 0) return here.first + Highest(left) - 1;
+  while (true) {
+    const Month month = MonthOf(table, until);
+    if (month.year < 1) return std::nullopt;
+    const uint64_t left = UpTo(month.mask, static_cast<int>(until - month.first) + 1);
+    if (left != 0) return month.first + Highest(left) - 1;
+    until = month.first - 1;
   }
-  return std::nullopt;
 }
 
 // The first matching second of the day not before `from`, or -1.
@@ -96,7 +103,7 @@ int PreviousSecond(const CronTable& table, int until) {
 }
 
 bool MatchesDay(const CronTable& table, int64_t day) {
-  const Month month = Look(table, MonthOf(day));
+  const Month month = MonthOf(table, day);
   return (month.mask >> (day - month.first + 1) & 1) != 0;
 }
 
@@ -115,13 +122,12 @@ int64_t CountSeconds(const CronTable& table, int second) {
 // Matching days in [from, until).
 int64_t CountDays(const CronTable& table, int64_t from, int64_t until) {
   int64_t count = 0;
-  absl::CivilMonth month = MonthOf(from);
-  for (int64_t day = from; day < until; ++month) {
-    const Month here = Look(table, month);
-    const uint64_t mask = From(here.mask, static_cast<int>(day - here.first) + 1);
-    const int64_t last = std::min(until, here.end()) - here.first;
+  while (from < until) {
+    const Month month = MonthOf(table, from);
+    const uint64_t mask = From(month.mask, static_cast<int>(from - month.first) + 1);
+    const int64_t last = std::min(until, month.end()) - month.first;
     count += std::popcount(UpTo(mask, static_cast<int>(last)));
-    day = here.end();
+    from = month.end();
   }
   return count;
 }
