@@ -3,8 +3,8 @@
 
     schedules_page_test.py DRIVER
 
-An example is a block that begins with `$ cron ZONE AFTER EXPRESSION`; the lines below are what comes, in order. The
-table of macros and that of refusals are tried as well.
+An example is a line `"EXPRESSION" in ZONE after TIME` and, below it, what comes, in order. The table of macros and that
+of refusals are tried as well.
 """
 import os
 import re
@@ -27,9 +27,9 @@ class Page(unittest.TestCase):
             self.text = file.read()
 
     def test_examples_come_as_written(self):
-        examples = re.findall(r'^\$ cron (\S+) (\S+) "([^"]+)"\n((?:\d.*\n)+)', self.text, re.M)
-        self.assertGreaterEqual(len(examples), 8)
-        for zone, after, expression, lines in examples:
+        examples = re.findall(r'^"([^"]+)" in (\S+) after (\S+)\n((?:\d.*\n)+)', self.text, re.M)
+        self.assertGreaterEqual(len(examples), 12)
+        for expression, zone, after, lines in examples:
             wanted = lines.splitlines()
             with self.subTest(expression=expression, zone=zone):
                 self.assertEqual(ask(zone, after, len(wanted), expression), (0, wanted, ''))
@@ -45,7 +45,7 @@ class Page(unittest.TestCase):
 
     def test_what_is_refused_is_refused(self):
         section = self.text.split('## What is refused')[1].split('\n## ')[0]
-        refused = [text for row in re.findall(r'^\| (`.*?) \|', section, re.M) for text in re.findall(r'`([^`]+)`', row)]
+        refused = [text for row in re.findall(r'^\| (`.*?) \| ', section, re.M) for text in re.findall(r'`([^`]+)`', row)]
         self.assertGreaterEqual(len(refused), 8)
         for text in refused:
             with self.subTest(text=text):
