@@ -1,12 +1,12 @@
 // What becomes of a job's new run while earlier runs of the job are not over. Pure.
 //
-//   policy          nothing runs   one runs                         one runs, one waits
-//   skip            start          skip                             skip
-//   buffer one      start          wait                             skip
-//   buffer all      start          wait                             wait, up to kMostBuffered
-//   cancel other    start          ask it to end, wait              the same, drop the one that
-//   waits terminate other start          end it without asking, wait      the same, drop the one
-//   that waits allow           start          start                            start
+//   policy            nothing runs   one runs             one runs, one waits
+//   skip              start          skip                 skip
+//   buffer one        start          wait                 skip
+//   buffer all        start          wait                 wait, up to kMostBuffered
+//   cancel other      start          cancel it, wait      cancel it, drop the other, wait
+//   terminate other   start          terminate it, wait   terminate it, drop the other, wait
+//   allow             start          start                start
 //
 // A run whose outcome is unknown runs, for all that is known: the caller counts it as running until
 // somebody says otherwise. Who waits is started by admission.h, oldest first, once the runs before

@@ -3,16 +3,17 @@
 // Every slot is decided once, in order: it becomes a run that may start in [slot, slot + jitter],
 // or part of a record of missed slots with its reason. `decided_until` is the moment up to which
 // all were: whoever applies a plan stores its runs, its missed and its decided_until in one
-// transaction, from the decided_until that the facts had. A run's id comes from job and slot, so
-// that a plan applied twice changes nothing.
+// transaction, from the decided_until that the facts had (microseconds are enough). A run's id
+// comes from job and slot, so that a plan applied twice changes nothing.
 //
 //   a slot that lies                        becomes
 //   in a pause                              missed: paused, once the pause is over
 //   further back than catch-up reaches      missed: outage
 //   in a blackout window                    missed: blackout
-//   anywhere else                           a run; where overlap can use one run alone, the newest
-//   such
-//                                           slot alone does, and the others are missed: superseded
+//   anywhere else                           a run
+//
+// Where overlap can use one run alone, the newest slot that was due becomes a run and the others
+// are missed: superseded.
 //
 // The cost of a plan is bounded however long nobody decided: a record holds as many slots as there
 // are in a row, counted and not walked; runs and records of one plan are bounded, and the next plan

@@ -6,7 +6,7 @@
 What is to come is worked out here from docs/reference/schedules.md alone, and in another way: each date of the
 window is asked whether it matches, each matching time of a date whether a clock of the zone reads it (by zoneinfo,
 with both folds), and when clocks change is found by looking at every hour. Prints what was compared; exits 1 at the
-first difference. --sample: zones with odd clocks, one year, in some seconds.
+first difference. --sample: zones with odd clocks, the year in which Samoa skipped a day, in some seconds.
 """
 import argparse
 import calendar
@@ -294,7 +294,7 @@ def main():
     options = parser.parse_args()
     names = sorted(n for n in zoneinfo.available_timezones() - {'Factory', 'localtime'} if re.search(options.zones, n))
     if options.sample:
-        names, options.years = SAMPLE, 1
+        names, options.first, options.years = SAMPLE, 2011, 1
     expressions, driver = read_expressions(), Driver(options.driver)
     started, occurrences, done = time.monotonic(), 0, 0
     days = (dt.date(options.first + options.years, 1, 8) - dt.date(options.first, 1, 8)).days
