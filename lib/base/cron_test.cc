@@ -188,15 +188,17 @@ TEST(CronClocks, EveryHourFollowsTheClock) {
               ElementsAre("2026-10-04 03:00:00 +11:00", "2026-10-04 04:00:00 +11:00"));
 }
 
-// Havana reads 00:00 to 01:00 twice on 1 November 2026: what is read again may be the first of what
-// comes next, although it was read before.
+// Beirut reads 23:00 to 24:00 twice on 24 October 2026: the next reading that is not one again is a
+// year away.
 TEST(CronClocks, WhatIsReadAgainIsNotPassedOver) {
-  const char* once = "2026-11-01 00:30:00 -04:00";
-  const char* again = "2026-11-01 00:30:00 -05:00";
-  EXPECT_THAT(Readings("30 0-23 1 11 *", "America/Havana", "2026-11-01T04:00:00Z", 2),
-              ElementsAre(once, again));
-  EXPECT_THAT(Readings("30 0 1 11 *", "America/Havana", "2026-11-01T04:00:00Z", 2),
-              ElementsAre(once, "2027-11-01 00:30:00 -04:00"));
+  EXPECT_THAT(Readings("30 * 24 10 *", "Asia/Beirut", "2026-10-24T20:00:00Z", 3),
+              ElementsAre("2026-10-24 23:30:00 +03:00", "2026-10-24 23:30:00 +02:00",
+                          "2027-10-24 00:30:00 +03:00"));
+  const absl::TimeZone beirut = Zone("Asia/Beirut");
+  EXPECT_EQ(Parsed("30 * 25 10 *").Previous(At("2026-10-24T22:30:00Z"), beirut),
+            At("2025-10-25T21:30:00Z"));
+  EXPECT_EQ(Parsed("30 0-22 24 10 *").Next(At("2026-10-24T20:00:00Z"), beirut),
+            At("2027-10-23T21:30:00Z"));
 }
 
 TEST(CronClocks, NextIsStrictlyAfterAndPreviousStrictlyBefore) {
