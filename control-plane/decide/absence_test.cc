@@ -58,8 +58,8 @@ TEST(Absence, OfAnOrphanBeginsLaterThanItsOwn) {
   EXPECT_FALSE(IsAbsent(orphan, long_ago, kPolicy, kStart + absl::Seconds(44)));
   EXPECT_TRUE(IsAbsent(orphan, long_ago, kPolicy, kStart + absl::Seconds(45)));
   const CheckStateRow state = State(kStart);
-  EXPECT_FALSE(NoDataOfSilent(state, orphan, long_ago, kPolicy, kStart + absl::Seconds(24)));
-  const auto no_data = NoDataOfSilent(state, orphan, long_ago, kPolicy, kStart + absl::Seconds(25));
+  EXPECT_FALSE(NoDataOfSilent(state, orphan, long_ago, kPolicy, kStart + absl::Seconds(19)));
+  const auto no_data = NoDataOfSilent(state, orphan, long_ago, kPolicy, kStart + absl::Seconds(20));
   ASSERT_TRUE(no_data.has_value());
   EXPECT_NE(no_data->transition.reason.find("when its replica was lost"), std::string::npos);
   // The whole control plane was away as well: the two are one time, not a sum.
@@ -92,7 +92,11 @@ TEST(NoData, HoldsFromTheLastObservation) {
 TEST(NoData, WaitsForTheGraceAndComesOnce) {
   const AgentRow agent = Agent(false, kStart);
   const absl::Time long_ago = kStart - absl::Hours(1);
-  EXPECT_FALSE(NoDataOfSilent(State(kStart), agent, long_ago, kPolicy, kStart + absl::Seconds(9)));
+  const auto no_data_after = [&](absl::Duration silence) {
+    return NoDataOfSilent(State(kStart), agent, long_ago, kPolicy, kStart + silence).has_value();
+  };
+  EXPECT_FALSE(no_data_after(kPolicy.states_after - absl::Milliseconds(1)));
+  EXPECT_TRUE(no_data_after(kPolicy.states_after));
   CheckStateRow already = State(kStart);
   already.status = v1::CHECK_STATUS_NO_DATA;
   EXPECT_FALSE(NoDataOfSilent(already, agent, long_ago, kPolicy, kStart + absl::Hours(1)));

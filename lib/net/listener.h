@@ -14,6 +14,7 @@
 
 #include <absl/base/thread_annotations.h>
 #include <absl/synchronization/mutex.h>
+#include <absl/time/time.h>
 
 #include "lib/base/status.h"
 
@@ -28,12 +29,18 @@ struct ListenerOptions {
   std::string address;  // "0.0.0.0:7443", "[::]:7443", "127.0.0.1:0"
   size_t max_connections = 15'000;
   size_t max_connections_per_peer = 12'000;
+  // So many are let in, then there is a pause. Where thousands come at once, as after a restart,
+  // handshakes that all go on together all pass their deadline, and all begin anew; those that wait
+  // in the kernel's queue cost nothing.
+  size_t accepts_at_once = 40;
+  absl::Duration accept_pause = absl::Milliseconds(100);
 };
 
 struct ListenerCounts {
   uint64_t accepted = 0;
   uint64_t refused_full = 0;  // over a cap
   uint64_t refused_no_descriptors = 0;
+  uint64_t gone = 0;  // had hung up before they were let in
   size_t open = 0;
 };
 

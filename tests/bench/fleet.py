@@ -1,8 +1,9 @@
 #!/usr/bin/python3
-"""A fleet against a control plane of its own: idle, then at work, then all cut at once; and at the end the store
-against the fleet's journal.
+"""A fleet against a control plane of its own: idle, then at work, a check more for all, then all cut at once; and at
+the end the store against the fleet's journal. Then some agents of such a fleet fall silent without a word, as hosts do
+that lose their power.
 
-    fleet.py [--smoke] [--agents 1000,10000] [--checks 50] [--seconds 60] [--json]
+    fleet.py [--smoke] [--agents 1000,10000] [--checks 50] [--seconds 60] [--only run|loss] [--json]
 
 --smoke is small and quick, and fails unless everything that was acknowledged is stored exactly once.
 """
@@ -10,11 +11,13 @@ import argparse
 import json
 import os
 import resource
+import signal
 import sys
 import tempfile
+import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), '..', 'integration'))
-from harness import BIN, Plane, run  # noqa: E402
+from harness import BIN, Plane, Process, eventually, run  # noqa: E402
 
 
 def fleet(*argv, timeout):
@@ -37,16 +40,66 @@ def measure(agents, options):
                   '--journal', journal, '--plane-pid', str(plane.process.pid)]
         try:
             if not options.smoke:
-                found['idle'] = json.loads(fleet('run', *common, '--checks', '0', '--seconds', '20', timeout=900))
+                found['idle'] = json.loads(fleet('run', *common, '--checks', '0', '--seconds', '20', '--spec-change', timeout=900))
             found['work'] = json.loads(fleet(
                 'run', *common, '--checks', str(options.checks), '--every', options.every, '--failing',
                 options.failing, '--period', options.period, '--warm-up', options.warm_up, '--seconds',
-                options.seconds, '--reconnect-storm', timeout=1800))
+                options.seconds, '--spec-change', '--reconnect-storm', timeout=1800))
         finally:
             plane.process.stop(within=60)
         found['verdict'] = json.loads(fleet('check', '--journal', journal, '--store',
                                             f'sqlite:{plane.data}/muster.db', '--json', timeout=900))
     return found
+
+
+MUTE = 50  # agents that fall silent
+
+
+def metric(plane, name):
+    return sum(float(line.split()[-1]) for line in plane.metrics().splitlines() if line.startswith(name + ' '))
+
+
+def lose(agents):
+    """Seconds from the silence of some agents among many until each of three things is so."""
+    found = {'agents': agents}
+    with tempfile.TemporaryDirectory(prefix='muster-fleet-', dir=os.environ.get('TMPDIR', '.')) as folder:
+        plane = Plane(folder)
+        fleets = {}
+        for prefix, count in (('here', agents - MUTE), ('mute', MUTE)):
+            fleet('enroll', '--data', plane.data, '--agents', str(count), '--prefix', prefix, '--out',
+                  os.path.join(folder, prefix), timeout=600)
+        plane.start()
+        try:
+            for prefix in ('here', 'mute'):
+                fleets[prefix] = Process(
+                    [f'{BIN}/fleet', 'run', '--context', plane.context, '--servers', f'127.0.0.1:{plane.port}',
+                     '--bundle', os.path.join(folder, prefix), '--checks', '1', '--failing', '0', '--seconds', '600'],
+                    os.path.join(folder, prefix + '.log'))
+            eventually('all connected', lambda: metric(plane, 'muster_agents_connected') == agents, within=300)
+            time.sleep(15)  # each has told something
+            before = metric(plane, 'muster_no_data_transitions_total')
+            goals = {'session_ended': lambda: metric(plane, 'muster_agents_connected') <= agents - MUTE,
+                     'no_data': lambda: metric(plane, 'muster_no_data_transitions_total') >= before + MUTE,
+                     'told': lambda: metric(plane, 'muster_alerts_firing') >= MUTE}
+            os.kill(fleets['mute'].pid, signal.SIGSTOP)
+            began = time.monotonic()
+            while len(found) < 1 + len(goals) and time.monotonic() < began + 100:
+                for name, reached in goals.items():
+                    if name not in found and reached():
+                        found[name] = round(time.monotonic() - began, 1)
+                time.sleep(0.2)
+        finally:
+            for process in fleets.values():
+                os.kill(process.pid, signal.SIGCONT)
+                process.kill()
+            plane.process.stop(within=60)
+    return found
+
+
+def loss_lines(found):
+    yield (f"{found['agents']} agents, {MUTE} of them fall silent: the last session ends after "
+           f"{found.get('session_ended')} s, the last state is NO_DATA after {found.get('no_data')} s, somebody is "
+           f"told of the last after {found.get('told')} s")
 
 
 def lines(found):
@@ -62,6 +115,9 @@ def lines(found):
                 yield (f"  {what}, {name}: {rush['seconds']:.1f} s until all were welcomed; welcome p50 "
                        f"{rush['welcome']['p50']:.0f} ms, p99 {rush['welcome']['p99']:.0f} ms; plane "
                        f"{rush['plane']['cores']:.2f} cores")
+        change = seen['change']
+        yield (f"  {what}, a check more for all: reached them after p50 {change['reached']['p50']:.0f} ms, p99 "
+               f"{change['reached']['p99']:.0f} ms, the last after {change['reached']['most']:.0f} ms")
         steady = seen['steady']
         yield (f"  {what}: {steady['acknowledged_a_second']:.0f} records/s acknowledged in "
                f"{steady['batches_a_second']:.0f} batches/s, p50 {steady['acknowledged_in']['p50']:.0f} ms, p99 "
@@ -86,15 +142,21 @@ def main():
     parser.add_argument('--period', default='1m')
     parser.add_argument('--warm-up', default='15s')
     parser.add_argument('--seconds', default='60')
+    parser.add_argument('--only', choices=['run', 'loss'])
     parser.add_argument('--json', action='store_true')
     options = parser.parse_args()
     if options.smoke:
         options.agents, options.checks, options.every, options.failing = '50', 10, '500ms', '20%'
-        options.period, options.warm_up, options.seconds = '3s', '1s', '5'
+        options.period, options.warm_up, options.seconds, options.only = '3s', '1s', '5', 'run'
     # The control plane inherits it: a descriptor a session.
     most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     for agents in options.agents.split(','):
+        if options.only != 'run':
+            lost = lose(int(agents))
+            print(json.dumps(lost) if options.json else '\n'.join(loss_lines(lost)), flush=True)
+        if options.only == 'loss':
+            continue
         found = measure(int(agents), options)
         print(json.dumps(found) if options.json else '\n'.join(lines(found)), flush=True)
         if options.smoke and not (found['verdict']['stored'] > 1000 and found['verdict']['transitions'] > 100):

@@ -37,10 +37,12 @@ struct Figures {
   std::atomic<uint64_t> folded = 0;        // records that the agents dropped
   std::atomic<uint64_t> went_back = 0;     // sessions that began before what had been acknowledged
   std::atomic<uint64_t> renewed = 0;       // certificates
+  std::atomic<uint64_t> plans = 0;         // taken
 
   Durations handshakes;  // from dialling until the Hello is on its way
   Durations welcomes;    // from dialling to the Welcome
   Durations waits;       // from sending a batch to its acknowledgement
+  Durations reaches;     // from the call that changed the specs to the plan
   Durations returns;     // from the loss of a session to the next Welcome
 
   // Why sessions and attempts ended, numbers left out.

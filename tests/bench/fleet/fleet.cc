@@ -77,6 +77,7 @@ Status Fleet::Run(Report& report) {
   MUSTER_RETURN_IF_ERROR(Connect(report));
   Sleep(options_.warm_up);
   Measure(report);
+  if (options_.change_specs && !stop_) MUSTER_RETURN_IF_ERROR(Change(report));
   if (options_.reconnect_storm && !stop_) MUSTER_RETURN_IF_ERROR(Storm(report));
   return Settle(report);
 }
@@ -122,6 +123,22 @@ void Fleet::Measure(Report& report) {
   steady.lost_sessions = steady.back.count;
   const double grown = steady.plane.resident_mib - static_cast<double>(plane_bytes_before_) / kMiB;
   if (options_.plane != 0) report.plane_mib_a_session = grown / static_cast<double>(agents_.size());
+}
+
+Status Fleet::Change(Report& report) {
+  Figures& figures = shared_.figures;
+  figures.reaches.Take();
+  const uint64_t before = figures.plans;
+  const Meter meter(clock_, options_.plane);
+  const absl::Duration began = clock_.Uptime();
+  shared_.changed_at = absl::ToInt64Microseconds(began);
+  MUSTER_RETURN_IF_ERROR(options_.change_specs());
+  report.change.call_seconds = absl::ToDoubleSeconds(clock_.Uptime() - began);
+  const bool all =
+      Until(options_.connect_within, [&] { return figures.plans >= before + agents_.size(); });
+  meter.Read(report.change.fleet, report.change.plane);
+  report.change.reached = SpreadOf(figures.reaches.Take());
+  return all || stop_ ? OkStatus() : Missing("reached", figures.plans - before);
 }
 
 Status Fleet::Storm(Report& report) {

@@ -1,6 +1,6 @@
 // A fleet of simulated agents in one process, against a control plane that runs elsewhere.
 //
-//   all dial ─► warm-up ─► measured ─► (all are cut, and come back) ─► flush, end
+//   all dial ─► warm-up ─► measured ─► (specs change) ─► (all are cut, and come back) ─► flush, end
 #pragma once
 
 #include <sys/types.h>
@@ -31,6 +31,7 @@ struct FleetOptions {
   std::string journal;  // empty: none
   absl::Duration warm_up = absl::Seconds(10);
   absl::Duration measure = absl::Minutes(1);
+  std::function<Status()> change_specs;  // so that every agent gets another plan; may be none
   bool reconnect_storm = false;
   absl::Duration connect_over;  // the first time; zero: all at once
   absl::Duration connect_within = absl::Minutes(3);
@@ -51,6 +52,7 @@ class Fleet {
  private:
   Status Connect(Report& report);
   void Measure(Report& report);
+  Status Change(Report& report);
   Status Storm(Report& report);
   Status Settle(Report& report);
   void Sleep(absl::Duration how_long) const;

@@ -41,7 +41,7 @@ struct Flags {
   EnrollOptions enroll;
   RunFlags run;
   std::string journal, store;
-  bool json = false;
+  bool json = false, spec_change = false;
 };
 
 int Exit(const Status& status) {
@@ -124,6 +124,12 @@ Status RunAgents(const Flags& flags, Report& report) {
   run.fleet.journal = flags.journal;
   const EarlyEnd early;
   MUSTER_RETURN_IF_ERROR(ApplyChecks(cluster, run.checks));
+  if (flags.spec_change) {
+    run.fleet.change_specs = [cluster, checks = run.checks]() mutable {
+      ++checks.checks;
+      return ApplyChecks(cluster, checks);
+    };
+  }
   Fleet fleet(std::move(run.fleet), bundle, early.stop());
   return fleet.Run(report);
 }
@@ -175,7 +181,7 @@ void AddRun(CLI::App& app, Flags& flags) {
       ->delimiter(',');
   sub->add_option("--agents", run.fleet.agents, "the first of the bundle; default is all");
   sub->add_option("--checks", run.checks.checks, "checks an agent; 0: idle")
-      ->check(CLI::Range(0, 999))
+      ->check(CLI::Range(0, 998))
       ->capture_default_str();
   sub->add_option("--every", run.every, "of each check")->capture_default_str();
   sub->add_option("--confirm", run.checks.failures, "failures in a row until believed")
@@ -190,6 +196,8 @@ void AddRun(CLI::App& app, Flags& flags) {
       ->capture_default_str();
   sub->add_option("--connect-within", run.connect_within, "until all must be welcomed")
       ->capture_default_str();
+  sub->add_flag("--spec-change", flags.spec_change,
+                "then add a check to all, and measure when it reaches them");
   sub->add_flag("--reconnect-storm", run.fleet.reconnect_storm,
                 "then cut all at once, and measure how they come back");
   sub->add_option("--journal", flags.journal, "append what is generated and acknowledged");

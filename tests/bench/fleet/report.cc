@@ -28,6 +28,12 @@ std::string Lines(const char* what, const Rush& rush) {
   return text + Line("  fleet", Text(rush.fleet)) + Line("  control plane", Text(rush.plane));
 }
 
+std::string Lines(const Change& change) {
+  return Line("spec change", fmt::format("the call took {:.0f} ms", 1000 * change.call_seconds)) +
+         Line("  reached agents in", Text(change.reached)) + Line("  fleet", Text(change.fleet)) +
+         Line("  control plane", Text(change.plane));
+}
+
 std::string Lines(const Steady& steady) {
   std::string text =
       Line("steady", fmt::format("{:.0f} s", steady.seconds)) +
@@ -56,6 +62,7 @@ std::string Table(const Report& report) {
       Line("agents", fmt::format("{}, at the end {} connected and {} all acknowledged",
                                  report.agents, report.connected, report.settled)) +
       Lines("connect", report.connect) + Lines(report.steady);
+  if (report.change.reached.count > 0) text += Lines(report.change);
   if (report.storm.welcome.count > 0) text += Lines("reconnect storm", report.storm);
   text += Line("results", fmt::format("{}; {} records acknowledged, {} dropped by the agents",
                                       report.results, report.acknowledged, report.folded));

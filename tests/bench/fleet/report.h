@@ -39,6 +39,15 @@ struct Rush {
 };
 NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(Rush, seconds, handshake, welcome, back, fleet, plane)
 
+// The specs were changed for all.
+struct Change {
+  double call_seconds = 0;  // the call that changed them
+  Spread reached;           // from its beginning until an agent had its plan
+  Cost fleet;
+  Cost plane;
+};
+NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(Change, call_seconds, reached, fleet, plane)
+
 struct Steady {
   double seconds = 0;
   double results_a_second = 0;  // found
@@ -68,12 +77,13 @@ struct Report {
   double settle_seconds = 0;
   Rush connect;
   Steady steady;
-  Rush storm;                            // empty unless asked for
+  Change change;                         // empty unless asked for
+  Rush storm;                            // the same
   std::map<std::string, uint64_t> ends;  // why sessions and attempts ended, but for the last ones
 };
 NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(Report, agents, connected, settled, results, acknowledged,
                                    folded, went_back, renewed, plane_mib_a_session, settle_seconds,
-                                   connect, steady, storm, ends)
+                                   connect, steady, change, storm, ends)
 
 std::string Table(const Report& report);
 

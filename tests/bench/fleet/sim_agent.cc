@@ -268,6 +268,8 @@ void SimAgent::TakePlan(const v1::Plan& plan, absl::Duration now) {
   const auto shared_plan = shared_.plans.Take(plan);
   schedule_.Take(shared_plan, now);
   plan_hash_ = plan.hash();
+  shared_.figures.reaches.Add(now - absl::Microseconds(shared_.changed_at.load()));
+  shared_.figures.plans.fetch_add(1);
   if (shared_.journal) {
     for (const PlannedBrief& check : shared_plan->checks) {
       shared_.journal->Confirm(check.id, check.confirm);

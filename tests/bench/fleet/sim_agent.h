@@ -57,6 +57,8 @@ struct Shared {
   std::unique_ptr<Journal> journal;  // may be none
   std::atomic<uint32_t> logs = 0;    // numbers given out in the journal
   std::atomic<bool> finding = true;  // results
+  // When the specs were changed, by Clock::Uptime in microseconds.
+  std::atomic<int64_t> changed_at = 0;
   exec::Pool renewals{"renew", 2, 20'000};
 };
 
