@@ -133,7 +133,7 @@ class Port {
     server_ = builder.BuildAndStart();
     if (server_ == nullptr) return Internal("could not start the gRPC server");
     listener_->Start();
-    return net::ProveTls13Only(listener_->port());
+    return net::ProveTls13Only(listener_->own_address());
   }
   void StopAccepting() { listener_->Stop(); }
   void Shutdown(const Clock& clock) {

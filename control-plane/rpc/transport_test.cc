@@ -74,8 +74,21 @@ TEST(Transport, ACompressedBombIsRefusedByItsHeaders) {
 
 TEST(Transport, SpeaksTls13Only) {
   TestPlane plane;
-  EXPECT_TRUE(net::ProveTls13Only(plane.port()).ok());
-  EXPECT_TRUE(net::ProveTls13Only(plane.enroll_port()).ok());
+  for (const uint16_t port : {plane.port(), plane.enroll_port()}) {
+    EXPECT_TRUE(net::ProveTls13Only(fmt::format("127.0.0.1:{}", port)).ok());
+  }
+}
+
+TEST(Transport, AListenerKnowsWhereItsOwnHostReachesIt) {
+  for (const auto& [address, host] : {std::pair("0.0.0.0:0", "127.0.0.1"),
+                                      {"127.0.0.2:0", "127.0.0.2"},
+                                      {"[::]:0", "[::1]"}}) {
+    const auto listener = net::GuardedListener::Bind({.address = address});
+    ASSERT_TRUE(listener.ok()) << listener.status();
+    const std::string own = (*listener)->own_address();
+    EXPECT_EQ(own, fmt::format("{}:{}", host, (*listener)->port()));
+    EXPECT_TRUE(net::ConnectTo(own, absl::Seconds(5)).ok()) << own;
+  }
 }
 
 TEST(Transport, JunkAndSilenceDoNotKeepOthersOut) {

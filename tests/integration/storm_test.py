@@ -78,9 +78,9 @@ class LeaderStorm(UnderLoad):
 
     def pause(self, victim, seen):
         refused = victim.refused()
-        until = time.monotonic() + draw_pause()
+        self.sleeps_while_telling(victim)
         struck = time.monotonic()
-        victim.process.process.send_signal(signal.SIGSTOP)
+        until = struck + draw_pause()
         another = False
         while time.monotonic() < until:
             if not another and any(plane.leads() for plane in self.others(victim)):

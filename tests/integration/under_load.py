@@ -20,7 +20,7 @@ from told_sink import ToldSink  # noqa: E402
 __all__ = ['FleetReplica', 'UnderLoad', 'main', 'percentiles']
 
 # One that answers at once, and one that takes its time: its messages are on their way when a leader is struck.
-RECEIVERS = {'/quick': 0.0, '/slow': 0.1}
+RECEIVERS = {'/quick': 0.0, '/slow': 0.2}
 RECEIVER = '''---
 apiVersion: muster/v1
 kind: Receiver
@@ -39,17 +39,21 @@ def percentiles(seconds):
 
 
 class FleetReplica(Replica):
-    """A replica that the database knows by name; `program` may be another build of muster-control."""
+    """A replica that the database knows by name. `program` may be another build of muster-control, `inside` begins
+    the command line of where it runs, and `advertised` is a way to its port that stands in front of it.
+    """
 
-    def __init__(self, folder, name, store, first=None, program=None):
-        self.name, self.program = name, program or f'{BIN}/muster-control'
+    def __init__(self, folder, name, store, first=None, program=None, address='127.0.0.1', inside=()):
+        self.name, self.program, self.address, self.inside = name, program or f'{BIN}/muster-control', address, inside
         super().__init__(folder, name, lease_witness.url(store, name), first)
+        self.advertised = self.port
 
     def start(self, wait=True, prefix=(), env=None):
-        self.process = Process([*prefix, self.program, 'run', '--data', self.data, '--store', self.store,
-                                '--advertise', f'127.0.0.1:{self.port}', '--listen', f'127.0.0.1:{self.port}',
-                                '--enroll-listen', 'off', '--http-listen', f'127.0.0.1:{self.http_port}'],
-                               self.log_path, env)
+        self.process = Process([*self.inside, *prefix, self.program, 'run', '--data', self.data, '--store', self.store,
+                                '--advertise', f'{self.address}:{self.advertised}',
+                                '--listen', f'{self.address}:{self.port}',
+                                '--enroll-listen', f'{self.address}:{self.enroll_port}',
+                                '--http-listen', f'{self.address}:{self.http_port}'], self.log_path, env)
         if wait:
             eventually(f'{self.name} ready', self.ready)
         return self
@@ -67,7 +71,7 @@ class FleetReplica(Replica):
 
 class UnderLoad(Case):
     COUNT, PROGRAM, ENV = 3, None, None
-    FLEET = {'agents': 200, 'checks': 5, 'every': '2s', 'failing': '3%', 'period': '8s'}
+    FLEET = {'agents': 200, 'checks': 5, 'every': '2s', 'failing': '1%', 'period': '8s'}
 
     def setUp(self):
         super().setUp()
@@ -75,6 +79,7 @@ class UnderLoad(Case):
         self.addCleanup(self.postgres.stop)
         self.postgres.start().sql('CREATE DATABASE muster', database='postgres')
         self.sink = ToldSink(RECEIVERS)
+        self.addCleanup(self.sink.server_close)
         self.addCleanup(self.sink.shutdown)
         self.fleet = None
         first = FleetReplica(self.folder, 'control-0', self.store(0), program=self.PROGRAM)
@@ -137,6 +142,13 @@ class UnderLoad(Case):
 
     def leader(self, within=30):
         return eventually('one leads', lambda: (found := self.leading()) and len(found) == 1 and found, within)[0]
+
+    def sleeps_while_telling(self, leader):
+        """SIGSTOP in the middle of a message, whose outcome is to be written down when it wakes."""
+        told = len(self.sink.told())
+        eventually('somebody is being told', lambda: any(entry['receiver'] == 'slow' for entry in
+                                                         self.sink.told()[told:]), every=0.002)
+        leader.process.process.send_signal(signal.SIGSTOP)
 
     # The verdict.
 
