@@ -78,6 +78,14 @@ bool ShouldBeLost(const ReplicaRow& replica, absl::Time watched_since, absl::Tim
   return !replica.lost() && std::max(replica.seen_at, watched_since) + policy.lost_after <= now;
 }
 
+bool IsCutOff(const std::vector<ReplicaRow>& replicas, const std::string& self, absl::Time seen,
+              absl::Duration silent_for, const LeadershipPolicy& policy) {
+  return silent_for >= policy.cut_off_after &&
+         std::any_of(replicas.begin(), replicas.end(), [&](const ReplicaRow& replica) {
+           return replica.id != self && IsLive(replica, seen, policy);
+         });
+}
+
 absl::Time ServingSince(const std::vector<ReplicaRow>& replicas, absl::Time now,
                         const LeadershipPolicy& policy) {
   absl::Time since = now;

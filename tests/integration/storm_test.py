@@ -72,7 +72,8 @@ class LeaderStorm(UnderLoad):
     def kill(self, victim, seen):
         struck = time.monotonic()
         victim.process.kill()
-        eventually('another leads', lambda: any(plane.leads() for plane in self.others(victim)), every=0.02)
+        eventually('another leads', lambda: any(plane.leads() for plane in self.others(victim)), within=60,
+                   every=0.02)
         seen.after_kill.append(since(struck))
         victim.start()
 
@@ -96,6 +97,7 @@ class LeaderStorm(UnderLoad):
             seen.kept += 1
         eventually(f'{victim.name} is ready', victim.ready, within=30)
         self.leader()
+        time.sleep(1.2)  # metrics are counted each second
         refused = victim.refused() - refused
         seen.refused += refused
         seen.rounds_with_refusals += refused > 0
