@@ -28,7 +28,9 @@ LeaseDecision Leave(const LeaseFacts& facts, std::string reason) {
 LeadershipPolicy Stretched(LeadershipPolicy policy, absl::Duration beat_takes) {
   // Between two renewals lie the wait and a beat; one more beat is to spare.
   const absl::Duration needed = std::min(policy.beat_every + 3 * beat_takes, policy.longest_lease);
-  policy.lost_after += std::max(needed - policy.lease, absl::ZeroDuration());
+  const absl::Duration longer = std::max(needed - policy.lease, absl::ZeroDuration());
+  policy.lost_after += longer;
+  policy.cut_off_after += longer;
   policy.lease = std::max(policy.lease, needed);
   return policy;
 }

@@ -80,9 +80,8 @@ TEST(Transport, SpeaksTls13Only) {
 }
 
 TEST(Transport, AListenerKnowsWhereItsOwnHostReachesIt) {
-  for (const auto& [address, host] : {std::pair("0.0.0.0:0", "127.0.0.1"),
-                                      {"127.0.0.2:0", "127.0.0.2"},
-                                      {"[::]:0", "[::1]"}}) {
+  for (const auto& [address, host] :
+       {std::pair("0.0.0.0:0", "127.0.0.1"), {"127.0.0.2:0", "127.0.0.2"}, {"[::]:0", "[::1]"}}) {
     const auto listener = net::GuardedListener::Bind({.address = address});
     ASSERT_TRUE(listener.ok()) << listener.status();
     const std::string own = (*listener)->own_address();

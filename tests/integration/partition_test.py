@@ -2,7 +2,7 @@
 holds back what comes (connections stand, and later go on or are cut), and by network namespaces whose packets vanish.
 
 Agents go on probing and keep what they find; what is cut off from the store acknowledges nothing and leads nobody;
-after healing everything is stored, once. MUSTER_ROUNDS (default: each kind of partition once) and MUSTER_CUT (seconds
+after healing everything is stored, once. MUSTER_ROUNDS (default: each kind of partition once, by one of the two) and MUSTER_CUT (seconds
 at most, default 6) ask for more, MUSTER_SEED says with which draws; `scripts/soak partitions` does.
 """
 import os
@@ -37,7 +37,9 @@ spec:
   probe: {{http: {{url: "http://{address}:{port}/"}}}}
 '''
 # What is cut from what, and which way: UP is towards the replica, or towards the database.
-KINDS = [(what, ways) for what in ('agents', 'database') for ways in ((UP, DOWN), (UP,), (DOWN,))]
+AGENTS_UP, AGENTS_DOWN, AGENTS_BOTH = (('agents', ways) for ways in ((UP,), (DOWN,), (UP, DOWN)))
+DATABASE_UP, DATABASE_DOWN, DATABASE_BOTH = (('database', ways) for ways in ((UP,), (DOWN,), (UP, DOWN)))
+KINDS = (AGENTS_UP, AGENTS_DOWN, AGENTS_BOTH, DATABASE_UP, DATABASE_DOWN, DATABASE_BOTH)
 NO_NETWORK = 'not tried'
 
 
@@ -181,7 +183,7 @@ class Partitions(Case):
         return next(plane for plane in self.planes if plane.name == home)
 
     def draw(self):
-        return [random.choice(KINDS) for _ in range(ROUNDS)] if ROUNDS else KINDS
+        return [random.choice(KINDS) for _ in range(ROUNDS)] if ROUNDS else self.ONCE
 
     def verify(self):
         here = self.leader()
@@ -201,6 +203,7 @@ class Partitions(Case):
 
 class ByProxy(Partitions):
     """A way that can hold back bytes stands before each replica, and another between it and the database."""
+    ONCE = (AGENTS_UP, AGENTS_DOWN, DATABASE_BOTH)
     probed, agents_inside = '127.0.0.1', ()
 
     def wire(self):
@@ -233,9 +236,26 @@ class ByProxy(Partitions):
         self.verify()
         self.seen.show('by proxy')
 
+    def test_agents_of_a_replica_without_its_database_go_on_elsewhere(self):
+        victim = self.victim('agents')
+        began = time.monotonic()
+        self.cut('database', (UP, DOWN), victim)
+        eventually('all are with the other', lambda: set(self.homes().values()) == {self.others(victim)[0].name},
+                   within=60)
+        self.note(self.seen.elsewhere, began)
+        written = {agent.name: self.log_of(agent)[0] for agent in self.agents}
+        eventually('all that was found is stored', lambda: all(
+            self.committed()[name] >= number for name, number in written.items()))
+        self.assertEqual(self.postgres.sql('SELECT count(*) FROM transitions WHERE to_status = 5'), '0', 'no NO_DATA')
+        self.heal('database', victim)
+        self.expect_well()
+        self.verify()
+        self.seen.show('without the database')
+
 
 class ByNamespace(Partitions):
     """Agents, replicas and the database are hosts; what they send to one another vanishes."""
+    ONCE = (AGENTS_BOTH, DATABASE_UP, DATABASE_DOWN)
 
     def setUp(self):
         if NO_NETWORK:
