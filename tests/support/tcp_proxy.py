@@ -80,7 +80,8 @@ class TcpProxy:
             while data := source.recv(1 << 16):
                 if self.delay:
                     time.sleep(self.delay)
-                self._pass({direction}, sink)
+                if not self._pass({direction}, sink):
+                    break
                 sink.sendall(data)
         except OSError:
             pass
@@ -92,6 +93,7 @@ class TcpProxy:
             self._end(sock)
 
     def _pass(self, directions, sock):
-        """Waits while one of them is held, and no longer than the connection stands."""
+        """Waits while one of them is held. False if the connection was cut meanwhile."""
         with self.lock:
             self.changed.wait_for(lambda: not self.held & directions or sock not in self.live)
+            return sock in self.live
