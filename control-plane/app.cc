@@ -8,6 +8,7 @@
 #include <functional>
 #include <memory>
 #include <optional>
+#include <utility>
 
 #include "control-plane/hint_exchange.h"
 #include "control-plane/http/metrics.h"
@@ -133,7 +134,7 @@ class Port {
     server_ = builder.BuildAndStart();
     if (server_ == nullptr) return Internal("could not start the gRPC server");
     listener_->Start();
-    return net::ProveTls13Only(listener_->port());
+    return net::ProveTls13Only(listener_->own_address());
   }
   void StopAccepting() { listener_->Stop(); }
   void Shutdown(const Clock& clock) {
@@ -229,6 +230,7 @@ class Plane {
     front_.readiness.Not(Unavailable("stopping"));
     certificate_runner_.reset();
     metrics_loop_.reset();
+    cut_off_loop_.reset();
     hints_->Stop();
     heartbeat_->Stop();
     hub_->Stop();
@@ -426,6 +428,16 @@ class Plane {
     certificate_runner_.emplace("certificate", absl::Seconds(1), clock_,
                                 [this](absl::Time now) { return RenewOwnCertificate(now); });
     metrics_loop_.emplace("metrics", absl::Seconds(1), [this] { CountAll(); });
+    // Waits for no database.
+    cut_off_loop_.emplace("cut-off", absl::Seconds(1), [this] { SendAgentsElsewhereIfCutOff(); });
+  }
+
+  void SendAgentsElsewhereIfCutOff() {
+    const bool before = std::exchange(cut_off_, heartbeat_->CutOff());
+    if (!cut_off_ || before) return;
+    LogWarning("the store is out of reach: agents are sent to the other replicas",
+               {{"agents", hub_->connected()}});
+    hub_->SendElsewhere();
   }
 
   void CountReplicas() {
@@ -521,7 +533,8 @@ class Plane {
   std::optional<Leader> leader_;
   std::optional<Heartbeat> heartbeat_;  // after what it hands on to
   std::optional<Runner> certificate_runner_;
-  std::optional<exec::PeriodicLoop> metrics_loop_;
+  bool cut_off_ = false;  // owned by the loop's thread
+  std::optional<exec::PeriodicLoop> metrics_loop_, cut_off_loop_;
 };
 
 struct Opened {

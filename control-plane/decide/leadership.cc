@@ -28,7 +28,9 @@ LeaseDecision Leave(const LeaseFacts& facts, std::string reason) {
 LeadershipPolicy Stretched(LeadershipPolicy policy, absl::Duration beat_takes) {
   // Between two renewals lie the wait and a beat; one more beat is to spare.
   const absl::Duration needed = std::min(policy.beat_every + 3 * beat_takes, policy.longest_lease);
-  policy.lost_after += std::max(needed - policy.lease, absl::ZeroDuration());
+  const absl::Duration longer = std::max(needed - policy.lease, absl::ZeroDuration());
+  policy.lost_after += longer;
+  policy.cut_off_after += longer;
   policy.lease = std::max(policy.lease, needed);
   return policy;
 }
@@ -76,6 +78,14 @@ bool IsLive(const ReplicaRow& replica, absl::Time now, const LeadershipPolicy& p
 bool ShouldBeLost(const ReplicaRow& replica, absl::Time watched_since, absl::Time now,
                   const LeadershipPolicy& policy) {
   return !replica.lost() && std::max(replica.seen_at, watched_since) + policy.lost_after <= now;
+}
+
+bool IsCutOff(const std::vector<ReplicaRow>& replicas, const std::string& self, absl::Time seen,
+              absl::Duration silent_for, const LeadershipPolicy& policy) {
+  return silent_for >= policy.cut_off_after &&
+         std::any_of(replicas.begin(), replicas.end(), [&](const ReplicaRow& replica) {
+           return replica.id != self && IsLive(replica, seen, policy);
+         });
 }
 
 absl::Time ServingSince(const std::vector<ReplicaRow>& replicas, absl::Time now,

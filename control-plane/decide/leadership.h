@@ -25,6 +25,9 @@ struct LeadershipPolicy {
   absl::Duration beat_at_least = absl::Milliseconds(50);  // at least, between two heartbeats
   absl::Duration lost_after = absl::Seconds(6);           // not seen for so long, a replica is lost
   absl::Duration forget_after = absl::Hours(24);          // lost for so long, it is forgotten
+  // For so long without the database, a replica sends its agents to others: later than most
+  // failovers of a database, and before agents whose replica was lost count as silent (absence.h).
+  absl::Duration cut_off_after = absl::Seconds(18);
 };
 
 // What holds where a heartbeat takes so long: a lease that outlasts the next beat, however slow the
@@ -48,6 +51,12 @@ bool IsLive(const ReplicaRow& replica, absl::Time now, const LeadershipPolicy& p
 // could be seen.
 bool ShouldBeLost(const ReplicaRow& replica, absl::Time watched_since, absl::Time now,
                   const LeadershipPolicy& policy);
+
+// Whether a replica that has not reached the database for `silent_for` is to send its agents to the
+// others, who may have more luck with it. `replicas` as it saw them last, at `seen`; without
+// another live one there is nowhere to go.
+bool IsCutOff(const std::vector<ReplicaRow>& replicas, const std::string& self, absl::Time seen,
+              absl::Duration silent_for, const LeadershipPolicy& policy);
 
 // Since when the cluster has served without a break: the earliest start of those that are here.
 absl::Time ServingSince(const std::vector<ReplicaRow>& replicas, absl::Time now,

@@ -208,6 +208,24 @@ TEST(Replicas, TellAgentsOfThoseThatCanTakeThem) {
               ElementsAre("b:1", "lb:1", "a:1"));
 }
 
+TEST(Replicas, AreCutOffOnceTheDatabaseIsSilentForLongAndOthersAreThere) {
+  const auto cut_off = [](const ReplicaRow& other, absl::Duration silent_for) {
+    return IsCutOff({Replica("a"), other}, "a", kNow, silent_for, kPolicy);
+  };
+  EXPECT_TRUE(cut_off(Replica("b"), kPolicy.cut_off_after));
+  EXPECT_FALSE(cut_off(Replica("b"), kPolicy.cut_off_after - absl::Milliseconds(1)));
+  ReplicaRow lost = Replica("b");
+  lost.lost_at = kNow;
+  EXPECT_FALSE(cut_off(lost, absl::Hours(1)));
+  ReplicaRow draining = Replica("b");
+  draining.draining = true;
+  EXPECT_FALSE(cut_off(draining, absl::Hours(1)));
+  EXPECT_FALSE(IsCutOff({Replica("a")}, "a", kNow, absl::Hours(1), kPolicy));
+  // A database that answers slowly is not out of reach.
+  const LeadershipPolicy slow = Stretched(kPolicy, absl::Seconds(3));
+  EXPECT_FALSE(IsCutOff({Replica("a"), Replica("b")}, "a", kNow, kPolicy.cut_off_after, slow));
+}
+
 TEST(Replicas, AreShownAsTheyAre) {
   ReplicaRow row = Replica("a");
   row.addresses = {"a:1"};

@@ -1,6 +1,9 @@
 #include "control-plane/ingest/committer.h"
 
+#include <utility>
+
 #include "lib/base/log.h"
+#include "lib/base/seeded_bugs.h"
 
 namespace muster::control {
 namespace {
@@ -87,6 +90,9 @@ std::vector<Committer::Waiting> Committer::TakeGroup() {
 void Committer::CommitGroup(std::vector<Waiting> group) {
   std::vector<BatchCommit> batches;
   for (Waiting& waiting : group) batches.push_back(std::move(waiting.batch));
+  if (Seeded(SeededBug::kAckBeforeCommit)) {
+    for (Waiting& waiting : group) std::exchange(waiting.done, [](const Status&) {})(OkStatus());
+  }
   while (true) {
     const absl::Duration began = clock_.Uptime();
     const StatusOr<std::vector<Status>> outcome = history_.Commit(batches, clock_.Now());

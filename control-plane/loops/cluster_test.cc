@@ -240,6 +240,16 @@ TEST_F(HeartTest, ALeaseThatIsNeverRenewedIsTakenWhateverTheDatabasesClockSays) 
   EXPECT_EQ(b_.leads, 2U);
 }
 
+TEST_F(HeartTest, ItIsCutOffFromItsLastBeatThatReachedTheDatabase) {
+  a_.heart.Once();
+  clock_.Advance(absl::Seconds(17));
+  EXPECT_FALSE(a_.heart.CutOff());
+  clock_.Advance(absl::Seconds(1));
+  EXPECT_TRUE(a_.heart.CutOff());
+  a_.heart.Once();
+  EXPECT_FALSE(a_.heart.CutOff());
+}
+
 // Time passes as it is read, which is what a heart sees of a slow database.
 class PassingClock final : public Clock {
  public:

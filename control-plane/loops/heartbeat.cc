@@ -18,6 +18,7 @@ Heartbeat::Heartbeat(Store& store, const Clock& clock, ReplicaRow self, Heartbea
   view_.replicas = {self_};
   view_.policy = policy_;
   view_.now = view_.serving_since = self_.started_at;
+  view_.at = clock_.Uptime();
 }
 
 Heartbeat::~Heartbeat() { Stop(); }
@@ -96,6 +97,7 @@ void Heartbeat::Note(const Beat& beat, absl::Duration began) {
   view_.replicas = beat.replicas;
   view_.lease = beat.decision.lease;
   view_.now = beat.now;
+  view_.at = began;
   view_.serving_since = ServingSince(beat.replicas, beat.now, policy_);
   ++view_.beats;
   view_.took = took;
@@ -139,6 +141,11 @@ Heartbeat::View Heartbeat::view() const {
 std::vector<std::string> Heartbeat::Servers() const {
   absl::MutexLock lock(&mutex_);
   return ServersOf(view_.replicas, self_, view_.now, view_.policy);
+}
+
+bool Heartbeat::CutOff() const {
+  absl::MutexLock lock(&mutex_);
+  return IsCutOff(view_.replicas, self_.id, view_.now, clock_.Uptime() - view_.at, view_.policy);
 }
 
 }  // namespace muster::control

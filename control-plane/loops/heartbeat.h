@@ -54,6 +54,7 @@ class Heartbeat {
     std::vector<ReplicaRow> replicas;
     LeaseRow lease;
     absl::Time now;            // of the database
+    absl::Duration at;         // of its beginning, by Clock::Uptime
     absl::Time serving_since;  // of the cluster
     // Since when this replica has reached the database without a break, by the database's clock.
     absl::Time watched_since = absl::InfiniteFuture();
@@ -65,6 +66,8 @@ class Heartbeat {
   View view() const;
   // What agents are told to dial: this replica first, then the other live ones.
   std::vector<std::string> Servers() const;
+  // The database has been out of reach for so long that agents are better off with others.
+  bool CutOff() const;
 
  private:
   void Work();

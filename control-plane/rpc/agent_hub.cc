@@ -75,34 +75,33 @@ void AgentHub::Enter(const std::string& agent, std::shared_ptr<HubStream> stream
 }
 
 void AgentHub::Leave(const std::string& agent, const HubStream* stream, uint64_t epoch) {
-  Closing closing{epoch, clock_.Now(), SessionStore::Parting::kAgents};
+  SessionStore::Parting parting = SessionStore::Parting::kAgents;
   {
     absl::MutexLock lock(&mutex_);
     const auto found = streams_.find(agent);
     if (found != streams_.end() && found->second.get() == stream) streams_.erase(found);
-    if (draining_) closing.parting = SessionStore::Parting::kReplicas;
+    if (draining_) parting = SessionStore::Parting::kReplicas;
   }
   if (epoch == 0) return;
-  const Status closed = Close(agent, closing);
+  const Status closed = store_.sessions().Close(agent, epoch, clock_.Now(), parting);
   if (closed.ok()) return;
   LogWarning("could not close a session yet", {{"agent", agent}, {"error", closed}});
   absl::MutexLock lock(&mutex_);
-  closing_[agent] = closing;
+  closing_[agent] = epoch;
 }
 
-Status AgentHub::Close(const std::string& agent, const Closing& closing) {
-  return store_.sessions().Close(agent, closing.epoch, closing.at, closing.parting);
-}
-
-// An agent that has gone while the store was away must not look connected for ever.
+// An agent that has gone while the store was away must not look connected for ever. Its silence
+// begins now, and with the patience for orphans: until now nobody could have taken it in.
 void AgentHub::CloseLate() {
-  std::map<std::string, Closing> closing;
+  std::map<std::string, uint64_t> closing;
   {
     absl::MutexLock lock(&mutex_);
     closing.swap(closing_);
   }
   for (auto at = closing.begin(); at != closing.end(); at = closing.erase(at)) {
-    if (!Close(at->first, at->second).ok()) break;
+    const Status closed = store_.sessions().Close(at->first, at->second, clock_.Now(),
+                                                  SessionStore::Parting::kReplicas);
+    if (!closed.ok()) break;
   }
   absl::MutexLock lock(&mutex_);
   closing_.merge(closing);  // what came meanwhile is newer, and stays
@@ -170,6 +169,10 @@ void AgentHub::DrainAll() {
     absl::MutexLock lock(&mutex_);
     draining_ = true;
   }
+  SendElsewhere();
+}
+
+void AgentHub::SendElsewhere() {
   for (const auto& stream : Streams()) stream->Drain();
 }
 

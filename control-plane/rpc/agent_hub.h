@@ -91,6 +91,8 @@ class AgentHub {
   void StatesChanged(const std::string& agent);
   // Drains every stream. New ones are still taken: the listener stops before.
   void DrainAll();
+  // The same, of a replica that stays: it cannot serve them now.
+  void SendElsewhere();
   // Waits until every stream has gone. False if some have not by then.
   bool AwaitEmpty(absl::Duration within);
   // This replica had been declared lost: takes its sessions back, and cuts the streams whose agents
@@ -101,15 +103,9 @@ class AgentHub {
   uint64_t opened() const;
 
  private:
-  struct Closing {
-    uint64_t epoch = 0;
-    absl::Time at;
-    SessionStore::Parting parting = SessionStore::Parting::kAgents;
-  };
   void Tick();
   void NoteEpoch(const std::string& epoch);
   void RefreshBook();
-  Status Close(const std::string& agent, const Closing& closing);
   void CloseLate();
   Status Reclaim();
   void RenewCheckpoint();
@@ -131,8 +127,8 @@ class AgentHub {
   std::string store_epoch_ ABSL_GUARDED_BY(mutex_);
   bool reclaim_ ABSL_GUARDED_BY(mutex_) = false;
   bool draining_ ABSL_GUARDED_BY(mutex_) = false;
-  // Sessions that ended while the store could not be told, by agent.
-  std::map<std::string, Closing> closing_ ABSL_GUARDED_BY(mutex_);
+  // Epochs of sessions that ended while the store could not be told, by agent.
+  std::map<std::string, uint64_t> closing_ ABSL_GUARDED_BY(mutex_);
   exec::PeriodicLoop loop_;  // last: its thread uses all the others
 };
 

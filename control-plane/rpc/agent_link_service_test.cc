@@ -4,6 +4,8 @@
 #include <gtest/gtest.h>
 #include <zstd.h>
 
+#include <functional>
+
 #include "control-plane/rpc/test_plane.h"
 #include "lib/exec/threads.h"
 #include "lib/wire/columns.h"
@@ -105,6 +107,67 @@ TEST(Session, AnAgentIsToldWhenReplicasComeAndGoAndOnlyThen) {
     EXPECT_EQ(Addresses(told.begin(), told.end()), plane.servers());
   }
   context.TryCancel();
+}
+
+// One session of an agent, welcomed.
+class OpenSession {
+ public:
+  OpenSession(TestPlane& plane, const std::string& agent)
+      : stub_(v1::AgentLink::NewStub(plane.Channel(plane.Identity(v1::ROLE_AGENT, agent)))) {
+    context_.set_deadline(absl::ToChronoTime(SystemClock().Now() + absl::Seconds(30)));
+    stream_ = stub_->Session(&context_);
+    v1::FromAgent hello;
+    hello.mutable_hello()->set_log_epoch("epoch");
+    stream_->Write(hello);
+    EXPECT_TRUE(Hears([](const v1::ToAgent& message) { return message.has_welcome(); }));
+  }
+  ~OpenSession() { End(); }
+
+  bool Hears(const std::function<bool(const v1::ToAgent&)>& what) {
+    v1::ToAgent message;
+    while (stream_->Read(&message)) {
+      if (what(message)) return true;
+    }
+    return false;
+  }
+  void End() { context_.TryCancel(); }
+
+ private:
+  const std::unique_ptr<v1::AgentLink::Stub> stub_;
+  grpc::ClientContext context_;
+  std::unique_ptr<grpc::ClientReaderWriter<v1::FromAgent, v1::ToAgent>> stream_;
+};
+
+TEST(Session, AnAgentIsSentElsewhereByAReplicaThatTakesOthersStill) {
+  TestPlane plane;
+  OpenSession session(plane, "host-a");
+  plane.hub().SendElsewhere();
+  EXPECT_TRUE(session.Hears([](const v1::ToAgent& message) { return message.has_drain(); }));
+  OpenSession another(plane, "host-b");
+}
+
+// While the store was away nobody could have taken the agent in: that is not its silence.
+TEST(Session, OneThatEndedWhileTheStoreWasAwayEndsWhenTheStoreIsTold) {
+  TestPlane plane;
+  const auto run = [&](const char* sql) {
+    const Status done = plane.store().database().Write(
+        [&](sql::Transaction& t) { return t.Execute(sql).status(); });
+    ASSERT_TRUE(done.ok()) << done;
+  };
+  OpenSession session(plane, "host-a");
+  run("CREATE TRIGGER away BEFORE UPDATE OF connected ON agents BEGIN SELECT RAISE(ABORT, 'away'); "
+      "END");
+  session.End();
+  ASSERT_TRUE(testing::Eventually([&] { return plane.hub().connected() == 0; }));
+  testing::Pause(absl::Milliseconds(20));
+  EXPECT_TRUE((*plane.store().sessions().Find("host-a"))->connected);
+  const absl::Time told = SystemClock().Now();
+  run("DROP TRIGGER away");
+  ASSERT_TRUE(testing::Eventually(
+      [&] { return !(*plane.store().sessions().Find("host-a"))->connected; }, absl::Seconds(10)));
+  const AgentRow agent = **plane.store().sessions().Find("host-a");
+  EXPECT_TRUE(agent.orphaned);
+  EXPECT_GE(agent.disconnected_at, told - absl::Milliseconds(1));
 }
 
 }  // namespace

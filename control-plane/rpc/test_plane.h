@@ -34,8 +34,9 @@ class TestPort {
  public:
   ~TestPort() { Stop(); }
   void Serve(std::shared_ptr<grpc::ServerCredentials> credentials,
-             const std::vector<grpc::Service*>& services, Gate& gate) {
-    listener_ = *net::GuardedListener::Bind({.address = "127.0.0.1:0"});
+             const std::vector<grpc::Service*>& services, Gate& gate,
+             const net::ListenerOptions& options = {.address = "127.0.0.1:0"}) {
+    listener_ = *net::GuardedListener::Bind(options);
     unknown_ = std::make_unique<UnknownMethods>(gate);
     grpc::ServerBuilder builder;
     net::SetServerArguments(builder);
@@ -163,6 +164,7 @@ class TestPlane {
 
   Store& store() { return *store_; }
   Authority& authority() { return *authority_; }
+  const std::shared_ptr<net::CurrentIdentity>& own() const { return own_; }
   Gate& gate() { return *gate_; }
   AgentHub& hub() { return *hub_; }
   Witnesses& witnesses() { return *witnesses_; }

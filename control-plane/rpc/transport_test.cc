@@ -74,8 +74,20 @@ TEST(Transport, ACompressedBombIsRefusedByItsHeaders) {
 
 TEST(Transport, SpeaksTls13Only) {
   TestPlane plane;
-  EXPECT_TRUE(net::ProveTls13Only(plane.port()).ok());
-  EXPECT_TRUE(net::ProveTls13Only(plane.enroll_port()).ok());
+  for (const uint16_t port : {plane.port(), plane.enroll_port()}) {
+    EXPECT_TRUE(net::ProveTls13Only(fmt::format("127.0.0.1:{}", port)).ok());
+  }
+}
+
+TEST(Transport, AListenerKnowsWhereItsOwnHostReachesIt) {
+  for (const auto& [address, host] :
+       {std::pair("0.0.0.0:0", "127.0.0.1"), {"127.0.0.2:0", "127.0.0.2"}, {"[::]:0", "[::1]"}}) {
+    const auto listener = net::GuardedListener::Bind({.address = address});
+    ASSERT_TRUE(listener.ok()) << listener.status();
+    const std::string own = (*listener)->own_address();
+    EXPECT_EQ(own, fmt::format("{}:{}", host, (*listener)->port()));
+    EXPECT_TRUE(net::ConnectTo(own, absl::Seconds(5)).ok()) << own;
+  }
 }
 
 TEST(Transport, JunkAndSilenceDoNotKeepOthersOut) {
@@ -98,6 +110,21 @@ TEST(Transport, JunkAndSilenceDoNotKeepOthersOut) {
   EXPECT_TRUE(Version(plane.Channel(plane.Identity(v1::ROLE_VIEWER, "anna"))).ok());
   // Half-open handshakes are cut after five seconds.
   EXPECT_TRUE(testing::Eventually([&] { return AllCut(connections); }));
+}
+
+// All handshakes of a crowd at once would pass their deadline, and those of who has gone are in
+// vain.
+TEST(Transport, ACrowdIsLetInAFewAtATimeAndOnlyWhoIsStillThere) {
+  TestPlane plane;
+  TestPort port;
+  port.Serve(net::MutualTls(plane.own()), {}, plane.gate(),
+             {.address = "127.0.0.1:0", .accepts_at_once = 2, .accept_pause = absl::Seconds(1)});
+  std::vector<net::Socket> here;
+  for (int i = 0; i < 4; ++i) here.push_back(*net::ConnectTo(port.address(), absl::Seconds(5)));
+  for (int i = 0; i < 50; ++i) (void)net::ConnectTo(port.address(), absl::Seconds(5));
+  const auto counts = [&] { return port.listener().counts(); };
+  EXPECT_TRUE(testing::Eventually([&] { return counts().gone == 50; }));
+  EXPECT_EQ(counts().accepted, 4U);
 }
 
 // A handshake that goes on and on, a byte at a time, is as long as one of silence.

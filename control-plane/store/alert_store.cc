@@ -1,6 +1,7 @@
 #include "control-plane/store/alert_store.h"
 
 #include "control-plane/store/columns.h"
+#include "lib/base/seeded_bugs.h"
 
 namespace muster::control {
 namespace {
@@ -137,6 +138,7 @@ Status AlertStore::Apply(LeaderEpoch epoch, const AlertDecision& decision) {
       }
     }
     for (const AlertEventRow& event : decision.events) MUSTER_RETURN_IF_ERROR(PutEvent(t, event));
+    if (Seeded(SeededBug::kForgetOutbox)) return OkStatus();
     for (const OutboxRow& row : decision.outbox) MUSTER_RETURN_IF_ERROR(PutOutbox(t, row));
     return OkStatus();
   });

@@ -6,6 +6,7 @@
 #include "control-plane/store/columns.h"
 #include "control-plane/store/many_rows.h"
 #include "control-plane/store/state_rows.h"
+#include "lib/base/seeded_bugs.h"
 
 namespace muster::control {
 
@@ -92,6 +93,7 @@ Status BatchWriter::PutSegments() {
       "payload) ",
       7);
   for (const auto& [batch, log] : taken_) {
+    if (Seeded(SeededBug::kDropRecord) && batch->last_sequence % 10 == 0) continue;
     const bool found = batch->first_observed_at != absl::InfiniteFuture();
     rows.Add({log->log_id, Signed(batch->first_sequence), Signed(batch->last_sequence),
               sql::ToMicros(found ? batch->first_observed_at : now_),

@@ -101,6 +101,13 @@ bool HasGone(int fd) {
          info.tcpi_state != TCP_ESTABLISHED;
 }
 
+sockaddr_storage BoundTo(const Socket& socket) {
+  sockaddr_storage bound{};
+  socklen_t size = sizeof bound;
+  getsockname(socket.fd(), reinterpret_cast<sockaddr*>(&bound), &size);
+  return bound;
+}
+
 }  // namespace
 
 // A connection is known by its descriptor and its socket's inode: gRPC owns the descriptor and
@@ -281,11 +288,21 @@ bool GuardedListener::Cut(const std::string& peer) {
   return false;
 }
 
-uint16_t GuardedListener::port() const {
-  sockaddr_storage address{};
-  socklen_t size = sizeof address;
-  getsockname(impl_->listening.fd(), reinterpret_cast<sockaddr*>(&address), &size);
-  return PeerPort(address);
+uint16_t GuardedListener::port() const { return PeerPort(BoundTo(impl_->listening)); }
+
+std::string GuardedListener::own_address() const {
+  const sockaddr_storage bound = BoundTo(impl_->listening);
+  char host[INET6_ADDRSTRLEN] = "";
+  if (bound.ss_family == AF_INET6) {
+    const in6_addr& v6 = reinterpret_cast<const sockaddr_in6&>(bound).sin6_addr;
+    const bool any = IN6_IS_ADDR_UNSPECIFIED(&v6);
+    inet_ntop(AF_INET6, any ? &in6addr_loopback : &v6, host, sizeof host);
+    return fmt::format("[{}]:{}", host, PeerPort(bound));
+  }
+  in_addr v4 = reinterpret_cast<const sockaddr_in&>(bound).sin_addr;
+  if (v4.s_addr == htonl(INADDR_ANY)) v4.s_addr = htonl(INADDR_LOOPBACK);
+  inet_ntop(AF_INET, &v4, host, sizeof host);
+  return fmt::format("{}:{}", host, PeerPort(bound));
 }
 
 ListenerCounts GuardedListener::counts() const {
@@ -297,8 +314,8 @@ ListenerCounts GuardedListener::counts() const {
 
 void SetServerArguments(grpc::ServerBuilder& builder) {
   // A host that lost its power says no goodbye: its session ends within 20 seconds. Less was tried
-  // with 10,000 agents: a machine that is busy with their handshakes answers no ping within 5 s, and
-  // the connections that it cuts for it begin anew.
+  // with 10,000 agents: a machine that is busy with their handshakes answers no ping within 5 s,
+  // and the connections that it cuts for it begin anew.
   builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_TIME_MS, 10'000);
   builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_TIMEOUT_MS, 10'000);
   builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_PERMIT_WITHOUT_CALLS, 1);
@@ -323,9 +340,8 @@ void SetServerArguments(grpc::ServerBuilder& builder) {
 namespace {
 
 // The protocol version that a handshake with at most `version` ends in; 0 if it is refused.
-StatusOr<int> Negotiate(uint16_t port, int version) {
-  MUSTER_ASSIGN_OR_RETURN(const Socket socket,
-                          ConnectTo(fmt::format("127.0.0.1:{}", port), absl::Seconds(5)));
+StatusOr<int> Negotiate(const std::string& address, int version) {
+  MUSTER_ASSIGN_OR_RETURN(const Socket socket, ConnectTo(address, absl::Seconds(5)));
   SslContextPtr context(SSL_CTX_new(TLS_client_method()));
   SSL_CTX_set_max_proto_version(context.get(), version);
   SSL_CTX_set_verify(context.get(), SSL_VERIFY_NONE, nullptr);
@@ -340,11 +356,11 @@ StatusOr<int> Negotiate(uint16_t port, int version) {
 
 }  // namespace
 
-Status ProveTls13Only(uint16_t port) {
-  MUSTER_ASSIGN_OR_RETURN(const int old, Negotiate(port, TLS1_2_VERSION));
-  if (old != 0) return FailedPrecondition("port {} accepts TLS 1.2; it will not be served", port);
-  MUSTER_ASSIGN_OR_RETURN(const int current, Negotiate(port, TLS1_3_VERSION));
-  if (current != TLS1_3_VERSION) return FailedPrecondition("port {} does not accept TLS 1.3", port);
+Status ProveTls13Only(const std::string& address) {
+  MUSTER_ASSIGN_OR_RETURN(const int old, Negotiate(address, TLS1_2_VERSION));
+  if (old != 0) return FailedPrecondition("{} accepts TLS 1.2; it will not be served", address);
+  MUSTER_ASSIGN_OR_RETURN(const int current, Negotiate(address, TLS1_3_VERSION));
+  if (current != TLS1_3_VERSION) return FailedPrecondition("{} does not accept TLS 1.3", address);
   return OkStatus();
 }
 

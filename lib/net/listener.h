@@ -61,6 +61,8 @@ class GuardedListener {
   void Stop();
 
   uint16_t port() const;
+  // HOST:PORT by which this host itself reaches it.
+  std::string own_address() const;
   ListenerCounts counts() const;
 
  private:
@@ -74,6 +76,6 @@ void SetServerArguments(grpc::ServerBuilder& builder);
 
 // Connects as a client and checks that TLS 1.2 is refused and 1.3 with `identity` is taken.
 // FailedPrecondition otherwise: the caller must not serve.
-Status ProveTls13Only(uint16_t port);
+Status ProveTls13Only(const std::string& address);
 
 }  // namespace muster::net

@@ -101,6 +101,7 @@ def run(*argv, stdin='', env=None, timeout=60):
 
 class Plane:
     """muster-control, with the embedded store unless it is told another."""
+    address = '127.0.0.1'
 
     def __init__(self, folder, name='plane', store=None):
         self.data = os.path.join(folder, name)
@@ -124,10 +125,10 @@ class Plane:
     def ready(self):
         if not self.process.running():
             raise AssertionError('muster-control ended:\n' + self.process.log()[-3000:])
-        return http_status(self.http_port, '/-/ready') == 200
+        return http_status(self.http_port, '/-/ready', self.address) == 200
 
     def metrics(self):
-        return http_get(self.http_port, '/metrics')
+        return http_get(self.http_port, '/metrics', self.address)
 
     def ctl(self, *argv, check=True, stdin='', timeout=60):
         ran = run(f'{BIN}/musterctl', '--context', self.context, *argv, stdin=stdin, timeout=timeout)
@@ -162,7 +163,7 @@ class Plane:
 
 
 class Agent:
-    def __init__(self, plane, folder, name, labels=(), config=None):
+    def __init__(self, plane, folder, name, labels=(), config=None, prefix=()):
         self.plane, self.name = plane, name
         self.data = os.path.join(folder, 'agent-' + name)
         self.log_path = self.data + '.log'
@@ -174,8 +175,8 @@ class Agent:
                 file.write(config)
         token = plane.ctl('token', 'create', '--agent', name,
                           *[part for label in labels for part in ('--label', label)]).stdout
-        joined = run(f'{BIN}/muster-agent', 'join', '--data', self.data, '--server',
-                     f'127.0.0.1:{plane.enroll_port}', '--token-file', '-', stdin=token)
+        joined = run(*prefix, f'{BIN}/muster-agent', 'join', '--data', self.data, '--server',
+                     f'{plane.address}:{plane.enroll_port}', '--token-file', '-', stdin=token)
         assert joined.returncode == 0, joined.stderr
 
     def start(self, prefix=()):
@@ -189,19 +190,19 @@ class Agent:
         return bool(found and found['connected'])
 
 
-def http_status(port, path):
+def http_status(port, path, address='127.0.0.1'):
     try:
-        return _http(port, path)[0]
+        return _http(port, path, address)[0]
     except OSError:
         return 0
 
 
-def http_get(port, path):
-    return _http(port, path)[1]
+def http_get(port, path, address='127.0.0.1'):
+    return _http(port, path, address)[1]
 
 
-def _http(port, path):
-    with socket.create_connection(('127.0.0.1', port), timeout=5) as sock:
+def _http(port, path, address):
+    with socket.create_connection((address, port), timeout=5) as sock:
         sock.sendall(f'GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n'.encode())
         answer = b''
         while True:
@@ -225,10 +226,10 @@ def _http(port, path):
 class CountingServer:
     """An HTTP server that notes when each request came, and can be told to fail."""
 
-    def __init__(self):
+    def __init__(self, address='127.0.0.1'):
         self.times, self.status = [], 200
         self.lock = threading.Lock()
-        self.sock = socket.create_server(('127.0.0.1', 0), backlog=256)
+        self.sock = socket.create_server((address, 0), backlog=256)
         self.port = self.sock.getsockname()[1]
         threading.Thread(target=self._serve, daemon=True).start()
 

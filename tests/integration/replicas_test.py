@@ -36,7 +36,7 @@ class Replica(Plane):
         self.process = None
         if first is None:
             made = run(f'{BIN}/muster-control', 'init', '--data', self.data, '--store', store,
-                       '--advertise', f'127.0.0.1:{self.port}')
+                       '--advertise', f'{self.address}:{self.port}')
             assert made.returncode == 0, made.stderr
             self.context = os.path.join(self.data, 'admin.context')
         else:
@@ -61,7 +61,7 @@ class Replica(Plane):
             return file.read().strip()
 
     def ctl(self, *argv, check=True, stdin='', timeout=60):
-        return super().ctl('--server', f'127.0.0.1:{self.port}', *argv, check=check, stdin=stdin, timeout=timeout)
+        return super().ctl('--server', f'{self.address}:{self.port}', *argv, check=check, stdin=stdin, timeout=timeout)
 
     def metric(self, name):
         for line in self.metrics().splitlines():

@@ -20,8 +20,9 @@ def run(argv, timeout=60):
 
 
 class PostgresCluster:
-    def __init__(self, folder, port, name='primary'):
-        self.port, self.process = port, None
+    def __init__(self, folder, port, name='primary', address='127.0.0.1', prefix=()):
+        """`prefix` begins the server's command line: where it runs; `address` is where it is reached then."""
+        self.port, self.process, self.address, self.prefix = port, None, address, list(prefix)
         self.base = os.path.join(folder, name)
         os.makedirs(self.base)
         if os.geteuid() == 0:
@@ -32,6 +33,8 @@ class PostgresCluster:
     def make(self):
         run([BIN + 'initdb', '-D', self.data, '-A', 'trust', '-U', 'postgres', '--no-sync', '-E', 'UTF8'])
         self.configure(max_connections=40, wal_keep_size='256MB')
+        with open(os.path.join(self.data, 'pg_hba.conf'), 'a', encoding='utf-8') as file:
+            file.write(f'host all all {self.address}/16 trust\n')
         return self
 
     def make_standby(self, primary_port):
@@ -41,7 +44,7 @@ class PostgresCluster:
         return self
 
     def configure(self, **settings):
-        settings = {'port': self.port, 'listen_addresses': '127.0.0.1', 'unix_socket_directories': self.base,
+        settings = {'port': self.port, 'listen_addresses': self.address, 'unix_socket_directories': self.base,
                     'fsync': 'off', 'shared_buffers': '16MB', 'wal_retrieve_retry_interval': '200ms',
                     'wal_receiver_timeout': '2s', 'wal_sender_timeout': '2s', **settings}
         with open(os.path.join(self.data, 'postgresql.auto.conf'), 'a', encoding='utf-8') as file:
@@ -51,10 +54,10 @@ class PostgresCluster:
     def start(self):
         """Waits until it takes connections; its recovery after a kill counts as part of the start."""
         with open(self.log, 'ab') as log:
-            self.process = subprocess.Popen(as_server_user([BIN + 'postgres', '-D', self.data]), stdout=log,
+            self.process = subprocess.Popen([*self.prefix, *as_server_user([BIN + 'postgres', '-D', self.data])], stdout=log,
                                             stderr=log, stdin=subprocess.DEVNULL, cwd='/')
         deadline = time.monotonic() + 60
-        while subprocess.run([BIN + 'pg_isready', '-q', '-h', '127.0.0.1', '-p', str(self.port)],
+        while subprocess.run([BIN + 'pg_isready', '-q', '-h', self.address, '-p', str(self.port)],
                              check=False).returncode != 0:
             if self.process.poll() is not None or time.monotonic() > deadline:
                 with open(self.log, encoding='utf-8', errors='replace') as log:
@@ -94,7 +97,7 @@ class PostgresCluster:
             return False
 
     def sql(self, text, database='muster'):
-        ran = subprocess.run(['psql', '-X', '-q', '-At', '-v', 'ON_ERROR_STOP=1', '-h', '127.0.0.1', '-p',
+        ran = subprocess.run(['psql', '-X', '-q', '-At', '-v', 'ON_ERROR_STOP=1', '-h', self.address, '-p',
                               str(self.port), '-U', 'postgres', '-d', database, '-c', text],
                              capture_output=True, text=True, check=False, timeout=60)
         if ran.returncode != 0:
