@@ -164,7 +164,6 @@ class TestPlane {
 
   Store& store() { return *store_; }
   Authority& authority() { return *authority_; }
-  const std::shared_ptr<net::CurrentIdentity>& own() const { return own_; }
   Gate& gate() { return *gate_; }
   AgentHub& hub() { return *hub_; }
   Witnesses& witnesses() { return *witnesses_; }

@@ -117,7 +117,7 @@ TEST(Transport, JunkAndSilenceDoNotKeepOthersOut) {
 TEST(Transport, ACrowdIsLetInAFewAtATimeAndOnlyWhoIsStillThere) {
   TestPlane plane;
   TestPort port;
-  port.Serve(net::MutualTls(plane.own()), {}, plane.gate(),
+  port.Serve(net::MutualTls(plane.own_identity()), {}, plane.gate(),
              {.address = "127.0.0.1:0", .accepts_at_once = 2, .accept_pause = absl::Seconds(1)});
   std::vector<net::Socket> here;
   for (int i = 0; i < 4; ++i) here.push_back(*net::ConnectTo(port.address(), absl::Seconds(5)));
