@@ -2,8 +2,8 @@
 holds back what comes (connections stand, and later go on or are cut), and by network namespaces whose packets vanish.
 
 Agents go on probing and keep what they find; what is cut off from the store acknowledges nothing and leads nobody;
-after healing everything is stored, once. MUSTER_ROUNDS (default: each kind of partition once, by one of the two) and MUSTER_CUT (seconds
-at most, default 6) ask for more, MUSTER_SEED says with which draws; `scripts/soak partitions` does.
+after healing everything is stored, once. MUSTER_ROUNDS (default: each kind of partition once, by one of the two) and MUSTER_CUT
+(seconds at most, default 6) ask for more, MUSTER_SEED says with which draws; `scripts/soak partitions` does.
 """
 import os
 import random
@@ -114,8 +114,8 @@ class Partitions(Case):
 
     def committed(self):
         return {row['name']: row['committed'] for row in lease_witness.rows(
-            self.postgres, 'SELECT a.name, max(l.committed) AS committed FROM agents a JOIN logs l ON l.agent_id = a.id '
-                           'GROUP BY a.name')}
+            self.postgres, 'SELECT a.name, max(l.committed) AS committed FROM agents a '
+                           'JOIN logs l ON l.agent_id = a.id GROUP BY a.name')}
 
     def partition(self, what, ways, seconds, victim):
         """One of them, from its beginning until all is well again."""

@@ -1,7 +1,7 @@
 """A storm over the leader: three replicas over one PostgreSQL, a fleet at work, and again and again whoever leads is
 killed (kill -9) or put to sleep (SIGSTOP) and woken. At the end journals are held against one another.
 
-MUSTER_ROUNDS says how often (default 6; `scripts/soak leader` takes 200), MUSTER_PAUSE how long at most (default 8
+MUSTER_ROUNDS says how often (default 4; `scripts/soak leader` takes 200), MUSTER_PAUSE how long at most (default 8
 seconds; the soak takes 60), MUSTER_SEED with which draws.
 """
 import os
@@ -12,7 +12,7 @@ import time
 from harness import eventually, main
 from under_load import UnderLoad, percentiles, since
 
-ROUNDS = int(os.environ.get('MUSTER_ROUNDS', '6'))
+ROUNDS = int(os.environ.get('MUSTER_ROUNDS', '4'))
 LONGEST_PAUSE = float(os.environ.get('MUSTER_PAUSE', '8'))
 SHORTEST_PAUSE = 2.0
 SHARE_OF_PAUSES = 0.4

@@ -119,7 +119,7 @@ class UnderLoad(Case):
         self.agents = options['agents']
         eventually('all agents are connected', lambda: self.connected() == self.agents, within=90)
         if tells:
-            eventually('alerts are told', lambda: len(self.sink.told()) > 5, within=60)
+            eventually('alerts are told', lambda: len(self.sink.told()) > 1, within=60)
 
     @property
     def journal(self):
