@@ -174,7 +174,8 @@ class OverRedis(Cluster):
     def test_a_revoked_agent_is_cut_by_the_replica_that_holds_it(self):
         for way in ('with hints', 'without'):
             name, there, here = self.across()
-            before, seen = there.metric('muster_agents_connected'), len(there.process.log())
+            before, seen = sum(home == there.id for home in self.homes(here).values()), len(there.process.log())
+            eventually('counted', lambda: there.metric('muster_agents_connected') == before)
             here.ctl('agent', 'revoke', name, '--reason', 'a test', '--confirm', name)
             began = time.monotonic()
             # By the log: the metric is counted once a second.
