@@ -242,7 +242,14 @@ class ByProxy(Partitions):
         self.verify()
         self.seen.show('by proxy')
 
+    @staticmethod
+    def known(agent):
+        """How many addresses of the control plane it has written down."""
+        with open(os.path.join(agent.data, 'agent.yaml'), encoding='utf-8') as file:
+            return file.read().partition('servers:')[2].partition('enroll:')[0].count('127.0.0.1:')
+
     def test_agents_of_a_replica_without_its_database_go_on_elsewhere(self):
+        eventually('all know both replicas', lambda: all(self.known(agent) == REPLICAS for agent in self.agents))
         victim = self.victim('agents')
         began = time.monotonic()
         self.cut('database', (UP, DOWN), victim)
