@@ -25,7 +25,28 @@ namespace {
 constexpr size_t kBodyBytes = 1 << 20;
 constexpr size_t kHeaderBytes = 64 * 1024;
 
-using Curl = std::unique_ptr<CURL, decltype(&curl_easy_cleanup)>;
+// The thread's own handle, as new but for its memory and its descriptors: to make those for each
+// probe costs more than a small page does. Connections and TLS sessions are not kept (see Prepare).
+class Curl {
+ public:
+  Curl() : handle_(OfThread()) {}
+  // What the handle points to may go now.
+  ~Curl() {
+    if (handle_ != nullptr) curl_easy_reset(handle_);
+  }
+  Curl(const Curl&) = delete;
+  Curl& operator=(const Curl&) = delete;
+  CURL* get() const { return handle_; }
+
+ private:
+  static CURL* OfThread() {
+    using Handle = std::unique_ptr<CURL, decltype(&curl_easy_cleanup)>;
+    thread_local const Handle handle(curl_easy_init(), &curl_easy_cleanup);
+    return handle.get();
+  }
+
+  CURL* const handle_;
+};
 
 struct List {
   curl_slist* head = nullptr;
@@ -166,8 +187,8 @@ class HttpProbe final : public Probe {
     List headers;
     List connect_to;
     std::array<char, CURL_ERROR_SIZE> error{};
-    const Curl curl(curl_easy_init(), &curl_easy_cleanup);
-    if (curl == nullptr) return report.Unknown("libcurl cannot start");
+    const Curl curl;
+    if (curl.get() == nullptr) return report.Unknown("libcurl cannot start");
     curl_easy_setopt(curl.get(), CURLOPT_ERRORBUFFER, error.data());
     if (const Status status = Prepare(curl.get(), *address, exchange, headers, connect_to, context);
         !status.ok()) {
@@ -200,6 +221,10 @@ class HttpProbe final : public Probe {
     if (left == 0) return DeadlineExceeded("nothing is left of the deadline");
     curl_easy_setopt(curl, CURLOPT_URL, spec_.url().c_str());
     curl_easy_setopt(curl, CURLOPT_NOSIGNAL, 1L);
+    // Each probe looks at all of the way anew, the certificate included.
+    curl_easy_setopt(curl, CURLOPT_FRESH_CONNECT, 1L);
+    curl_easy_setopt(curl, CURLOPT_FORBID_REUSE, 1L);
+    curl_easy_setopt(curl, CURLOPT_SSL_SESSIONID_CACHE, 0L);
     curl_easy_setopt(curl, CURLOPT_TIMEOUT_MS, left);
     curl_easy_setopt(curl, CURLOPT_CONNECTTIMEOUT_MS, left);
     curl_easy_setopt(curl, CURLOPT_PROXY, "");  // none, whatever the environment says
