@@ -25,6 +25,7 @@
 #include "control-plane/rpc/enrollment_service.h"
 #include "control-plane/rpc/gate.h"
 #include "control-plane/rpc/identity_service.h"
+#include "control-plane/rpc/run_service.h"
 #include "control-plane/rpc/spec_service.h"
 #include "control-plane/rpc/state_service.h"
 #include "control-plane/rpc/system_service.h"
@@ -290,6 +291,7 @@ class Plane {
             .on_transitions = [this] { LookAtTransitions(); },
             .on_revocations = [this] { gate_->RevokedElsewhere(); },
             .on_replicas = [this] { heartbeat_->Wake(); },
+            .on_runs = [this] { LookAtRuns(); },
             .on_states = [this](const std::string& agent) { hub_->StatesChanged(agent); }};
   }
 
@@ -316,6 +318,7 @@ class Plane {
   void StartLeader() {
     surroundings_.emplace(TermSurroundings{config_, clock_, *random_, *store_, metrics_, *hub_,
                                            *heartbeat_, [this] { TransitionsCame(); },
+                                           [this] { RunsWereGiven(); },
                                            [this](const std::string& agent) {
                                              hub_->StatesChanged(agent);
                                              hints_->Publish(redis::Topic::kStates, agent);
@@ -344,6 +347,25 @@ class Plane {
     if (states_.has_value()) states_->StatesChanged();
   }
 
+  // By this replica's leader, which need not look at that.
+  void RunsWereGiven() {
+    hub_->RunsChanged();
+    if (runs_.has_value()) runs_->RunsChanged();
+    hints_->Publish(redis::Topic::kRuns);
+  }
+
+  // What the leader, the hub and those who wait for a run have to look at.
+  void RunsCame() {
+    LookAtRuns();
+    hints_->Publish(redis::Topic::kRuns);
+  }
+
+  void LookAtRuns() {
+    if (leader_.has_value()) leader_->Wake();
+    if (hub_.has_value()) hub_->RunsChanged();
+    if (runs_.has_value()) runs_->RunsChanged();
+  }
+
   void LookAtSpecs() {
     hub_->SpecsChanged();
     LookAtTransitions();
@@ -355,6 +377,7 @@ class Plane {
     options.session.flush = config_.flush;
     witnesses_.emplace(store_->audit(), *authority_, clock_);
     options.on_transitions = [this] { TransitionsCame(); };
+    options.committer.on_runs = [this] { RunsCame(); };
     options.servers = [this] { return heartbeat_->Servers(); };
     hub_.emplace(*store_, *witnesses_, clock_, std::move(options));
   }
@@ -375,6 +398,7 @@ class Plane {
     });
     states_.emplace(*store_, *gate_, clock_);
     alerts_.emplace(*store_, *gate_, clock_);
+    runs_.emplace(*store_, *gate_, clock_, [this] { RunsCame(); });
     system_.emplace(*store_, *witnesses_, *gate_, clock_, [this] { return LocalFacts(); });
   }
 
@@ -421,7 +445,8 @@ class Plane {
     if (enroll_ != nullptr)
       MUSTER_RETURN_IF_ERROR(enroll_->Serve(net::ServerTls(own_), {&*enrollment_}, *gate_));
     return main_->Serve(net::MutualTls(own_),
-                        {&*link_, &*identity_, &*specs_, &*states_, &*alerts_, &*system_}, *gate_);
+                        {&*link_, &*identity_, &*specs_, &*states_, &*alerts_, &*runs_, &*system_},
+                        *gate_);
   }
 
   void StartLoops() {
@@ -526,6 +551,7 @@ class Plane {
   std::optional<EnrollmentService> enrollment_;
   std::optional<SpecService> specs_;
   std::optional<AlertService> alerts_;
+  std::optional<RunService> runs_;
   std::optional<SystemService> system_;
   std::unique_ptr<Port> main_;
   std::unique_ptr<Port> enroll_;
