@@ -18,7 +18,7 @@ StatusOr<absl::Time> ReadTime(std::string_view field, const std::string& text) {
 
 StatusOr<Timetable> ReadCron(std::string_view field, const std::string& text, absl::TimeZone zone) {
   StatusOr<Cron> cron = Cron::Parse(text);
-  if (!cron.ok()) return InvalidArgument("{}: {}", field, cron.status().message());
+  if (!cron.ok()) return InvalidArgument("{}: {}", field, Message(cron.status()));
   return Timetable(CronTimes{*std::move(cron), zone});
 }
 
@@ -62,7 +62,7 @@ Overlap ReadOverlap(v1::OverlapPolicy policy) {
 
 StatusOr<Schedule> ReadSchedule(const v1::JobSchedule& spec) {
   StatusOr<absl::TimeZone> zone = LoadZone(spec.time_zone().empty() ? "UTC" : spec.time_zone());
-  if (!zone.ok()) return InvalidArgument("timeZone: {}", zone.status().message());
+  if (!zone.ok()) return InvalidArgument("timeZone: {}", Message(zone.status()));
   MUSTER_ASSIGN_OR_RETURN(Timetable times, ReadTimes(spec, *zone));
   Schedule schedule{.times = std::move(times),
                     .jitter = wire::FromProto(spec.jitter()),

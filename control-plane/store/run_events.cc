@@ -104,18 +104,6 @@ StatusOr<std::map<std::string, RunRow>> RunsOf(sql::Transaction& t,
 
 }  // namespace
 
-v1::RunState StateOf(v1::RunOutcome outcome) {
-  switch (outcome) {
-    case v1::RUN_OUTCOME_SUCCEEDED: return v1::RUN_STATE_SUCCEEDED;
-    case v1::RUN_OUTCOME_FAILED: return v1::RUN_STATE_FAILED;
-    case v1::RUN_OUTCOME_TIMED_OUT: return v1::RUN_STATE_TIMED_OUT;
-    case v1::RUN_OUTCOME_CANCELLED: return v1::RUN_STATE_CANCELLED;
-    // Asked to run, and could not: nobody waits for anything any more.
-    case v1::RUN_OUTCOME_NEVER_BEGAN: return v1::RUN_STATE_FAILED;
-    default: return v1::RUN_STATE_UNKNOWN;
-  }
-}
-
 RunStep ApplyRunEvent(const AgentRunEvent& event, RunRow& run) {
   if (event.agent != run.agent || event.event->fence() != run.fence) return {};
   switch (event.event->event_case()) {

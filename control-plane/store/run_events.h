@@ -29,7 +29,17 @@ struct RunStep {
 RunStep ApplyRunEvent(const AgentRunEvent& event, RunRow& run);
 
 // The state that an outcome is, where no further attempt follows.
-v1::RunState StateOf(v1::RunOutcome outcome);
+inline v1::RunState StateOf(v1::RunOutcome outcome) {
+  switch (outcome) {
+    case v1::RUN_OUTCOME_SUCCEEDED: return v1::RUN_STATE_SUCCEEDED;
+    case v1::RUN_OUTCOME_FAILED: return v1::RUN_STATE_FAILED;
+    case v1::RUN_OUTCOME_TIMED_OUT: return v1::RUN_STATE_TIMED_OUT;
+    case v1::RUN_OUTCOME_CANCELLED: return v1::RUN_STATE_CANCELLED;
+    // Asked to run, and could not: nobody waits for anything any more.
+    case v1::RUN_OUTCOME_NEVER_BEGAN: return v1::RUN_STATE_FAILED;
+    default: return v1::RUN_STATE_UNKNOWN;
+  }
+}
 
 // In the order given. Within the transaction of the batches.
 Status StoreRunEvents(sql::Transaction& transaction, const std::vector<AgentRunEvent>& events,

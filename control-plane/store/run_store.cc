@@ -104,6 +104,21 @@ Status PutJob(sql::Transaction& t, const JobDecision& decision) {
   return Aborted("the slots of {} were decided by somebody else meanwhile", job.name);
 }
 
+StatusOr<bool> ChangeOne(sql::Transaction& t, const RunChange& change) {
+  const RunRow& run = change.row;
+  MUSTER_ASSIGN_OR_RETURN(
+      const int64_t changed,
+      t.Execute("UPDATE runs SET phase = $1, state = $2, reason = $3, due_at = $4, start_by = $5, "
+                "agent = $6, fence = $7, assigned_at = $8, finished_at = $9 "
+                "WHERE id = $10 AND phase = $11 AND fence = $12",
+                {static_cast<int64_t>(run.phase), int64_t{run.state}, std::string_view(run.reason),
+                 sql::ToMicros(run.due_at), TimeOrZero(run.start_by), std::string_view(run.agent),
+                 Signed(run.fence), TimeOrZero(run.assigned_at), TimeOrZero(run.finished_at),
+                 std::string_view(run.id), static_cast<int64_t>(change.expected_phase),
+                 Signed(change.expected_fence)}));
+  return changed == 1;
+}
+
 // Asked to end stays asked, and does not become less.
 Status PutStop(sql::Transaction& t, std::string_view id, RunStop stop, std::string_view reason) {
   return t
@@ -135,21 +150,6 @@ Status DecideOne(sql::Transaction& t, const JobDecision& decision, absl::Time no
     MUSTER_RETURN_IF_ERROR(NoteHealth(t, decision.row.name, health));
   }
   return OkStatus();
-}
-
-StatusOr<bool> ChangeOne(sql::Transaction& t, const RunChange& change) {
-  const RunRow& run = change.row;
-  MUSTER_ASSIGN_OR_RETURN(
-      const int64_t changed,
-      t.Execute("UPDATE runs SET phase = $1, state = $2, reason = $3, due_at = $4, start_by = $5, "
-                "agent = $6, fence = $7, assigned_at = $8, finished_at = $9 "
-                "WHERE id = $10 AND phase = $11 AND fence = $12",
-                {static_cast<int64_t>(run.phase), int64_t{run.state}, std::string_view(run.reason),
-                 sql::ToMicros(run.due_at), TimeOrZero(run.start_by), std::string_view(run.agent),
-                 Signed(run.fence), TimeOrZero(run.assigned_at), TimeOrZero(run.finished_at),
-                 std::string_view(run.id), static_cast<int64_t>(change.expected_phase),
-                 Signed(change.expected_fence)}));
-  return changed == 1;
 }
 
 // A job whose slots nobody has decided yet may be paused, too, if it is there.
