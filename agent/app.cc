@@ -17,6 +17,7 @@
 #include "agent/probes/probe.h"
 #include "agent/spool/recorder.h"
 #include "agent/spool/spool.h"
+#include "agent/tasks/task.h"
 #include "lib/base/clock.h"
 #include "lib/base/file.h"
 #include "lib/base/random.h"
@@ -109,8 +110,10 @@ class RunningApp final : public App {
             [this](v1::CheckResult result, Novelty novelty) {
               Record(std::move(result), novelty);
             }),
-        executor_(*journal_, *recorder_, *spool_, policy_, clock_,
-                  ExecutorOptions{.at_once = config.jobs_at_once}),
+        executor_(
+            *journal_, *recorder_, *spool_,
+            [this](const v1::JobSpec& spec) { return MakeTask(spec, policy_); }, clock_,
+            ExecutorOptions{.at_once = config.jobs_at_once}),
         housekeeping_("housekeeping", kHousekeeping, [this] {
           KeepServers();
           RenewWhenDue();

@@ -63,7 +63,7 @@ Attempt::Attempt(const v1::Assignment& assignment, AttemptTools tools, OnEnd on_
       thread_("run", [this] { on_end_(key_, RunToEnd()); }) {}
 
 StatusOr<v1::RunEvent> Attempt::RunToEnd() {
-  const TaskOr task = MakeTask(spec_, tools_.policy);
+  const TaskOr task = tools_.make_task(spec_);
   if (!task.ok()) return EndEvent(NeverBegan(task.status()));
   const Status begun = tools_.journal.Begin(key_, tools_.clock.Now());
   // It may stand in the journal: never again, and nothing was done.

@@ -4,8 +4,7 @@
 //   policy ─no─► never began
 //     └─yes─► journal ──► started ──► Task::Run ──► what is left is ended ──► the end
 //
-// Journal, recorder, policy and clock must outlive it. Ask and the readers may be called from any
-// thread.
+// What its tools refer to must outlive it. Ask and Look may be called from any thread.
 #pragma once
 
 #include <functional>
@@ -18,7 +17,6 @@
 #include "agent/decide/attempts.h"
 #include "agent/decide/run_output.h"
 #include "agent/jobs/run_journal.h"
-#include "agent/policy/policy.h"
 #include "agent/spool/recorder.h"
 #include "agent/tasks/task.h"
 #include "lib/base/clock.h"
@@ -28,10 +26,13 @@
 
 namespace muster::agent {
 
+// A job's task, or why this host does not do it.
+using TaskMaker = std::function<TaskOr(const v1::JobSpec&)>;
+
 struct AttemptTools {
   RunJournal& journal;
   Recorder& recorder;
-  const Policy& policy;
+  const TaskMaker& make_task;
   const Clock& clock;
 };
 

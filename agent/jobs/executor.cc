@@ -50,11 +50,11 @@ std::vector<v1::Assignment> SoundOnes(const v1::Assignments& assignments) {
 
 }  // namespace
 
-Executor::Executor(RunJournal& journal, Recorder& recorder, Spool& spool, const Policy& policy,
+Executor::Executor(RunJournal& journal, Recorder& recorder, Spool& spool, TaskMaker make_task,
                    const Clock& clock, ExecutorOptions options)
     : journal_(journal),
       recorder_(recorder),
-      policy_(policy),
+      make_task_(std::move(make_task)),
       clock_(clock),
       options_(options),
       teller_(journal, recorder, spool, clock, options.ends),
@@ -169,7 +169,7 @@ void Executor::Carry(const v1::Assignment& assignment, const AttemptDecision& de
 
 void Executor::Begin(const v1::Assignment& assignment) {
   running_.push_back(std::make_unique<Attempt>(
-      assignment, AttemptTools{journal_, recorder_, policy_, clock_},
+      assignment, AttemptTools{journal_, recorder_, make_task_, clock_},
       [this](const AttemptKey& key, StatusOr<v1::RunEvent> end) { TakeEnd(key, std::move(end)); }));
 }
 

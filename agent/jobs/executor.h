@@ -1,7 +1,7 @@
 // Does what the control plane assigned to this host: begins each attempt once, so many at a time,
 // ends those that are to end, and tells what became of each (docs/architecture/agent.md, "Runs").
 //
-// Any thread may call. Policy, journal, recorder, spool and clock must outlive it.
+// Any thread may call. Journal, recorder, spool and clock must outlive it.
 #pragma once
 
 #include <memory>
@@ -18,7 +18,6 @@
 #include "agent/jobs/attempt.h"
 #include "agent/jobs/end_teller.h"
 #include "agent/jobs/run_journal.h"
-#include "agent/policy/policy.h"
 #include "agent/spool/recorder.h"
 #include "agent/spool/spool.h"
 #include "lib/base/clock.h"
@@ -36,7 +35,7 @@ struct ExecutorOptions {
 
 class Executor {
  public:
-  Executor(RunJournal& journal, Recorder& recorder, Spool& spool, const Policy& policy,
+  Executor(RunJournal& journal, Recorder& recorder, Spool& spool, TaskMaker make_task,
            const Clock& clock, ExecutorOptions options);
   // As Stop without patience; waits for what runs.
   ~Executor();
@@ -78,7 +77,7 @@ class Executor {
 
   RunJournal& journal_;
   Recorder& recorder_;
-  const Policy& policy_;
+  const TaskMaker make_task_;
   const Clock& clock_;
   const ExecutorOptions options_;
   EndTeller teller_;

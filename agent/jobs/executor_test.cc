@@ -1,5 +1,6 @@
 #include "agent/jobs/executor.h"
 
+#include <fcntl.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <signal.h>
@@ -64,12 +65,25 @@ class Runs : public ::testing::Test {
     journal_ = *std::move(journal);
     recorder_ = std::make_unique<Recorder>(*spool_, clock_, RecorderOptions{}, [](Urgency) {});
     executor_ = std::make_unique<Executor>(
-        *journal_, *recorder_, *spool_, *policy_, clock_,
+        *journal_, *recorder_, *spool_,
+        [this](const v1::JobSpec& spec) -> TaskOr {
+          if (spec.command().argv_size() > 0) return MakeTask(spec, *policy_);
+          return std::make_unique<TestTask>(*this);
+        },
+        clock_,
         ExecutorOptions{
             .at_once = at_once,
             .tick = absl::Milliseconds(10),
             .ends = {.leftover_grace = absl::Milliseconds(200), .retry = absl::Milliseconds(20)}});
   }
+
+  // What a job without a command does.
+  struct TestTask final : Task {
+    explicit TestTask(Runs& test) : body(test.task_) {}
+    std::string What() const override { return "a task of the test"; }
+    TaskEnd Run(TaskContext& context) override { return body(context); }
+    const std::function<TaskEnd(TaskContext&)> body;
+  };
 
   void StopAgent() {
     executor_.reset();
@@ -147,6 +161,7 @@ class Runs : public ::testing::Test {
     return std::atoi(ReadFile(File(name)).value_or("0").c_str());
   }
 
+  std::function<TaskEnd(TaskContext&)> task_;
   testing::TempFolder folder_;
   ManualClock clock_;
   std::unique_ptr<Policy> policy_;
@@ -475,6 +490,73 @@ TEST_F(Runs, TheAgentsStopEndsThemAndSaysSo) {
   EXPECT_EQ(ends[0].reason(), "the agent was stopped");
   EXPECT_EQ(ends[0].signal(), SIGTERM);
   EXPECT_FALSE(IsRunning(child));
+}
+
+TaskEnd Succeeded(const std::string& reason = "done") {
+  return {v1::RUN_OUTCOME_SUCCEEDED, reason, -1, 0, {}};
+}
+
+TEST_F(Runs, ATaskTellsItsProgressItsNotesAndItsFigures) {
+  task_ = [this](TaskContext& context) {
+    EXPECT_EQ(context.run_id(), kRun);
+    EXPECT_EQ(context.job(), "nightly");
+    EXPECT_EQ(context.deadline(), clock_.Uptime() + absl::Hours(1));
+    v1::RunProgress progress;
+    for (uint64_t done = 1; done <= 50; ++done) {
+      progress.set_done(done);
+      context.Progress(progress);
+    }
+    context.Note("half\nof it");
+    TaskEnd end = Succeeded();
+    end.metrics.emplace_back().set_name("rows");
+    return end;
+  };
+  StartAgent();
+  Assign({Command({})});
+  const v1::RunEnded end = End();
+  EXPECT_EQ(end.metrics(0).name(), "rows");
+  std::vector<uint64_t> done;
+  for (const v1::RunEvent& event : Events())
+    if (event.has_progress()) done.push_back(event.progress().done());
+  EXPECT_THAT(done, ElementsAre(1, 50)) << "at once, and the last word";
+  EXPECT_EQ(Output(v1::RunOutput::STREAM_NOTE), "half of it\n");
+}
+
+TEST_F(Runs, ATaskWithoutAProgramHearsThatItIsToEnd) {
+  task_ = [](TaskContext& context) {
+    EXPECT_EQ(context.demand(), Demand::kNone);
+    EXPECT_EQ(context.WaitForDemand(absl::Minutes(1)), Demand::kEnd);
+    const StatusOr<ProgramEnd> late = context.RunProgram({.argv = {"/bin/false"}});
+    EXPECT_TRUE(late.ok() && late->asked && late->exit_code == -1) << "nothing is begun any more";
+    return context.Ended();
+  };
+  StartAgent();
+  Assign({Command({})});
+  ASSERT_TRUE(Eventually([&] { return HasStarted(); }));
+  clock_.Advance(absl::Hours(1));
+  EXPECT_EQ(End().outcome(), v1::RUN_OUTCOME_TIMED_OUT);
+}
+
+TEST_F(Runs, ATaskRunsProgramsOneAfterTheOtherOverFiles) {
+  task_ = [this](TaskContext& context) {
+    const exec::Fd out(::open(File("dump").c_str(), O_WRONLY | O_CREAT | O_CLOEXEC, 0600));
+    EXPECT_TRUE(context.Step("dumping").ok());
+    ProgramRequest dump{.argv = {"/bin/sh", "-c", "echo data; echo talk >&2"}};
+    dump.out = out.get();
+    EXPECT_EQ(context.RunProgram(dump)->exit_code, 0);
+    const exec::Fd in(::open(File("dump").c_str(), O_RDONLY | O_CLOEXEC));
+    EXPECT_TRUE(context.Step("checking").ok());
+    ProgramRequest check{.argv = {"/bin/cat"}};
+    check.in = in.get();
+    EXPECT_EQ(context.RunProgram(check)->exit_code, 0);
+    return Succeeded();
+  };
+  StartAgent();
+  Assign({Command({})});
+  EXPECT_EQ(End().outcome(), v1::RUN_OUTCOME_SUCCEEDED);
+  EXPECT_EQ(Output(), "data\n");
+  EXPECT_EQ(Output(v1::RunOutput::STREAM_STDERR), "talk\n");
+  EXPECT_EQ(journal_->Read({kRun, 1})->step, "checking");
 }
 
 // What a kill -9 of the agent leaves: the journal as it was, and the program.

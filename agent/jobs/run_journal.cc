@@ -50,7 +50,6 @@ constexpr std::string_view kSmallCache = "pragma cache_size = -256";
 constexpr std::string_view kSmallWal = "pragma wal_autocheckpoint = 64";
 
 constexpr absl::Duration kKeep = absl::Hours(24 * 7);
-constexpr size_t kMostAttempts = 10'000;
 
 int64_t Signed(uint64_t number) { return static_cast<int64_t>(number); }
 uint64_t Unsigned(int64_t number) { return static_cast<uint64_t>(number); }
@@ -244,7 +243,7 @@ Status RunJournal::Remember() {
   return OkStatus();
 }
 
-Status RunJournal::Trim(const std::set<std::string>& assigned, absl::Time now) {
+Status RunJournal::Trim(const std::set<std::string>& assigned, absl::Time now, size_t most) {
   absl::MutexLock lock(&file_mutex_);
   size_t known = 0;
   {
@@ -259,7 +258,7 @@ Status RunJournal::Trim(const std::set<std::string>& assigned, absl::Time now) {
         transaction.Query(
             "select run_id, fence, at from attempts where state = 3 order by at, run_id, fence"));
     for (const sql::Row& row : rows) {
-      const bool room = known - gone.size() <= kMostAttempts;
+      const bool room = known - gone.size() <= most;
       if (room && row.Time(2) >= now - kKeep) break;
       if (assigned.contains(row.Text(0))) continue;
       gone.push_back({row.Text(0), Unsigned(row.Int(1))});

@@ -86,9 +86,10 @@ class RunJournal {
   // What might have begun has a row by now.
   Status Remember();
 
-  // Forgets what was told more than seven days ago, and the oldest beyond 10,000, but no attempt of
+  // Forgets what was told more than seven days ago, and the oldest beyond `most`, but no attempt of
   // a run in `assigned`.
-  Status Trim(const std::set<std::string>& assigned, absl::Time now);
+  static constexpr size_t kMostAttempts = 10'000;
+  Status Trim(const std::set<std::string>& assigned, absl::Time now, size_t most = kMostAttempts);
 
  private:
   explicit RunJournal(std::string path) : path_(std::move(path)) {}

@@ -294,17 +294,22 @@ void Cut(std::string& text, size_t bytes) {
   if (text.size() > bytes) text = std::string(Truncate(text, bytes));
 }
 
+// As Cut, and without zero bytes.
+void CutText(std::string& text, size_t bytes) {
+  Cut(text, bytes);
+  std::replace(text.begin(), text.end(), '\0', ' ');
+}
+
 void ClipMetrics(google::protobuf::RepeatedPtrField<v1::Metric>& metrics) {
   while (static_cast<size_t>(metrics.size()) > kMostMetrics) metrics.RemoveLast();
   for (v1::Metric& metric : metrics) {
-    Cut(*metric.mutable_name(), kMostNameBytes);
-    Cut(*metric.mutable_unit(), kMostNameBytes);
+    CutText(*metric.mutable_name(), kMostNameBytes);
+    CutText(*metric.mutable_unit(), kMostNameBytes);
   }
 }
 
 void ClipEnded(v1::RunEnded& ended) {
-  Cut(*ended.mutable_reason(), kMostRunText);
-  std::replace(ended.mutable_reason()->begin(), ended.mutable_reason()->end(), '\0', ' ');
+  CutText(*ended.mutable_reason(), kMostRunText);
   ended.set_exit_code(std::clamp(ended.exit_code(), -1, kMostExitCode));
   ended.set_signal(std::clamp(ended.signal(), 0, kMostSignal));
   const absl::Duration longest = absl::Seconds(kLongestRunSeconds);
@@ -325,16 +330,12 @@ void Clip(v1::ResultDetail& detail) {
 }
 
 void Clip(v1::RunEvent& event) {
-  const auto cut = [](std::string& text, size_t bytes) {
-    Cut(text, bytes);
-    std::replace(text.begin(), text.end(), '\0', ' ');
-  };
-  if (event.has_started()) cut(*event.mutable_started()->mutable_what(), kMostRunText);
-  if (event.has_output()) cut(*event.mutable_output()->mutable_text(), kMostOutputBytes);
+  if (event.has_started()) CutText(*event.mutable_started()->mutable_what(), kMostRunText);
+  if (event.has_output()) CutText(*event.mutable_output()->mutable_text(), kMostOutputBytes);
   if (event.has_progress()) {
     v1::RunProgress& progress = *event.mutable_progress();
-    cut(*progress.mutable_unit(), kMostUnitBytes);
-    cut(*progress.mutable_text(), kMostRunText);
+    CutText(*progress.mutable_unit(), kMostUnitBytes);
+    CutText(*progress.mutable_text(), kMostRunText);
     progress.set_done(std::min(progress.done(), kMostFigure));
     progress.set_total(std::min(progress.total(), kMostFigure));
   }
