@@ -12,6 +12,7 @@
 
 #include "agent/jobs/attempt_processes.h"
 #include "lib/base/file.h"
+#include "lib/base/random.h"
 #include "lib/base/text.h"
 #include "lib/testing/servers.h"
 #include "lib/wire/columns.h"
@@ -712,6 +713,73 @@ TEST_F(KilledAgent, WithoutItsMemoryItDoesNothingTwice) {
   ASSERT_TRUE(Eventually([&] { return !journal_->has_lost_memory(); }));
   Assign({Command({program}), Command({program}, kOther)});
   EXPECT_EQ(End(kOther).outcome(), v1::RUN_OUTCOME_SUCCEEDED) << "what comes later is new";
+}
+
+// An agent in a process of its own, that is killed as a kernel kills: at any instruction.
+class KilledForReal : public Runs {
+ protected:
+  // Runs the assignments until `kill_when` returns.
+  void RunAndKill(const std::vector<v1::Assignment>& assignments,
+                  const std::function<void()>& kill_when) {
+    const pid_t agent = ::fork();
+    if (agent == 0) {
+      StartAgent();
+      Assign(assignments);
+      while (true) ::pause();
+    }
+    kill_when();
+    ::kill(agent, SIGKILL);
+    ::waitpid(agent, nullptr, 0);
+  }
+};
+
+TEST_F(KilledForReal, WhatItRanIsUnknownAndItsProcessesAreGone) {
+  const v1::Assignment slow = Command({Script(
+      "slow", "setsid sleep 1000 &\necho $! > " + File("daemon") + "\nsleep 1000 &\necho $! > " +
+                  File("child") + "\necho $$ > " + File("pid") + "\nwait")});
+  RunAndKill({slow}, [this] { PidIn("pid"); });
+  for (const char* file : {"pid", "child", "daemon"}) EXPECT_TRUE(IsRunning(PidIn(file))) << file;
+  StartAgent();
+  Assign({slow});
+  EXPECT_EQ(End().outcome(), v1::RUN_OUTCOME_UNKNOWN);
+  for (const char* file : {"pid", "child", "daemon"}) EXPECT_FALSE(IsRunning(PidIn(file))) << file;
+}
+
+TEST_F(KilledForReal, EveryRunIsDoneOnceAtMostAndEndsOnceWheneverItDies) {
+  const std::string program = Script("append", "echo x >> " + File("done-") + "$MUSTER_RUN");
+  std::vector<v1::Assignment> assignments;
+  std::vector<std::string> runs;
+  for (int i = 0; i < 40; ++i) {
+    runs.push_back(fmt::format("{:08}-1111-5111-8111-111111111111", i));
+    assignments.push_back(Command({program}, runs.back().c_str()));
+  }
+  const uint64_t seed = 20261128;
+  const auto random = SeededRandom(seed);
+  for (int round = 0; round < 12; ++round) {
+    RunAndKill(assignments, [&] {
+      testing::Pause(absl::Milliseconds(static_cast<int64_t>(20 + random->Below(uint64_t{120}))));
+    });
+  }
+  StartAgent();
+  Assign(assignments);
+  size_t succeeded = 0;
+  for (const std::string& run : runs) {
+    const v1::RunEnded end = End(run.c_str());
+    const size_t done = ReadFile(File("done-" + run)).value_or("").size() / 2;
+    EXPECT_LE(done, 1u) << run << " seed " << seed;
+    if (end.outcome() == v1::RUN_OUTCOME_SUCCEEDED) {
+      ++succeeded;
+      EXPECT_EQ(done, 1u) << run << " seed " << seed;
+    } else {
+      EXPECT_EQ(end.outcome(), v1::RUN_OUTCOME_UNKNOWN) << run << ": " << end.reason();
+    }
+    const std::vector<v1::RunEvent> events = Events(run.c_str());
+    EXPECT_TRUE(events.back().has_ended());
+    EXPECT_LE(std::count_if(events.begin(), events.end(),
+                            [](const v1::RunEvent& event) { return event.has_started(); }),
+              1);
+  }
+  RecordProperty("succeeded", static_cast<int>(succeeded));
 }
 
 }  // namespace
