@@ -12,6 +12,7 @@
 
 #include "agent/jobs/attempt_processes.h"
 #include "lib/base/file.h"
+#include "lib/base/hash.h"
 #include "lib/base/random.h"
 #include "lib/base/text.h"
 #include "lib/testing/servers.h"
@@ -26,8 +27,11 @@ using testing::Eventually;
 using ::testing::HasSubstr;
 using ::testing::StartsWith;
 
-constexpr char kRun[] = "11111111-1111-5111-8111-111111111111";
-constexpr char kOther[] = "22222222-2222-5222-8222-222222222222";
+// Processes of a run are found on the whole host: no two tests have one in common.
+const std::string kRunId = RandomUuid();
+const std::string kOtherId = RandomUuid();
+const char* const kRun = kRunId.c_str();
+const char* const kOther = kOtherId.c_str();
 
 bool IsRunning(pid_t pid) {
   const StatusOr<std::string> stat = ReadFile(fmt::format("/proc/{}/stat", pid));
@@ -394,17 +398,19 @@ TEST_F(Runs, SoManyRunAtOnceAndTheOthersWaitInOrder) {
       Script("first", "while [ ! -e " + File("go") + " ]; do sleep 0.05; done");
   const std::string second = Script("second", "echo second >> " + File("order"));
   const std::string third = Script("third", "echo third >> " + File("order"));
-  constexpr char kThird[] = "33333333-3333-5333-8333-333333333333";
-  v1::Assignment hurried = Command({second}, "44444444-4444-5444-8444-444444444444");
+  const std::string third_run = RandomUuid();
+  const std::string hurried_run = RandomUuid();
+  v1::Assignment hurried = Command({second}, hurried_run.c_str());
   *hurried.mutable_start_by() = wire::ToProto(clock_.Now() + absl::Minutes(1));
-  Assign({Command({first}), Command({second}, kOther), Command({third}, kThird), hurried});
+  Assign(
+      {Command({first}), Command({second}, kOther), Command({third}, third_run.c_str()), hurried});
   ASSERT_TRUE(Eventually([&] { return HasStarted(); }));
   clock_.Advance(absl::Minutes(2));
-  EXPECT_EQ(End("44444444-4444-5444-8444-444444444444").outcome(), v1::RUN_OUTCOME_NEVER_BEGAN)
+  EXPECT_EQ(End(hurried_run.c_str()).outcome(), v1::RUN_OUTCOME_NEVER_BEGAN)
       << "it waited until it was too late";
   EXPECT_FALSE(HasStarted(kOther));
   std::ofstream(File("go")) << "";
-  EXPECT_EQ(End(kThird).outcome(), v1::RUN_OUTCOME_SUCCEEDED);
+  EXPECT_EQ(End(third_run.c_str()).outcome(), v1::RUN_OUTCOME_SUCCEEDED);
   EXPECT_EQ(*ReadFile(File("order")), "second\nthird\n");
 }
 
@@ -617,7 +623,7 @@ TEST_F(KilledAgent, ItsGroupIsEndedEvenWithoutMarks) {
 }
 
 TEST_F(KilledAgent, AProcessThatHasItsNumberByNowIsLeftAlone) {
-  exec::Program stranger = Launch({"MUSTER_RUN=" + std::string(kRun), "MUSTER_ATTEMPT=2"});
+  exec::Program stranger = Launch({"MUSTER_RUN=" + kRunId, "MUSTER_ATTEMPT=2"});
   const pid_t child = PidIn("pid");
   Journal([&](RunJournal& journal) {
     ProcessMark mark = *MarkOf(stranger.pid());
@@ -750,7 +756,7 @@ TEST_F(KilledForReal, EveryRunIsDoneOnceAtMostAndEndsOnceWheneverItDies) {
   std::vector<v1::Assignment> assignments;
   std::vector<std::string> runs;
   for (int i = 0; i < 40; ++i) {
-    runs.push_back(fmt::format("{:08}-1111-5111-8111-111111111111", i));
+    runs.push_back(RandomUuid());
     assignments.push_back(Command({program}, runs.back().c_str()));
   }
   const uint64_t seed = 20261128;
