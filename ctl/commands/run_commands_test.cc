@@ -134,6 +134,24 @@ TEST_F(RunCommands, InterruptedItSaysThatTheRunGoesOn) {
                                    HasSubstr("musterctl cancel 0a1b2c3d")));
 }
 
+TEST_F(RunCommands, OnATerminalItShowsHowFarTheRunIs) {
+  v1::Run run = RunIn(v1::RUN_STATE_RUNNING);
+  run.mutable_progress()->set_done(300);
+  run.mutable_progress()->set_total(1000);
+  run.mutable_progress()->set_unit("rows");
+  *run.mutable_started_at() = wire::ToProto(SystemClock().Now());
+  plane_.watched = {run};
+  plane_.hangs = true;
+  std::string command;
+  for (const std::string& word : Argv({"run", "nightly", "--wait", "--timeout", "2500ms"}))
+    command += word + " ";
+  const auto ran = testing::RunProgram({"script", "-qec", command, "/dev/null"});
+  EXPECT_EQ(ran.exit_code, 6);
+  EXPECT_THAT(ran.out, HasSubstr("\r\x1b[KRUNNING  db-1  0s  [######..............]  30%  300 of "
+                                 "1000 rows"));
+  EXPECT_THAT(ran.out, HasSubstr("RUNNING  db-1  2s  "));  // it draws though nothing is told
+}
+
 TEST_F(RunCommands, GetRunsListsAllPages) {
   for (int i = 0; i < 5; ++i)
     plane_.listed.push_back(RunIn(v1::RUN_STATE_SUCCEEDED, "",
