@@ -8,12 +8,16 @@
 #include "lib/base/text.h"
 
 namespace muster::ctl {
-namespace {
 
 using ::testing::AllOf;
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
+using ::testing::Not;
 using ::testing::SizeIs;
+
+std::string RunCommands::Program() { return MUSTER_BIN_DIR "/musterctl"; }
+
+namespace {
 
 TEST(RunExitCode, SaysHowItEnded) {
   EXPECT_EQ(ExitCodeOf(v1::RUN_STATE_SUCCEEDED), 0);
@@ -47,6 +51,15 @@ TEST(RunIds, OfSeveralTheCandidatesAreNamed) {
             "2 runs begin with 0a1b2c3d; write more of the id:\n"
             "  0a1b2c3d-4e5f-5a6b-8c7d-9e0f1a2b3c4d  nightly, slot 2026-09-21T14:13:20Z\n"
             "  0a1b2c3d-ffff-5a6b-8c7d-9e0f1a2b3c4d  nightly, slot 2026-09-21T14:13:20Z");
+}
+
+v1::RunLogEntry Lines(uint64_t first, const std::string& text, v1::RunOutput::Stream stream) {
+  v1::RunLogEntry entry;
+  entry.set_attempt(1);
+  entry.mutable_output()->set_first_line(first);
+  entry.mutable_output()->set_text(text);
+  entry.mutable_output()->set_stream(stream);
+  return entry;
 }
 
 TEST_F(RunCommands, RunPrintsTheRunAndDoesNotWait) {
@@ -106,6 +119,16 @@ TEST_F(RunCommands, WaitGoesOnOverBrokenStreams) {
   EXPECT_EQ(plane_.streams(), 3);
 }
 
+TEST_F(RunCommands, WaitTellsMustersNotesOnTheRunAndNotItsOutput) {
+  plane_.watched = {RunIn(v1::RUN_STATE_SUCCEEDED)};
+  plane_.log = {Lines(1, "starts /bin/x\n", v1::RunOutput::STREAM_NOTE),
+                Lines(2, "one\n", v1::RunOutput::STREAM_STDOUT)};
+  const auto ran = Musterctl({"run", "nightly", "--wait", "-o", "name"});
+  EXPECT_EQ(ran.out, fmt::format("run/{}\n", kRunId));
+  EXPECT_THAT(ran.err, HasSubstr("# starts /bin/x\n"));
+  EXPECT_THAT(ran.err, Not(HasSubstr("one")));
+}
+
 TEST_F(RunCommands, WaitDoesNotHangOnAStreamThatIsNotClosed) {
   plane_.watched = {RunIn(v1::RUN_STATE_SUCCEEDED)};
   plane_.hangs = true;
@@ -132,6 +155,24 @@ TEST_F(RunCommands, InterruptedItSaysThatTheRunGoesOn) {
   EXPECT_EQ(waiting.Stop(SIGINT), 130);
   EXPECT_THAT(waiting.Log(), AllOf(HasSubstr("run 0a1b2c3d of nightly goes on"),
                                    HasSubstr("musterctl cancel 0a1b2c3d")));
+}
+
+TEST_F(RunCommands, OnATerminalItShowsHowFarTheRunIs) {
+  v1::Run run = RunIn(v1::RUN_STATE_RUNNING);
+  run.mutable_progress()->set_done(300);
+  run.mutable_progress()->set_total(1000);
+  run.mutable_progress()->set_unit("rows");
+  *run.mutable_started_at() = wire::ToProto(SystemClock().Now());
+  plane_.watched = {run};
+  plane_.hangs = true;
+  std::string command;
+  for (const std::string& word : Argv({"run", "nightly", "--wait", "--timeout", "2500ms"}))
+    command += word + " ";
+  const auto ran = testing::RunProgram({"script", "-qec", command, "/dev/null"});
+  EXPECT_EQ(ran.exit_code, 6);
+  EXPECT_THAT(ran.out, HasSubstr("\r\x1b[KRUNNING  db-1  0s  [######..............]  30%  300 of "
+                                 "1000 rows"));
+  EXPECT_THAT(ran.out, HasSubstr("RUNNING  db-1  2s  "));  // it draws though nothing is told
 }
 
 TEST_F(RunCommands, GetRunsListsAllPages) {
@@ -169,15 +210,6 @@ TEST_F(RunCommands, CallsARunByItsFirstDigitsOrAsTheLatest) {
   EXPECT_EQ(Musterctl({"cancel", "0b1b2c3d"}).exit_code, 2);
   EXPECT_EQ(Musterctl({"cancel", "0b1b"}).exit_code, 2);
   EXPECT_EQ(Musterctl({"cancel", "ffffffff"}).exit_code, 3);
-}
-
-v1::RunLogEntry Lines(uint64_t first, const std::string& text, v1::RunOutput::Stream stream) {
-  v1::RunLogEntry entry;
-  entry.set_attempt(1);
-  entry.mutable_output()->set_first_line(first);
-  entry.mutable_output()->set_text(text);
-  entry.mutable_output()->set_stream(stream);
-  return entry;
 }
 
 TEST_F(RunCommands, LogsFollowsOverBrokenStreamsAndTellsEachLineOnce) {

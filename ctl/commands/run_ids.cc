@@ -65,8 +65,9 @@ StatusOr<std::string> ResolveRun(Session& session, const std::string& text) {
         "musterctl get runs",
         text, kLeastDigits);
   }
-  MUSTER_ASSIGN_OR_RETURN(SomeRuns some, ListRuns(session, {}, 0));
-  std::erase_if(some.runs, [&](const v1::Run& run) { return !run.id().starts_with(prefix); });
+  MUSTER_ASSIGN_OR_RETURN(const SomeRuns some, ListRuns(session, {}, 0, [&](const v1::Run& run) {
+                            return run.id().starts_with(prefix);
+                          }));
   return PickRun(text, some.runs);
 }
 

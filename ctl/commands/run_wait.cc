@@ -24,6 +24,7 @@ namespace {
 
 constexpr absl::Duration kDrawEvery = absl::Seconds(1);
 constexpr absl::Duration kConnectAgainAfter = absl::Seconds(1);
+constexpr absl::Duration kLastNotes = absl::Seconds(2);
 constexpr char kClearLine[] = "\r\x1b[K";
 
 // What the handler of Ctrl-C says: made before, for a handler may make nothing.
@@ -114,6 +115,70 @@ class Display {
   std::optional<exec::PeriodicLoop> loop_;  // last: uses all the others
 };
 
+// Follows the run's log for muster's own notes, on a thread of its own. The wait does not depend on
+// it: where the log cannot be read, there are no notes.
+class Notes {
+ public:
+  Notes(Session& session, const std::string& id, Display& display)
+      : session_(session), display_(display) {
+    request_.set_id(id);
+    request_.set_follow(true);
+    thread_ = exec::Thread("notes", [this] { Follow(); });
+  }
+  // The log ends with the run; what is late is not waited for long.
+  ~Notes() {
+    if (IsOver(display_.run().state())) over_.WaitForNotificationWithTimeout(kLastNotes);
+    stop_.Notify();
+    {
+      absl::MutexLock lock(&mutex_);
+      if (running_ != nullptr) running_->TryCancel();
+    }
+    thread_.Join();
+  }
+
+ private:
+  void Follow() {
+    while (!stop_.HasBeenNotified() && ReadOnce().code() == absl::StatusCode::kUnavailable)
+      stop_.WaitForNotificationWithTimeout(kConnectAgainAfter);
+    over_.Notify();
+  }
+  Status ReadOnce() {
+    return session_.TryStream([&](const auto& channel, grpc::ClientContext& context) {
+      SetRunning(&context);
+      const auto reader = v1::RunService::NewStub(channel)->RunLog(&context, request_);
+      size_t seen = 0;
+      v1::RunLogEntry entry;
+      while (reader->Read(&entry)) {
+        if (++seen > told_) Tell(entry);
+        told_ = std::max(told_, seen);
+      }
+      const grpc::Status status = reader->Finish();
+      SetRunning(nullptr);
+      return status;
+    });
+  }
+  void SetRunning(grpc::ClientContext* context) {
+    absl::MutexLock lock(&mutex_);
+    running_ = context;
+    if (context != nullptr && stop_.HasBeenNotified()) context->TryCancel();
+  }
+  void Tell(const v1::RunLogEntry& entry) {
+    if (entry.output().stream() != v1::RunOutput::STREAM_NOTE) return;
+    for (const std::string_view line : Split(Trim(entry.output().text()), '\n'))
+      display_.Say("# " + OneLine(line));
+  }
+
+  Session& session_;
+  Display& display_;
+  v1::RunLogRequest request_;
+  size_t told_ = 0;  // entries; of the thread
+  absl::Notification stop_;
+  absl::Notification over_;
+  absl::Mutex mutex_;
+  grpc::ClientContext* running_ ABSL_GUARDED_BY(mutex_) = nullptr;
+  exec::Thread thread_;  // last: uses all the others
+};
+
 Status WatchOnce(Session& session, const std::string& id, absl::Time deadline, Display& display) {
   v1::WatchRunRequest request;
   request.set_id(id);
@@ -158,6 +223,7 @@ int ExitCodeOf(v1::RunState state) {
 
 StatusOr<v1::Run> WaitForRun(Session& session, const v1::Run& run, absl::Time deadline) {
   Display display(session, run);
+  const Notes notes(session, run.id(), display);
   bool away = false;
   while (!IsOver(display.run().state()) && session.now() < deadline) {
     const Status status = WatchOnce(session, run.id(), deadline, display);

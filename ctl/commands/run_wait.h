@@ -12,8 +12,9 @@ namespace muster::ctl {
 int ExitCodeOf(v1::RunState state);
 
 // Until the run is over, or the deadline; the run as it was seen last. Goes from server to server
-// when one goes away. Draws a line of progress on stderr if that is a terminal; tells changes of
-// state there. Ctrl-C ends the process with 130, and says that the run goes on.
+// when one goes away. Draws a line of progress on stderr if that is a terminal, and tells changes
+// of state and muster's notes on the run there. Ctrl-C ends the process with 130, and says that the
+// run goes on.
 StatusOr<v1::Run> WaitForRun(Session& session, const v1::Run& run, absl::Time deadline);
 
 }  // namespace muster::ctl

@@ -44,8 +44,8 @@ class RunPlane final : public v1::RunService::Service {
  public:
   // How streams and calls go wrong: so many of the first end with UNAVAILABLE.
   int broken_starts = 0;
-  int broken_streams = 0;
-  // What WatchRun tells, one after the other; the last one again and again if `hangs`.
+  int broken_streams = 0;  // of each kind
+  // What WatchRun tells, one after the other. If it `hangs`, neither this nor the log ends.
   std::vector<v1::Run> watched;
   bool hangs = false;
   std::vector<v1::Run> listed;
@@ -93,17 +93,18 @@ class RunPlane final : public v1::RunService::Service {
     while (hangs && !context->IsCancelled()) testing::Pause(absl::Milliseconds(20));
     return grpc::Status::OK;
   }
-  grpc::Status RunLog(grpc::ServerContext*, const v1::RunLogRequest*,
+  grpc::Status RunLog(grpc::ServerContext* context, const v1::RunLogRequest*,
                       grpc::ServerWriter<v1::RunLogEntry>* writer) override {
     int stream = 0;
     {
       absl::MutexLock lock(&mutex_);
-      stream = ++streams_;
+      stream = ++logs_;
     }
     for (const v1::RunLogEntry& entry : log) {
       writer->Write(entry);
       if (stream <= broken_streams) return {grpc::UNAVAILABLE, "gone"};
     }
+    while (hangs && !context->IsCancelled()) testing::Pause(absl::Milliseconds(20));
     return grpc::Status::OK;
   }
   grpc::Status GetRun(grpc::ServerContext*, const v1::GetRunRequest* request,
@@ -141,6 +142,7 @@ class RunPlane final : public v1::RunService::Service {
   std::set<std::string> request_ids_ ABSL_GUARDED_BY(mutex_);
   int starts_ ABSL_GUARDED_BY(mutex_) = 0;
   int streams_ ABSL_GUARDED_BY(mutex_) = 0;
+  int logs_ ABSL_GUARDED_BY(mutex_) = 0;
   v1::CancelRunRequest cancelled_ ABSL_GUARDED_BY(mutex_);
   v1::PauseJobRequest paused_ ABSL_GUARDED_BY(mutex_);
 };
@@ -173,14 +175,15 @@ class RunCommands : public ::testing::Test {
   ~RunCommands() override { server_->Shutdown(absl::ToChronoTime(SystemClock().Now())); }
 
   std::vector<std::string> Argv(const std::vector<std::string>& arguments) const {
-    std::vector<std::string> argv = {std::string(MUSTER_BIN_DIR) + "/musterctl", "--context",
-                                     folder_.File("context")};
+    std::vector<std::string> argv = {Program(), "--context", folder_.File("context")};
     argv.insert(argv.end(), arguments.begin(), arguments.end());
     return argv;
   }
   testing::ProgramResult Musterctl(const std::vector<std::string>& arguments) const {
     return testing::RunProgram(Argv(arguments));
   }
+
+  static std::string Program();  // of the build that the test belongs to
 
   testing::TempFolder folder_;
   RunPlane plane_;

@@ -188,7 +188,10 @@ std::string NextRunsText(const v1::JobSpec& spec, const v1::Job& job, const Tabl
 }  // namespace
 
 std::string StateName(v1::RunState state) {
-  return v1::RunState_Name(state).substr(std::string_view("RUN_STATE_").size());
+  const std::string& name = v1::RunState_Name(state);
+  constexpr std::string_view kPrefix = "RUN_STATE_";
+  // One that a newer control plane knows has no name here.
+  return name.starts_with(kPrefix) ? name.substr(kPrefix.size()) : fmt::format("STATE_{}", state);
 }
 
 bool IsOver(v1::RunState state) {
