@@ -39,7 +39,8 @@ class TermWork final : public LeaderWork {
         job_loop_(around.store, term_->epoch(), Jobs()),
         retention_loop_(around.store, term_->epoch(),
                         {.history = around.config.keep_history,
-                         .resolved_alerts = around.config.keep_resolved_alerts}) {
+                         .resolved_alerts = around.config.keep_resolved_alerts,
+                         .runs = around.config.keep_runs}) {
     alert_runner_.emplace("alerts", absl::Milliseconds(500), around_.clock, Guarded(alert_loop_));
     absence_runner_.emplace("absence", absl::Seconds(1), around_.clock, Guarded(absence_loop_));
     cluster_runner_.emplace("cluster", absl::Seconds(1), around_.clock, Guarded(cluster_loop_));
