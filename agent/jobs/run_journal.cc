@@ -29,10 +29,9 @@ create table attempts (
 create table meta (key text primary key, value text not null);
 )sql";
 
-// As rows hold them.
+// As rows hold them: 1 begun, 2 ended, 3 told.
 constexpr int64_t kBegun = 1;
 constexpr int64_t kEnded = 2;
-constexpr int64_t kTold = 3;
 
 constexpr std::string_view kColumns =
     "select run_id, fence, at, pid, started, boot_id, step, body, log_epoch, log_sequence "
