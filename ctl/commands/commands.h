@@ -54,15 +54,12 @@ StatusOr<std::vector<v1::State>> AllStates(Session& session, const std::string& 
                                            const std::string& agent);
 StatusOr<std::vector<v1::Agent>> AllAgents(Session& session, const std::string& name);
 StatusOr<std::vector<v1::Alert>> AllAlerts(Session& session);
-// At most `limit` runs, 0 is all; `request` says which, and `keep` which of them. `more`: whether
-// there are others.
+// At most `limit` runs, 0 is all; `request` says which. `more`: whether there are others.
 struct SomeRuns {
   std::vector<v1::Run> runs;
   bool more = false;
 };
-StatusOr<SomeRuns> ListRuns(
-    Session& session, v1::ListRunsRequest request, size_t limit,
-    const std::function<bool(const v1::Run&)>& keep = [](const v1::Run&) { return true; });
+StatusOr<SomeRuns> ListRuns(Session& session, v1::ListRunsRequest request, size_t limit);
 StatusOr<std::vector<v1::Job>> AllJobs(Session& session, const std::string& name);
 // Kind is "Check", "Job", "Receiver", or empty for all.
 StatusOr<std::vector<v1::StoredSpec>> AllSpecs(Session& session, const std::string& kind,

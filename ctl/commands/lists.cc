@@ -50,8 +50,7 @@ StatusOr<std::vector<v1::Alert>> AllAlerts(Session& session) {
       session, {}, &v1::AlertService::Stub::ListAlerts);
 }
 
-StatusOr<SomeRuns> ListRuns(Session& session, v1::ListRunsRequest request, size_t limit,
-                            const std::function<bool(const v1::Run&)>& keep) {
+StatusOr<SomeRuns> ListRuns(Session& session, v1::ListRunsRequest request, size_t limit) {
   constexpr size_t kLargestPage = 1000;
   SomeRuns some;
   do {
@@ -62,8 +61,7 @@ StatusOr<SomeRuns> ListRuns(Session& session, v1::ListRunsRequest request, size_
       response.Clear();
       return v1::RunService::NewStub(channel)->ListRuns(&context, request, &response);
     }));
-    for (v1::Run& run : *response.mutable_items())
-      if (keep(run)) some.runs.push_back(std::move(run));
+    for (v1::Run& run : *response.mutable_items()) some.runs.push_back(std::move(run));
     request.set_page_token(response.next_page_token());
   } while (!request.page_token().empty() && (limit == 0 || some.runs.size() < limit));
   some.more = !request.page_token().empty();

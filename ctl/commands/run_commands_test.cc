@@ -48,7 +48,7 @@ TEST(RunIds, OfSeveralTheCandidatesAreNamed) {
   const Status several = PickRun("0a1b2c3d", {one, other}).status();
   EXPECT_EQ(several.code(), absl::StatusCode::kInvalidArgument);
   EXPECT_EQ(Message(several),
-            "2 runs begin with 0a1b2c3d; write more of the id:\n"
+            "several runs begin with 0a1b2c3d; write more of the id:\n"
             "  0a1b2c3d-4e5f-5a6b-8c7d-9e0f1a2b3c4d  nightly, slot 2026-09-21T14:13:20Z\n"
             "  0a1b2c3d-ffff-5a6b-8c7d-9e0f1a2b3c4d  nightly, slot 2026-09-21T14:13:20Z");
 }

@@ -48,10 +48,8 @@ StatusOr<std::string> PickRun(const std::string& prefix, const std::vector<v1::R
     candidates += fmt::format("\n  {}  {}, slot {}", run.id(), run.job(),
                               TimeText(wire::FromProto(run.slot())));
   }
-  if (matching.size() > kMostCandidates)
-    candidates += fmt::format("\n  … and {} more", matching.size() - kMostCandidates);
-  return InvalidArgument("{} runs begin with {}; write more of the id:{}", matching.size(), prefix,
-                         candidates);
+  if (matching.size() > kMostCandidates) candidates += "\n  … and more";
+  return InvalidArgument("several runs begin with {}; write more of the id:{}", prefix, candidates);
 }
 
 StatusOr<std::string> ResolveRun(Session& session, const std::string& text) {
@@ -65,9 +63,9 @@ StatusOr<std::string> ResolveRun(Session& session, const std::string& text) {
         "musterctl get runs",
         text, kLeastDigits);
   }
-  MUSTER_ASSIGN_OR_RETURN(const SomeRuns some, ListRuns(session, {}, 0, [&](const v1::Run& run) {
-                            return run.id().starts_with(prefix);
-                          }));
+  v1::ListRunsRequest request;
+  request.set_id_prefix(prefix);
+  MUSTER_ASSIGN_OR_RETURN(const SomeRuns some, ListRuns(session, request, kMostCandidates + 1));
   return PickRun(text, some.runs);
 }
 

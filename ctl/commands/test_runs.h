@@ -117,10 +117,13 @@ class RunPlane final : public v1::RunService::Service {
   // Two a page, whatever is asked for.
   grpc::Status ListRuns(grpc::ServerContext*, const v1::ListRunsRequest* request,
                         v1::ListRunsResponse* response) override {
+    std::vector<v1::Run> matching = listed;
+    std::erase_if(matching,
+                  [&](const v1::Run& run) { return !run.id().starts_with(request->id_prefix()); });
     size_t at = request->page_token().empty() ? 0 : std::stoul(request->page_token());
-    const size_t end = std::min(listed.size(), at + std::min<size_t>(2, request->page_size()));
-    for (; at < end; ++at) *response->add_items() = listed[at];
-    if (at < listed.size()) response->set_next_page_token(std::to_string(at));
+    const size_t end = std::min(matching.size(), at + std::min<size_t>(2, request->page_size()));
+    for (; at < end; ++at) *response->add_items() = matching[at];
+    if (at < matching.size()) response->set_next_page_token(std::to_string(at));
     return grpc::Status::OK;
   }
   grpc::Status CancelRun(grpc::ServerContext*, const v1::CancelRunRequest* request,
