@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include "lib/decide/selector.h"
 #include "lib/wire/time.h"
 
 namespace muster::control {

@@ -58,15 +58,17 @@ Status JobLoop::ReadSpecs() {
   jobs_ = std::move(jobs);
   spec_revision_ = revision;
   run_revision_.reset();  // look at all again
+  forget_ = true;
   return OkStatus();
 }
 
 StatusOr<bool> JobLoop::PlanJobs(absl::Time now) {
   const bool due = std::any_of(jobs_.begin(), jobs_.end(),
                                [now](const auto& job) { return job.second.next_look <= now; });
-  if (due) {
+  if (due || forget_) {
     MUSTER_ASSIGN_OR_RETURN(const std::vector<JobRow> rows, store_.runs().Jobs());
     MUSTER_RETURN_IF_ERROR(ForgetDeleted(rows));
+    forget_ = false;
     std::map<std::string, const JobRow*> row_of;
     for (const JobRow& row : rows) row_of[row.name] = &row;
     std::map<std::string, std::vector<const RunRow*>> open_of;

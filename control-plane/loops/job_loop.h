@@ -59,6 +59,7 @@ class JobLoop {
   std::optional<uint64_t> spec_revision_;
   std::optional<uint64_t> run_revision_;
   std::map<std::string, Known> jobs_;
+  bool forget_ = false;  // jobs may have been deleted
   std::vector<RunRow> open_;
   absl::Time agents_read_ = absl::InfinitePast();
   std::map<std::string, HostView> agents_;
