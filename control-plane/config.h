@@ -49,6 +49,11 @@ struct Config {
   Lifetimes lifetimes;
   absl::Duration expired_agent_grace = absl::Hours(30 * 24);
 
+  // Where a port is named, it is not opened.
+  static constexpr char kOff[] = "off";
+
+  std::string KeyPath() const { return data + "/cluster.key"; }
+  std::string ContextPath() const { return data + "/admin.context"; }
   bool IsPostgres() const { return store.starts_with("postgres"); }
   std::string StoreUrl() const { return store.empty() ? "sqlite:" + data + "/muster.db" : store; }
 };

@@ -46,10 +46,17 @@ constexpr std::string_view kJobKey = "job/";
 
 std::string JobKey(std::string_view job) { return fmt::format("{}{}", kJobKey, job); }
 
-// Of an alert of JobKey's shape, the job; else empty.
+constexpr std::string_view kLateKey = "late/";
+
+std::string LateKey(std::string_view job) { return fmt::format("{}{}", kLateKey, job); }
+
+// Of an alert of JobKey's or LateKey's shape, the job; else empty.
 std::string_view JobOf(const AlertRow& alert) {
   const std::string_view key = alert.key;
-  return key.starts_with(kJobKey) ? key.substr(kJobKey.size()) : std::string_view();
+  for (const std::string_view prefix : {kJobKey, kLateKey}) {
+    if (key.starts_with(prefix)) return key.substr(prefix.size());
+  }
+  return {};
 }
 
 bool IsBad(v1::RunState state) {
@@ -89,7 +96,10 @@ class Round {
 
   AlertDecision Run() && {
     for (const auto& [id, replica] : facts_.replicas) FollowReplica(id, replica);
-    for (const auto& [name, job] : facts_.jobs) FollowJob(name, job);
+    for (const auto& [name, job] : facts_.jobs) {
+      FollowJob(name, job);
+      FollowLate(name, job);
+    }
     for (const auto& [name, agent] : facts_.agents) RaiseAbsence(name, agent);
     for (const TransitionRow& transition : facts_.transitions) Follow(transition);
     for (const auto& [name, agent] : facts_.agents) EndAbsence(name, agent);
@@ -223,6 +233,22 @@ class Round {
       Note(*open, health.at, "again",
            fmt::format("run {} {}", health.run, HowItEnded(health.state)));
     }
+  }
+
+  void FollowLate(const std::string& name, const JobNote& job) {
+    AlertRow* open = Find(LateKey(name));
+    const bool late = now_ > job.waits_since + kLateAfter;
+    if (open != nullptr && !late) return Resolve(*open, now_, "it waits no longer");
+    if (open != nullptr || !late) return;
+    AlertRow& alert = OpenAlert({.key = LateKey(name),
+                                 .name = fmt::format("job/{} late", name),
+                                 .started_at = job.waits_since,
+                                 .summary = job.waits_why,
+                                 .description = job.description,
+                                 .runbook = job.runbook},
+                                "late");
+    Fire(alert, v1::SEVERITY_WARNING, now_,
+         fmt::format("due at {} and has not begun", TimeText(job.waits_since)));
   }
 
   void RaiseAbsence(const std::string& name, const AgentPresence& agent) {

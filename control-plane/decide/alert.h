@@ -13,7 +13,8 @@
 // connected; the absence of an agent is one alert of its own, and while it is open the agent's
 // untold alerts stay untold. The loss of a replica is an alert of its own, too, until it is seen
 // again or forgotten. A job whose newest slot failed, was missed or has an unknown outcome is one,
-// until a newer slot succeeds. An alert that fires and was told to nobody (inhibited, or no
+// until a newer slot succeeds; one whose run cannot begin for five minutes is another, until it
+// begins or is missed. An alert that fires and was told to nobody (inhibited, or no
 // receiver yet) is told when that ends. What is not asked any more (deleted check, revoked agent,
 // moved selector) resolves with that reason.
 #pragma once
@@ -49,12 +50,17 @@ struct ReplicaPresence {
   uint64_t incarnation = 0;
 };
 
-// The newest slot of a job that is over.
+// A job: its newest slot that is over, and the run of its schedule that has waited longest.
 struct JobNote {
   JobHealth health;
+  absl::Time waits_since = absl::InfiniteFuture();
+  std::string waits_why;
   std::string description;
   std::string runbook;
 };
+
+// A run of a schedule that waits for longer is late, and somebody is told before it is missed.
+inline constexpr absl::Duration kLateAfter = absl::Minutes(5);
 
 struct AlertFacts {
   uint64_t cursor = 0;

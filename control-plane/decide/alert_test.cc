@@ -261,6 +261,23 @@ TEST(Alert, OfAJobFollowsItsNewestSlot) {
   EXPECT_EQ(plane.LastReason(), "run run-2 succeeded");
 }
 
+TEST(Alert, OfALateJobLastsUntilItsRunWaitsNoLonger) {
+  Plane plane;
+  JobNote& job = plane.facts_.jobs["nightly"];
+  job.waits_since = plane.now_;
+  job.waits_why = "no agent is connected";
+  plane.now_ += kLateAfter - absl::Seconds(1);
+  plane.Decide();
+  EXPECT_THAT(plane.Told(), IsEmpty());
+  plane.Decide();
+  EXPECT_THAT(plane.Told(), ElementsAre("raised warning job/nightly late"));
+  plane.Decide();
+  EXPECT_THAT(plane.Told(), IsEmpty());
+  job.waits_since = absl::InfiniteFuture();
+  plane.Decide();
+  EXPECT_THAT(plane.Told(), ElementsAre("resolved warning job/nightly late"));
+}
+
 TEST(Alert, OfAJobIsRaisedByWhatNobodyKnowsAndEndsWithTheJob) {
   Plane plane;
   plane.facts_.jobs["nightly"].health = {"run-1", kStart, v1::RUN_STATE_UNKNOWN, "killed", kStart};

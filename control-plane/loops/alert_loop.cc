@@ -114,6 +114,16 @@ Status AlertLoop::ReadJobs() {
     const auto job = jobs_.find(row.name);
     if (job != jobs_.end()) job->second.health = std::move(row.health);
   }
+  MUSTER_ASSIGN_OR_RETURN(const std::vector<RunRow> open, store_.runs().Open());
+  for (auto& [name, job] : jobs_) job.waits_since = absl::InfiniteFuture();
+  for (const RunRow& run : open) {
+    const auto job = jobs_.find(run.job);
+    const bool waits = run.phase == RunPhase::kWaiting && run.fence == 0 &&
+                       run.trigger == v1::RUN_TRIGGER_SCHEDULE;
+    if (job == jobs_.end() || !waits || run.due_at >= job->second.waits_since) continue;
+    job->second.waits_since = run.due_at;
+    job->second.waits_why = run.reason;
+  }
   run_revision_ = revision;
   return OkStatus();
 }

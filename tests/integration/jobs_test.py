@@ -33,7 +33,8 @@ spec:
 '''
 
 
-class Jobs(Case):
+class JobCase(Case):
+    """Programs that note what they do in a file, jobs that run them, and the verdict on what came of it."""
     def setUp(self):
         super().setUp()
         os.chmod(self.folder, 0o755)
@@ -66,6 +67,29 @@ class Jobs(Case):
                     (begun if what == 'begin' else ended)[run] += 1
         return begun, ended
 
+    def verify(self, runs, kills):
+        begun, ended = self.told()
+        self.assertTrue(all(count == 1 for count in begun.values()), 'an effect happened twice')
+        states = collections.Counter(run['state'] for run in runs)
+        known = {run['id']: run['state'] for run in runs}
+        self.assertEqual(set(begun) - set(known), set(), 'a run that nobody knows of')
+        for run, state in known.items():
+            if state == 'SUCCEEDED':
+                self.assertEqual((begun[run], ended[run]), (1, 1), f'{run} did not succeed')
+            elif state == 'MISSED':
+                self.assertEqual(begun[run], 0, f'{run} began, and counts as missed')
+            else:
+                self.assertEqual(state, 'UNKNOWN')
+        self.assertLessEqual(states['UNKNOWN'], 4 * kills)  # a host takes so many at once
+        slots = sorted(run['slot'] for run in runs)
+        parse = datetime.datetime.fromisoformat
+        first, last = (parse(slots[at].replace('Z', '+00:00')) for at in (0, -1))
+        covered = sum(run.get('slots', 1) for run in runs)
+        self.assertEqual(covered, int((last - first).total_seconds()) + 1, 'a slot has no run, or two')
+        print(f'{covered} slots: {dict(states)}, {kills} agent kills')
+
+
+class Jobs(JobCase):
     def test_a_command_runs_and_its_end_is_told(self):
         plane = self.plane()
         program = self.script('good')
@@ -213,27 +237,6 @@ class Jobs(Case):
         eventually('all over', lambda: not [run for run in plane.items('get', 'runs', '--limit', '1000')
                                             if run['state'] in ('QUEUED', 'RUNNING')])
         self.verify(plane.items('get', 'runs', '--limit', '1000'), kills)
-
-    def verify(self, runs, kills):
-        begun, ended = self.told()
-        self.assertTrue(all(count == 1 for count in begun.values()), 'an effect happened twice')
-        states = collections.Counter(run['state'] for run in runs)
-        known = {run['id']: run['state'] for run in runs}
-        self.assertEqual(set(begun) - set(known), set(), 'a run that nobody knows of')
-        for run, state in known.items():
-            if state == 'SUCCEEDED':
-                self.assertEqual((begun[run], ended[run]), (1, 1), f'{run} did not succeed')
-            elif state == 'MISSED':
-                self.assertEqual(begun[run], 0, f'{run} began, and counts as missed')
-            else:
-                self.assertEqual(state, 'UNKNOWN')
-        self.assertLessEqual(states['UNKNOWN'], 4 * kills)  # a host takes so many at once
-        slots = sorted(run['slot'] for run in runs)
-        parse = datetime.datetime.fromisoformat
-        first, last = (parse(slots[at].replace('Z', '+00:00')) for at in (0, -1))
-        covered = sum(run.get('slots', 1) for run in runs)
-        self.assertEqual(covered, int((last - first).total_seconds()) + 1, 'a slot has no run, or two')
-        print(f'{covered} slots: {dict(states)}, {kills} agent kills')
 
 
 if __name__ == '__main__':
