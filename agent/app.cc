@@ -8,6 +8,8 @@
 #include <utility>
 
 #include "agent/checks/checker.h"
+#include "agent/jobs/executor.h"
+#include "agent/jobs/run_journal.h"
 #include "agent/link/link.h"
 #include "agent/link/renewal.h"
 #include "agent/link/witness.h"
@@ -15,6 +17,7 @@
 #include "agent/probes/probe.h"
 #include "agent/spool/recorder.h"
 #include "agent/spool/spool.h"
+#include "agent/tasks/task.h"
 #include "lib/base/clock.h"
 #include "lib/base/file.h"
 #include "lib/base/random.h"
@@ -29,6 +32,7 @@ namespace {
 
 constexpr char kPolicyPlace[] = "/etc/muster/policy.yaml";
 constexpr absl::Duration kStopChecksWithin = absl::Seconds(1);
+constexpr absl::Duration kStopJobsWithin = absl::Seconds(2);
 constexpr absl::Duration kFlushWithin = absl::Seconds(1);
 constexpr absl::Duration kHousekeeping = absl::Seconds(5);
 // By then every check has run once and the first plan is in force.
@@ -84,7 +88,8 @@ v1::Record PlanTakenRecord(const std::string& hash, absl::Time at) {
 class RunningApp final : public App {
  public:
   RunningApp(const RunOptions& options, const Config& config, FolderLock lock,
-             Membership membership, Policy policy, std::unique_ptr<Spool> spool, v1::Plan plan)
+             Membership membership, Policy policy, std::unique_ptr<Spool> spool,
+             std::unique_ptr<RunJournal> journal, v1::Plan plan)
       : data_(options.data),
         lock_(std::move(lock)),
         membership_(std::move(membership)),
@@ -93,6 +98,7 @@ class RunningApp final : public App {
         next_renewal_(FirstRenewal(membership_)),
         random_(SystemRandom()),
         spool_(std::move(spool)),
+        journal_(std::move(journal)),
         witness_(data_ + "/witness.pb", membership_.identity.roots_pem),
         link_(std::make_unique<Link>(*spool_, clock_, *random_, MakeLinkOptions(plan))),
         recorder_(std::make_unique<Recorder>(*spool_, clock_, RecorderOptions{},
@@ -104,6 +110,10 @@ class RunningApp final : public App {
             [this](v1::CheckResult result, Novelty novelty) {
               Record(std::move(result), novelty);
             }),
+        executor_(
+            *journal_, *recorder_, *spool_,
+            [this](const v1::JobSpec& spec) { return MakeTask(spec, policy_); }, clock_,
+            ExecutorOptions{.at_once = config.jobs_at_once}),
         housekeeping_("housekeeping", kHousekeeping, [this] {
           KeepServers();
           RenewWhenDue();
@@ -115,11 +125,13 @@ class RunningApp final : public App {
 
   bool Stop() override {
     housekeeping_.Stop();
-    const bool ended = checker_.Stop(kStopChecksWithin);
+    executor_.AskToStop();
+    const bool checks_ended = checker_.Stop(kStopChecksWithin);
+    const bool runs_ended = executor_.Stop(kStopJobsWithin);
     // The recorder writes what waits before the link sends its last.
     recorder_->Stop();
     link_->Stop(kFlushWithin);
-    return ended;
+    return checks_ended && runs_ended;
   }
 
  private:
@@ -149,6 +161,14 @@ class RunningApp final : public App {
     options.plan_hash = plan.hash();
     options.facts = HostFacts();
     options.on_plan = [this](const v1::Plan& next) { return TakePlan(next); };
+    options.on_assignments = [this](const v1::Assignments& assignments) {
+      ready_.Wait();
+      executor_.Take(assignments);
+    };
+    options.on_server_time = [this](absl::Time now) {
+      ready_.Wait();
+      executor_.TakeServerTime(now);
+    };
     options.on_renew = [this] { AskRenewal(); };
     options.learn_servers = !servers_set_;
     options.on_servers = [this](const auto& servers) { NoteServers(servers); };
@@ -261,6 +281,7 @@ class RunningApp final : public App {
   absl::Time next_renewal_;  // after the start of the renewal's thread alone
   const std::unique_ptr<Random> random_;
   const std::unique_ptr<Spool> spool_;
+  const std::unique_ptr<RunJournal> journal_;
   Witness witness_;  // of the link's thread
   Ready ready_;
   absl::Mutex renewal_mutex_;
@@ -269,6 +290,7 @@ class RunningApp final : public App {
   const std::unique_ptr<Link> link_;
   const std::unique_ptr<Recorder> recorder_;
   Checker checker_;
+  Executor executor_;
   exec::PeriodicLoop housekeeping_;
 };
 
@@ -298,13 +320,15 @@ StatusOr<std::unique_ptr<App>> App::Start(const RunOptions& options, const Confi
   MUSTER_ASSIGN_OR_RETURN(Policy policy, FindPolicy(config.policy));
   MUSTER_ASSIGN_OR_RETURN(std::unique_ptr<Spool> spool,
                           Spool::Open(options.data + "/log.db", config.spool, SystemClock()));
+  MUSTER_ASSIGN_OR_RETURN(std::unique_ptr<RunJournal> journal,
+                          RunJournal::Open(options.data + "/runs.db"));
   LogInfo("the agent runs", {{"agent", membership.name},
                              {"version", MUSTER_VERSION},
                              {"log_epoch", spool->position().epoch},
                              {"written", spool->position().written}});
-  return std::unique_ptr<App>(
-      std::make_unique<RunningApp>(options, config, std::move(lock), std::move(membership),
-                                   std::move(policy), std::move(spool), ReadPlan(options.data)));
+  return std::unique_ptr<App>(std::make_unique<RunningApp>(
+      options, config, std::move(lock), std::move(membership), std::move(policy), std::move(spool),
+      std::move(journal), ReadPlan(options.data)));
 }
 
 }  // namespace muster::agent

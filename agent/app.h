@@ -34,8 +34,9 @@ class App {
   // FailedPrecondition if another agent works in the folder. Signals must be blocked already.
   static StatusOr<std::unique_ptr<App>> Start(const RunOptions& options, const Config& config);
   virtual ~App() = default;
-  // Within about two seconds: no new result, what was found is in the log, and sent if the control
-  // plane is there. False if a probe has not returned: then end the process without waiting for it.
+  // Within about two seconds, or five where runs must be ended: no new result, what was found is in
+  // the log, and sent if the control plane is there. False if a probe or a run has not returned:
+  // then end the process without waiting for it.
   virtual bool Stop() = 0;
 };
 

@@ -42,12 +42,15 @@ StatusOr<Config> ParseConfig(std::string_view yaml, std::string_view name) {
   spool.Add("bound", settings::Size(config.spool.bound_bytes, kLeastBound, kMostBound));
   spool.Add("keep", settings::Duration(config.spool.keep_acknowledged_for, absl::ZeroDuration(),
                                        absl::Hours(24 * 365)));
+  Settings jobs;
+  jobs.Add("atOnce", settings::Count(config.jobs_at_once, 1, 64));
   Settings settings;
   settings.Add("servers", settings::List(config.servers, CheckAddress));
   settings.Add("enroll", settings::List(config.enroll, CheckAddress));
   settings.Add("policy", settings::Text(config.policy));
   settings.Add("spool", settings::Group(std::move(spool)));
   settings.Add("probeThreads", settings::Count(config.probe_threads, 1, 256));
+  settings.Add("jobs", settings::Group(std::move(jobs)));
   settings.Add("logLevel", settings::Level(config.log_level));
   MUSTER_RETURN_IF_ERROR(settings.Read(yaml, name));
   return config;

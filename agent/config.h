@@ -5,6 +5,7 @@
 //   policy: /etc/muster/policy.yaml
 //   spool: {bound: 256MiB, keep: 24h}
 //   probeThreads: 16
+//   jobs: {atOnce: 4}
 //   logLevel: info
 //
 // DIR/identity.pem   private key and certificate chain, replaced as one
@@ -14,6 +15,7 @@
 // DIR/plan.pb        the plan in force
 // DIR/witness.pb     the newest checkpoint of the control plane's audit chain
 // DIR/log.db         the log
+// DIR/runs.db        what was done of the runs that were assigned
 #pragma once
 
 #include <cstdint>
@@ -37,6 +39,7 @@ struct Config {
   std::string policy;  // empty: the default place, or the built-in policy
   SpoolOptions spool;
   size_t probe_threads = 16;
+  size_t jobs_at_once = 4;
   LogLevel log_level = LogLevel::kInfo;
 };
 

@@ -17,6 +17,7 @@ servers: ["10.0.0.5:7443", "[::1]:7443"]
 policy: /etc/muster/other.yaml
 spool: {bound: 64MiB, keep: 12h}
 probeThreads: 4
+jobs: {atOnce: 2}
 logLevel: debug
 )",
                                   "agent.yaml");
@@ -26,6 +27,7 @@ logLevel: debug
   EXPECT_EQ(config->spool.bound_bytes, uint64_t{64} << 20);
   EXPECT_EQ(config->spool.keep_acknowledged_for, absl::Hours(12));
   EXPECT_EQ(config->probe_threads, 4u);
+  EXPECT_EQ(config->jobs_at_once, 2u);
   EXPECT_EQ(config->log_level, LogLevel::kDebug);
 }
 
@@ -48,6 +50,7 @@ TEST(AgentConfig, RefusesWhatItDoesNotKnowAndSaysWhere) {
       {"spool: {size: 1MiB}",
        "agent.yaml:1:9: spool.size: there is no such setting; there are bound, keep"},
       {"probeThreads: 0", "between 1 and 256"},
+      {"jobs: {atOnce: 65}", "jobs.atOnce: must be between 1 and 64"},
       {"logLevel: loud", "logLevel"},
       {"- a", "name: value"},
       {"a: [", "agent.yaml"},

@@ -38,8 +38,9 @@ int RunAgent(const agent::RunOptions& options) {
   if (!app.ok()) return Fail(app.status());
   muster::LogInfo("stopping", {{"signal", signals.Wait()}});
   if (!(*app)->Stop()) {
-    // A probe has not returned. All that was found is in the log: nothing is left to wait for.
-    muster::LogWarning("a probe has not returned: ending without it");
+    // A probe or a run has not returned. All that was found is in the log: nothing is left to wait
+    // for.
+    muster::LogWarning("a probe or a run has not returned: ending without it");
     _exit(0);
   }
   app->reset();

@@ -17,14 +17,17 @@
 #include "control-plane/loops/heartbeat.h"
 #include "control-plane/loops/leader.h"
 #include "control-plane/loops/runner.h"
+#include "control-plane/opening.h"
 #include "control-plane/pki/authority.h"
 #include "control-plane/pki/cluster_key.h"
+#include "control-plane/port.h"
 #include "control-plane/rpc/agent_hub.h"
 #include "control-plane/rpc/agent_link_service.h"
 #include "control-plane/rpc/alert_service.h"
 #include "control-plane/rpc/enrollment_service.h"
 #include "control-plane/rpc/gate.h"
 #include "control-plane/rpc/identity_service.h"
+#include "control-plane/rpc/run_service.h"
 #include "control-plane/rpc/spec_service.h"
 #include "control-plane/rpc/state_service.h"
 #include "control-plane/rpc/system_service.h"
@@ -46,16 +49,11 @@
 namespace muster::control {
 namespace {
 
-constexpr char kOff[] = "off";
-constexpr uint16_t kDefaultPort = 7443;
 // How long agents get to go elsewhere, and then what is still on its way.
 constexpr absl::Duration kDrainWithin = absl::Seconds(5);
 constexpr absl::Duration kEndWithin = absl::Seconds(2);
 // Counted by all replicas together where they have a Redis.
 constexpr redis::RateLimit kJoinsOfAnAddress{.permits = 600, .per = absl::Minutes(1), .burst = 200};
-
-std::string KeyPath(const Config& config) { return config.data + "/cluster.key"; }
-std::string ContextPath(const Config& config) { return config.data + "/admin.context"; }
 
 // Made at the first start, so that a restart finds the sessions that this replica left open.
 StatusOr<std::string> ReplicaId(const std::string& folder) {
@@ -78,80 +76,6 @@ StatusOr<std::optional<redis::Address>> RedisAddress(const Config& config) {
   return std::optional<redis::Address>(std::move(address));
 }
 
-// The addresses in admin.context: what is advertised, and this host itself.
-std::vector<std::string> ContextServers(const Config& config) {
-  std::vector<std::string> servers = config.advertise.empty()
-                                         ? std::vector<std::string>()
-                                         : Advertised(config.advertise, kDefaultPort);
-  const std::string local = fmt::format("127.0.0.1:{}", kDefaultPort);
-  if (std::find(servers.begin(), servers.end(), local) == servers.end()) servers.push_back(local);
-  return servers;
-}
-
-StatusOr<net::Context> AdminContext(Store& store, const Authority& authority,
-                                    const Config& config) {
-  MUSTER_ASSIGN_OR_RETURN(const Secret key, net::NewPrivateKey());
-  MUSTER_ASSIGN_OR_RETURN(const std::string csr, net::NewCertificateRequest(key));
-  MUSTER_ASSIGN_OR_RETURN(const Issued issued, authority.Issue(v1::ROLE_ADMIN, "root", csr));
-  MUSTER_RETURN_IF_ERROR(store.identity().SaveCertificate(
-      issued.row, {"control", "operator.create", "root", "admin", SystemClock().Now()}));
-  net::Context context;
-  context.name = "admin";
-  context.servers = ContextServers(config);
-  context.identity = {authority.RootsPem(), net::DerToPem(issued.chain_der),
-                      std::string(key.Reveal())};
-  return context;
-}
-
-std::string SettingsYaml(const Config& config) {
-  std::string yaml =
-      "# Written by muster-control init. docs/reference/control-config.md lists every setting.\n";
-  if (!config.store.empty()) yaml += fmt::format("store: \"{}\"\n", config.store);
-  if (!config.advertise.empty()) {
-    yaml += "advertise:\n";
-    for (const std::string& address : config.advertise)
-      yaml += fmt::format("  - \"{}\"\n", address);
-  }
-  return yaml;
-}
-
-// A gRPC server behind a guarded listener.
-class Port {
- public:
-  static StatusOr<std::unique_ptr<Port>> Open(const std::string& address) {
-    auto port = std::make_unique<Port>();
-    MUSTER_ASSIGN_OR_RETURN(port->listener_, net::GuardedListener::Bind({.address = address}));
-    return port;
-  }
-  Status Serve(std::shared_ptr<grpc::ServerCredentials> credentials,
-               const std::vector<grpc::Service*>& services, Gate& gate) {
-    unknown_.emplace(gate);
-    grpc::ServerBuilder builder;
-    net::SetServerArguments(builder);
-    listener_->AttachTo(builder, std::move(credentials));
-    for (grpc::Service* service : services) builder.RegisterService(service);
-    builder.RegisterCallbackGenericService(&*unknown_);
-    server_ = builder.BuildAndStart();
-    if (server_ == nullptr) return Internal("could not start the gRPC server");
-    listener_->Start();
-    return net::ProveTls13Only(listener_->own_address());
-  }
-  void StopAccepting() { listener_->Stop(); }
-  void Shutdown(const Clock& clock) {
-    listener_->Stop();
-    if (server_ != nullptr) server_->Shutdown(absl::ToChronoTime(clock.Now() + kEndWithin));
-    server_.reset();
-  }
-  bool Cut(const std::string& peer) { return listener_->Cut(peer); }
-  uint16_t number() const { return listener_->port(); }
-  net::ListenerCounts counts() const { return listener_->counts(); }
-
- private:
-  std::unique_ptr<net::GuardedListener> listener_;
-  std::optional<UnknownMethods> unknown_;
-  std::unique_ptr<grpc::Server> server_;
-};
-
 // Counters that grow elsewhere, as Prometheus counters: adds what came since the last look.
 class Growth {
  public:
@@ -163,21 +87,6 @@ class Growth {
 
  private:
   uint64_t last_ = 0;
-};
-
-// The HTTP port, which answers from the start of the program to its end.
-struct Front {
-  Status Open(const Config& config) {
-    if (config.http_listen == kOff) return OkStatus();
-    MUSTER_ASSIGN_OR_RETURN(http, HttpServer::Start({.listen = config.http_listen}, metrics,
-                                                    [this] { return readiness.Now(); }));
-    return OkStatus();
-  }
-  uint16_t port() const { return http == nullptr ? 0 : http->port(); }
-
-  Metrics metrics{MUSTER_VERSION};
-  Readiness readiness;
-  std::unique_ptr<HttpServer> http;  // last: it uses the others
 };
 
 // Everything else that serves, in the order in which it starts; members end in the opposite order.
@@ -225,8 +134,8 @@ class Plane {
     hub_->DrainAll();
     if (!hub_->AwaitEmpty(kDrainWithin))
       LogWarning("agents are left", {{"agents", hub_->connected()}});
-    if (enroll_ != nullptr) enroll_->Shutdown(clock_);
-    main_->Shutdown(clock_);
+    if (enroll_ != nullptr) enroll_->Shutdown(clock_, kEndWithin);
+    main_->Shutdown(clock_, kEndWithin);
     front_.readiness.Not(Unavailable("stopping"));
     certificate_runner_.reset();
     metrics_loop_.reset();
@@ -240,7 +149,7 @@ class Plane {
  private:
   Status StartAll() {
     MUSTER_ASSIGN_OR_RETURN(main_, Port::Open(config_.listen));
-    if (config_.enroll_listen != kOff) {
+    if (config_.enroll_listen != Config::kOff) {
       MUSTER_ASSIGN_OR_RETURN(enroll_, Port::Open(config_.enroll_listen));
     }
     metrics_.AuthorityExpires(authority_->not_after());
@@ -290,6 +199,7 @@ class Plane {
             .on_transitions = [this] { LookAtTransitions(); },
             .on_revocations = [this] { gate_->RevokedElsewhere(); },
             .on_replicas = [this] { heartbeat_->Wake(); },
+            .on_runs = [this] { LookAtRuns(); },
             .on_states = [this](const std::string& agent) { hub_->StatesChanged(agent); }};
   }
 
@@ -316,6 +226,7 @@ class Plane {
   void StartLeader() {
     surroundings_.emplace(TermSurroundings{config_, clock_, *random_, *store_, metrics_, *hub_,
                                            *heartbeat_, [this] { TransitionsCame(); },
+                                           [this] { RunsWereGiven(); },
                                            [this](const std::string& agent) {
                                              hub_->StatesChanged(agent);
                                              hints_->Publish(redis::Topic::kStates, agent);
@@ -344,6 +255,25 @@ class Plane {
     if (states_.has_value()) states_->StatesChanged();
   }
 
+  // By this replica's leader, which need not look at that.
+  void RunsWereGiven() {
+    hub_->RunsChanged();
+    if (runs_.has_value()) runs_->RunsChanged();
+    hints_->Publish(redis::Topic::kRuns);
+  }
+
+  // What the leader, the hub and those who wait for a run have to look at.
+  void RunsCame() {
+    LookAtRuns();
+    hints_->Publish(redis::Topic::kRuns);
+  }
+
+  void LookAtRuns() {
+    if (leader_.has_value()) leader_->Wake();
+    if (hub_.has_value()) hub_->RunsChanged();
+    if (runs_.has_value()) runs_->RunsChanged();
+  }
+
   void LookAtSpecs() {
     hub_->SpecsChanged();
     LookAtTransitions();
@@ -355,6 +285,7 @@ class Plane {
     options.session.flush = config_.flush;
     witnesses_.emplace(store_->audit(), *authority_, clock_);
     options.on_transitions = [this] { TransitionsCame(); };
+    options.committer.on_runs = [this] { RunsCame(); };
     options.servers = [this] { return heartbeat_->Servers(); };
     hub_.emplace(*store_, *witnesses_, clock_, std::move(options));
   }
@@ -375,6 +306,7 @@ class Plane {
     });
     states_.emplace(*store_, *gate_, clock_);
     alerts_.emplace(*store_, *gate_, clock_);
+    runs_.emplace(*store_, *gate_, clock_, [this] { RunsCame(); });
     system_.emplace(*store_, *witnesses_, *gate_, clock_, [this] { return LocalFacts(); });
   }
 
@@ -421,7 +353,8 @@ class Plane {
     if (enroll_ != nullptr)
       MUSTER_RETURN_IF_ERROR(enroll_->Serve(net::ServerTls(own_), {&*enrollment_}, *gate_));
     return main_->Serve(net::MutualTls(own_),
-                        {&*link_, &*identity_, &*specs_, &*states_, &*alerts_, &*system_}, *gate_);
+                        {&*link_, &*identity_, &*specs_, &*states_, &*alerts_, &*runs_, &*system_},
+                        *gate_);
   }
 
   void StartLoops() {
@@ -526,6 +459,7 @@ class Plane {
   std::optional<EnrollmentService> enrollment_;
   std::optional<SpecService> specs_;
   std::optional<AlertService> alerts_;
+  std::optional<RunService> runs_;
   std::optional<SystemService> system_;
   std::unique_ptr<Port> main_;
   std::unique_ptr<Port> enroll_;
@@ -537,82 +471,12 @@ class Plane {
   std::optional<exec::PeriodicLoop> metrics_loop_, cut_off_loop_;
 };
 
-struct Opened {
-  std::unique_ptr<Store> store;
-  std::unique_ptr<Authority> authority;
-};
-
-StatusOr<Opened> OpenStore(const Config& config, const Secret& key) {
-  Opened opened;
-  MUSTER_ASSIGN_OR_RETURN(opened.store, Store::Open(config.StoreUrl()));
-  MUSTER_ASSIGN_OR_RETURN(opened.authority, Authority::Load(opened.store->identity(), key,
-                                                            SystemClock(), config.lifetimes));
-  return opened;
-}
-
-// Waits for a PostgreSQL that is away: it may be started after us, or failing over. What waiting
-// does not mend is an error at once. Nothing if it was told to stop meanwhile.
-StatusOr<std::optional<Opened>> AwaitStore(const Config& config, const Secret& key, Front& front,
-                                           const StopSignals& signals) {
-  constexpr Backoff kBackoff{.first = absl::Milliseconds(250), .longest = absl::Seconds(2)};
-  const std::unique_ptr<Random> random = SystemRandom();
-  std::string last_problem;
-  for (uint32_t failures = 0;; ++failures) {
-    StatusOr<Opened> opened = OpenStore(config, key);
-    if (opened.ok()) return std::optional<Opened>(std::move(*opened));
-    if (!config.IsPostgres() || !absl::IsUnavailable(opened.status())) return opened.status();
-    std::string problem = muster::Text(opened.status());
-    if (problem != last_problem) {
-      LogError("waits for the store",
-               {{"error", opened.status()},
-                {"next", "start PostgreSQL, or mend the way to it: it is tried until it answers"}});
-    }
-    front.readiness.Not(Unavailable("waits for the store: {}", Message(opened.status())));
-    last_problem = std::move(problem);
-    if (const auto signal = signals.WaitFor(FullJitter(kBackoff, failures, *random))) {
-      LogInfo("stopped before the store answered", {{"signal", *signal}});
-      return std::optional<Opened>();
-    }
-  }
-}
-
 }  // namespace
-
-StatusOr<std::string> Init(const Config& config) {
-  MUSTER_RETURN_IF_ERROR(MakeFolder(config.data));
-  for (const std::string& path : {KeyPath(config), ContextPath(config)}) {
-    if (FileExists(path)) {
-      return FailedPrecondition(
-          "{} exists: there is a control plane in {} already, and nothing was changed", path,
-          config.data);
-    }
-  }
-  MUSTER_ASSIGN_OR_RETURN(const std::unique_ptr<Store> store, Store::Open(config.StoreUrl()));
-  if (store->identity().LoadAuthority().ok()) {
-    return FailedPrecondition(
-        "the store holds an authority already; copy its cluster.key to {} instead", config.data);
-  }
-  MUSTER_RETURN_IF_ERROR(MakeClusterKey(KeyPath(config)));
-  MUSTER_ASSIGN_OR_RETURN(const Secret key, LoadClusterKey(KeyPath(config)));
-  MUSTER_ASSIGN_OR_RETURN(
-      const std::unique_ptr<Authority> authority,
-      Authority::Create(store->identity(), key, SystemClock(), config.lifetimes));
-  MUSTER_ASSIGN_OR_RETURN(const net::Context context, AdminContext(*store, *authority, config));
-  MUSTER_RETURN_IF_ERROR(WriteFileAtomically(config.data + "/control.yaml", SettingsYaml(config)));
-  MUSTER_RETURN_IF_ERROR(WriteFileAtomically(ContextPath(config), net::FormatContext(context)));
-  return fmt::format(
-      "made a control plane in {0}\n\n"
-      "next:\n"
-      "  muster-control run --data {0}\n"
-      "  musterctl --context {0}/admin.context token create --agent NAME\n\n"
-      "keep {0}/cluster.key apart from backups of the store: together they are the authority\n",
-      config.data);
-}
 
 Status Run(const Config& config) {
   const StopSignals signals;
   MUSTER_ASSIGN_OR_RETURN(std::optional<redis::Address> redis, RedisAddress(config));
-  MUSTER_ASSIGN_OR_RETURN(const Secret key, LoadClusterKey(KeyPath(config)));
+  MUSTER_ASSIGN_OR_RETURN(const Secret key, LoadClusterKey(config.KeyPath()));
   MUSTER_ASSIGN_OR_RETURN(const FolderLock lock, FolderLock::Take(config.data, "muster-control"));
   Front front;
   MUSTER_RETURN_IF_ERROR(front.Open(config));

@@ -33,6 +33,7 @@ Status ReadConfig(std::string_view yaml, std::string_view file, Config& config) 
   settings.Add("keepHistory", Duration(config.keep_history, absl::Hours(1), kTenYears));
   settings.Add("keepResolvedAlerts",
                Duration(config.keep_resolved_alerts, absl::Hours(1), kTenYears));
+  settings.Add("keepRuns", Duration(config.keep_runs, absl::Hours(1), kTenYears));
   settings.Add("agentCertificate",
                Duration(config.lifetimes.agent, absl::Seconds(10), absl::Hours(24 * 90)));
   settings.Add("operatorCertificate",

@@ -27,6 +27,7 @@ namespace muster::control {
 //   flush: 5s                         # agents gather steady results for so long
 //   keepHistory: 14d
 //   keepResolvedAlerts: 365d
+//   keepRuns: 90d
 //   agentCertificate: 7d              # how long an agent's certificate lasts; renewed at half of
 //   it operatorCertificate: 365d controlCertificate: 90d           # the control plane's own;
 //   renewed while it serves expiredAgentGrace: 30d            # how long an expired agent may still
@@ -44,9 +45,15 @@ struct Config {
   absl::Duration flush = absl::Seconds(5);
   absl::Duration keep_history = absl::Hours(14 * 24);
   absl::Duration keep_resolved_alerts = absl::Hours(365 * 24);
+  absl::Duration keep_runs = absl::Hours(90 * 24);
   Lifetimes lifetimes;
   absl::Duration expired_agent_grace = absl::Hours(30 * 24);
 
+  // Where a port is named, it is not opened.
+  static constexpr char kOff[] = "off";
+
+  std::string KeyPath() const { return data + "/cluster.key"; }
+  std::string ContextPath() const { return data + "/admin.context"; }
   bool IsPostgres() const { return store.starts_with("postgres"); }
   std::string StoreUrl() const { return store.empty() ? "sqlite:" + data + "/muster.db" : store; }
 };

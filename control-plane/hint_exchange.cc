@@ -65,6 +65,7 @@ void HintExchange::React(const redis::Hint& hint) const {
     case redis::Topic::kTransitions: return reactions_.on_transitions();
     case redis::Topic::kReplicas: return reactions_.on_replicas();
     case redis::Topic::kRevocations: return reactions_.on_revocations();
+    case redis::Topic::kRuns: return reactions_.on_runs();
     case redis::Topic::kStates:
       if (!hint.payload.empty()) reactions_.on_states(hint.payload);
       return;

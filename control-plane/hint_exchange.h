@@ -26,6 +26,7 @@ struct HintReactions {
   std::function<void()> on_transitions;
   std::function<void()> on_revocations;
   std::function<void()> on_replicas;
+  std::function<void()> on_runs;
   // Of one agent. Not called for "any agent": a batch that was judged by old states is refused, and
   // its agent says Hello again.
   std::function<void(const std::string& agent)> on_states;

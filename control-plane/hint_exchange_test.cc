@@ -48,7 +48,7 @@ class HintExchangeTest : public ::testing::Test {
     };
     exchange_ = std::make_unique<HintExchange>(
         std::move(wire), HintReactions{note("specs"), note("transitions"), note("revocations"),
-                                       note("replicas"), [this](const std::string& agent) {
+                                       note("replicas"), note("runs"), [this](const std::string& agent) {
                                          absl::MutexLock lock(&mutex_);
                                          looks_.push_back("states of " + agent);
                                        }});
@@ -81,8 +81,8 @@ TEST_F(HintExchangeTest, AfterAGapEverybodyLooksOnceButNoSessionReadsItsStatesAn
   wire_->Miss();
   wire_->Miss();
   exchange_->Start();
-  EXPECT_THAT(AwaitLooks(4),
-              UnorderedElementsAre("specs", "transitions", "revocations", "replicas"));
+  EXPECT_THAT(AwaitLooks(5),
+              UnorderedElementsAre("specs", "transitions", "revocations", "replicas", "runs"));
 }
 
 TEST_F(HintExchangeTest, AFloodIsFewLooks) {

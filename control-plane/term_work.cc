@@ -1,17 +1,30 @@
 #include "control-plane/term_work.h"
 
+#include <algorithm>
+#include <cctype>
 #include <optional>
+#include <string>
 #include <utility>
 
 #include "control-plane/loops/absence_loop.h"
 #include "control-plane/loops/alert_loop.h"
 #include "control-plane/loops/cluster_loop.h"
+#include "control-plane/loops/job_loop.h"
 #include "control-plane/loops/retention_loop.h"
 #include "control-plane/loops/runner.h"
 #include "control-plane/notify/notifier.h"
 
 namespace muster::control {
 namespace {
+
+// "timed_out" of RUN_STATE_TIMED_OUT.
+std::string StateLabel(v1::RunState state) {
+  constexpr size_t kPrefix = sizeof("RUN_STATE_") - 1;
+  std::string label = v1::RunState_Name(state).substr(kPrefix);
+  std::transform(label.begin(), label.end(), label.begin(),
+                 [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
+  return label;
+}
 
 class TermWork final : public LeaderWork {
  public:
@@ -23,25 +36,33 @@ class TermWork final : public LeaderWork {
         alert_loop_(around.store, term_->epoch(), Alerts()),
         absence_loop_(around.store, term_->epoch(), Absence()),
         cluster_loop_(around.store, term_->epoch(), Cluster()),
+        job_loop_(around.store, term_->epoch(), Jobs()),
         retention_loop_(around.store, term_->epoch(),
                         {.history = around.config.keep_history,
-                         .resolved_alerts = around.config.keep_resolved_alerts}) {
+                         .resolved_alerts = around.config.keep_resolved_alerts,
+                         .runs = around.config.keep_runs}) {
     alert_runner_.emplace("alerts", absl::Milliseconds(500), around_.clock, Guarded(alert_loop_));
     absence_runner_.emplace("absence", absl::Seconds(1), around_.clock, Guarded(absence_loop_));
     cluster_runner_.emplace("cluster", absl::Seconds(1), around_.clock, Guarded(cluster_loop_));
+    job_runner_.emplace("jobs", absl::Milliseconds(500), around_.clock, Guarded(job_loop_));
     retention_runner_.emplace("retention", absl::Hours(1), around_.clock, Guarded(retention_loop_));
   }
 
   ~TermWork() override {
     // The slowest to stop is told first.
     notifier_.Stop();
-    for (auto* runner : {&retention_runner_, &cluster_runner_, &absence_runner_, &alert_runner_}) {
+    for (auto* runner :
+         {&retention_runner_, &job_runner_, &cluster_runner_, &absence_runner_, &alert_runner_}) {
       (*runner)->Stop();
     }
-    Count({});
+    Count(AlertCounts{});
+    Count(JobCounts{});
   }
 
-  void Wake() override { alert_runner_->Wake(); }
+  void Wake() override {
+    alert_runner_->Wake();
+    job_runner_->Wake();
+  }
 
  private:
   // Ticks only while the term holds; a tick that is refused ends it.
@@ -90,7 +111,25 @@ class TermWork final : public LeaderWork {
     return options;
   }
 
+  JobLoopOptions Jobs() {
+    JobLoopOptions options;
+    options.on_changed = [this] {
+      around_.on_runs();
+      alert_runner_->Wake();
+    };
+    options.on_counts = [this](const JobCounts& counts) { Count(counts); };
+    options.on_over = [this](v1::RunState state) {
+      around_.metrics.runs.With(StateLabel(state)).Increment();
+    };
+    return options;
+  }
+
   // Elsewhere than on the leader these are 0.
+  void Count(const JobCounts& counts) {
+    around_.metrics.runs_queued.Set(static_cast<double>(counts.queued));
+    around_.metrics.runs_running.Set(static_cast<double>(counts.running));
+  }
+
   void Count(const AlertCounts& counts) {
     Metrics& metrics = around_.metrics;
     metrics.alerts_firing.Set(static_cast<double>(counts.alerts_firing));
@@ -106,8 +145,10 @@ class TermWork final : public LeaderWork {
   AlertLoop alert_loop_;
   AbsenceLoop absence_loop_;
   ClusterLoop cluster_loop_;
+  JobLoop job_loop_;
   RetentionLoop retention_loop_;
-  std::optional<Runner> alert_runner_, absence_runner_, cluster_runner_, retention_runner_;
+  std::optional<Runner> alert_runner_, absence_runner_, cluster_runner_, job_runner_,
+      retention_runner_;
 };
 
 }  // namespace

@@ -25,6 +25,7 @@ struct TermSurroundings {
   AgentHub& hub;
   const Heartbeat& heartbeat;
   std::function<void()> on_transitions;  // states became NO_DATA
+  std::function<void()> on_runs;         // runs were assigned, or are over
   // Of this agent; its session may be on another replica.
   std::function<void(const std::string& agent)> on_states;
 };

@@ -3,14 +3,8 @@
 
 #include <cstdio>
 
-#include "muster/v1/agent_link.pb.h"
-#include "muster/v1/alert_service.pb.h"
-#include "muster/v1/enrollment.pb.h"
-#include "muster/v1/identity.pb.h"
+#include "lib/wire/services.h"
 #include "muster/v1/options.pb.h"
-#include "muster/v1/spec_service.pb.h"
-#include "muster/v1/state_service.pb.h"
-#include "muster/v1/system_service.pb.h"
 
 namespace {
 
@@ -31,13 +25,7 @@ int ClosedMethods(const google::protobuf::FileDescriptor& file) {
 }  // namespace
 
 int main() {
-  using namespace muster::v1;  // NOLINT: the list below reads better
-  const google::protobuf::FileDescriptor* const files[] = {
-      Hello::descriptor()->file(),          JoinRequest::descriptor()->file(),
-      RenewRequest::descriptor()->file(),   ApplySpecsRequest::descriptor()->file(),
-      HistoryRequest::descriptor()->file(), ListAlertsRequest::descriptor()->file(),
-      VersionRequest::descriptor()->file()};
   int closed = 0;
-  for (const auto* file : files) closed += ClosedMethods(*file);
+  for (const auto* file : muster::wire::ServiceFiles()) closed += ClosedMethods(*file);
   return closed == 0 ? 0 : 1;
 }

@@ -57,6 +57,7 @@ StatusOr<Reaction> ClientSession::Received(const v1::ToAgent& message, absl::Dur
       reaction.servers = UsableServers(
           {message.servers().addresses().begin(), message.servers().addresses().end()});
       return reaction;
+    case v1::ToAgent::kAssignments: reaction.assignments = message.assignments(); return reaction;
     case v1::ToAgent::MESSAGE_NOT_SET: return reaction;  // of a newer control plane
   }
   return reaction;
@@ -77,6 +78,7 @@ StatusOr<Reaction> ClientSession::TakeWelcome(const v1::Welcome& welcome, absl::
   next_ = committed_ + 1;
   Reaction reaction;
   reaction.servers = UsableServers({welcome.servers().begin(), welcome.servers().end()});
+  if (welcome.has_server_time()) reaction.server_time = wire::FromProto(welcome.server_time());
   if (welcome.has_checkpoint()) reaction.checkpoint = welcome.checkpoint();
   // It holds more than we ever wrote: ours is an older copy of the log, or another one.
   if (committed_ > available_) {
@@ -109,7 +111,7 @@ void ClientSession::Available(uint64_t written, bool urgent, absl::Duration now)
 }
 
 bool ClientSession::FlushIsDue(absl::Duration now) const {
-  return urgent_through_ >= next_ || now - gathering_since_ >= flush_ ||
+  return urgent_through_ >= next_ || now >= flush_by_ || now - gathering_since_ >= flush_ ||
          available_ - next_ + 1 >= batch_entries_;
 }
 
@@ -125,13 +127,14 @@ void ClientSession::Sent(const wire::Span& span, absl::Duration now) {
   in_flight_.push_back(span.last);
   available_ = std::max(available_, span.last);
   gathering_since_ = next_ > available_ ? absl::InfiniteDuration() : now;
+  if (next_ > available_) flush_by_ = absl::InfiniteDuration();
 }
 
 absl::Duration ClientSession::NextTick() const {
   if (!welcomed_) return opened_at_ + kWelcomeWithin;
   absl::Duration tick = waiting_since_ + kAckWithin;
   const bool may_send = next_ <= available_ && in_flight_.size() < window_;
-  if (may_send) tick = std::min(tick, gathering_since_ + flush_);
+  if (may_send) tick = std::min({tick, gathering_since_ + flush_, flush_by_});
   return tick;
 }
 

@@ -9,6 +9,7 @@
 // Times are Clock::Uptime.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <deque>
 #include <map>
@@ -27,14 +28,16 @@ namespace muster::agent {
 
 // What the caller must do after a message of the control plane; several may be set.
 struct Reaction {
-  std::optional<uint64_t> rewind;            // Spool::Rewind: a Welcome said what is stored
-  std::optional<uint64_t> acknowledged;      // Spool::Acknowledge
-  std::optional<v1::Checkpoint> checkpoint;  // Witness::Take
-  std::optional<v1::Plan> plan;              // take it, and write PlanTaken to the log
-  bool new_log_epoch = false;                // Spool::StartNewEpoch, then a new session
-  bool renew = false;                        // ask for a new certificate
-  std::optional<absl::Duration> drain;       // end the session; reconnect after this plus a jitter
-  std::vector<std::string> servers;          // the control plane's addresses, if it named any
+  std::optional<uint64_t> rewind;              // Spool::Rewind: a Welcome said what is stored
+  std::optional<uint64_t> acknowledged;        // Spool::Acknowledge
+  std::optional<v1::Checkpoint> checkpoint;    // Witness::Take
+  std::optional<v1::Assignments> assignments;  // the runs that are to be on our hands
+  std::optional<absl::Time> server_time;       // by the control plane's clock: it is that now
+  std::optional<v1::Plan> plan;                // take it, and write PlanTaken to the log
+  bool new_log_epoch = false;                  // Spool::StartNewEpoch, then a new session
+  bool renew = false;                          // ask for a new certificate
+  std::optional<absl::Duration> drain;  // end the session; reconnect after this plus a jitter
+  std::vector<std::string> servers;     // the control plane's addresses, if it named any
 };
 
 struct ReadRequest {
@@ -66,6 +69,8 @@ class ClientSession {
   void Available(uint64_t written, bool urgent, absl::Duration now);
   // Everything that is there is sent without waiting for company.
   void FlushNow() { urgent_through_ = available_; }
+  // What is there is sent by then, if it would wait longer.
+  void FlushBy(absl::Duration when) { flush_by_ = std::min(flush_by_, when); }
 
   // What to read and send now, if anything.
   std::optional<ReadRequest> ToSend(absl::Duration now) const;
@@ -94,6 +99,7 @@ class ClientSession {
   uint64_t committed_ = 0;
   uint64_t urgent_through_ = 0;
   absl::Duration gathering_since_ = absl::InfiniteDuration();
+  absl::Duration flush_by_ = absl::InfiniteDuration();
   absl::Duration waiting_since_ = absl::InfiniteDuration();  // for the oldest acknowledgement
   std::deque<uint64_t> in_flight_;                           // the last sequence of each batch
   uint32_t window_ = 1;

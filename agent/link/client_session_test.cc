@@ -97,6 +97,34 @@ TEST(ClientSession, GathersSteadyResultsAndSendsUrgentOnesAtOnce) {
   EXPECT_TRUE(session.ToSend(kNow + absl::Seconds(2))) << "a full batch does not wait";
 }
 
+TEST(ClientSession, SendsWhatIsWantedSoonWithoutWaitingForTheFlushTime) {
+  ClientSession session(0, kNow);
+  ASSERT_TRUE(session.Received(Welcome(0), kNow).ok());
+  session.Available(3, false, kNow);
+  session.FlushBy(kNow + absl::Seconds(1));
+  session.FlushBy(kNow + absl::Seconds(2));
+  EXPECT_FALSE(session.ToSend(kNow + absl::Milliseconds(999)));
+  EXPECT_EQ(session.NextTick(), kNow + absl::Seconds(1));
+  EXPECT_TRUE(session.ToSend(kNow + absl::Seconds(1)));
+  session.Sent({1, 3}, kNow + absl::Seconds(1));
+  session.Available(4, false, kNow + absl::Seconds(2));
+  EXPECT_FALSE(session.ToSend(kNow + absl::Seconds(3))) << "that was of the others";
+}
+
+TEST(ClientSession, PassesOnAssignmentsAndTheControlPlanesTime) {
+  ClientSession session(0, kNow);
+  v1::ToAgent message;
+  message.mutable_assignments()->add_items()->set_run_id("r");
+  EXPECT_FALSE(session.Received(message, kNow).ok()) << "before the Welcome";
+  v1::ToAgent welcome = Welcome(0);
+  EXPECT_FALSE(ClientSession(0, kNow).Received(welcome, kNow)->server_time);
+  *welcome.mutable_welcome()->mutable_server_time() = wire::ToProto(absl::FromUnixSeconds(5));
+  EXPECT_EQ(session.Received(welcome, kNow)->server_time, absl::FromUnixSeconds(5));
+  EXPECT_EQ(session.Received(message, kNow)->assignments->items(0).run_id(), "r");
+  message.mutable_assignments()->clear_items();
+  EXPECT_TRUE(session.Received(message, kNow)->assignments) << "none is news as well";
+}
+
 TEST(ClientSession, RefusesWhatCannotBe) {
   ClientSession early(5, kNow);
   EXPECT_FALSE(early.Received(Ack(1), kNow).ok());

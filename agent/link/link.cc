@@ -14,6 +14,9 @@
 namespace muster::agent {
 namespace {
 
+// What somebody may be looking at travels within this time, however long results are gathered.
+constexpr absl::Duration kSoon = absl::Seconds(1);
+
 Status FromGrpc(const grpc::Status& status) {
   return Status(static_cast<absl::StatusCode>(status.error_code()), status.error_message());
 }
@@ -30,6 +33,7 @@ struct Link::Mailbox {
   // From the agent.
   bool grown ABSL_GUARDED_BY(mutex) = false;
   bool urgent ABSL_GUARDED_BY(mutex) = false;
+  bool soon ABSL_GUARDED_BY(mutex) = false;
   bool replaced ABSL_GUARDED_BY(mutex) = false;
   bool stopping ABSL_GUARDED_BY(mutex) = false;
   absl::Duration stop_at ABSL_GUARDED_BY(mutex);
@@ -47,7 +51,7 @@ struct Link::Mailbox {
   }
   // One read of it all; what is told once is told.
   struct News {
-    bool grown = false, urgent = false, replaced = false, stopping = false;
+    bool grown = false, urgent = false, soon = false, replaced = false, stopping = false;
     bool write_done = false, ended = false;
     absl::Duration stop_at;
     std::optional<v1::ToAgent> received;
@@ -56,6 +60,7 @@ struct Link::Mailbox {
     News news;
     news.grown = std::exchange(grown, false);
     news.urgent = std::exchange(urgent, false);
+    news.soon = std::exchange(soon, false);
     news.replaced = std::exchange(replaced, false);
     news.write_done = std::exchange(write_done, false);
     news.stopping = stopping;
@@ -198,6 +203,7 @@ class Link::Session {
       return;
     }
     machine_.Available(log.written, news.urgent, Now());
+    if (news.soon) machine_.FlushBy(Now() + kSoon);
     if (!news.stopping) return;
     stopping_ = true;
     machine_.FlushNow();
@@ -217,6 +223,12 @@ class Link::Session {
     if (reaction->rewind) link_.spool_.Rewind(*reaction->rewind);
     if (reaction->acknowledged) link_.spool_.Acknowledge(*reaction->acknowledged);
     if (reaction->plan) TakePlan(*reaction->plan);
+    if (reaction->server_time && link_.options_.on_server_time) {
+      link_.options_.on_server_time(*reaction->server_time);
+    }
+    if (reaction->assignments && link_.options_.on_assignments) {
+      link_.options_.on_assignments(*reaction->assignments);
+    }
     if (reaction->renew && link_.options_.on_renew) link_.options_.on_renew();
     if (reaction->drain) {
       End(OkStatus());
@@ -331,6 +343,7 @@ void Link::Notify(Urgency urgency) {
   absl::MutexLock lock(&mailbox_->mutex);
   mailbox_->grown = true;
   mailbox_->urgent = mailbox_->urgent || urgency == Urgency::kUrgent;
+  mailbox_->soon = mailbox_->soon || urgency == Urgency::kSoon;
 }
 
 void Link::Replace(net::ClientIdentity identity, std::vector<std::string> servers) {

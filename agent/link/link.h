@@ -38,6 +38,10 @@ struct LinkOptions {
   std::map<std::string, std::string> facts;
   // Puts a plan in force. After an error the plan is not counted as held.
   std::function<Status(const v1::Plan&)> on_plan;
+  // The runs that are to be on this host's hands, whole; must not block.
+  std::function<void(const v1::Assignments&)> on_assignments;
+  // The control plane's time at this moment, at the begin of a session.
+  std::function<void(absl::Time)> on_server_time;
   // The control plane wants the certificate renewed.
   std::function<void()> on_renew;
   // The control plane named other servers than before.

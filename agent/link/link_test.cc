@@ -9,6 +9,7 @@
 #include "lib/base/clock.h"
 #include "lib/testing/servers.h"
 #include "lib/wire/columns.h"
+#include "lib/wire/time.h"
 #include "muster/v1/agent_link.grpc.pb.h"
 
 namespace muster::agent {
@@ -49,6 +50,11 @@ class Plane final : public v1::AgentLink::Service {
     if (plan && message.hello().plan_hash() != plan->hash()) {
       v1::ToAgent out;
       *out.mutable_plan() = *plan;
+      stream->Write(out);
+    }
+    if (assignments) {
+      v1::ToAgent out;
+      *out.mutable_assignments() = *assignments;
       stream->Write(out);
     }
     if (draining) {
@@ -96,6 +102,8 @@ class Plane final : public v1::AgentLink::Service {
   std::atomic<bool> broken_order = false;
   std::atomic<uint64_t> witnessed = 0;
   std::optional<v1::Plan> plan;
+  std::optional<v1::Assignments> assignments;
+  absl::Duration flush = absl::Milliseconds(20);
   std::vector<std::string> servers;        // that a Welcome names
   std::vector<std::string> later_servers;  // told after it, if any
   std::atomic<bool> draining = false;      // sends everybody away
@@ -114,7 +122,8 @@ class Plane final : public v1::AgentLink::Service {
     limits.set_window(4);
     limits.set_batch_entries(16);
     limits.set_batch_bytes(64 << 10);
-    limits.mutable_flush()->set_nanos(20'000'000);
+    *limits.mutable_flush() = wire::ToProto(flush);
+    *out.mutable_welcome()->mutable_server_time() = wire::ToProto(absl::FromUnixSeconds(77));
     return out;
   }
   grpc::Status Take(const v1::Records& records) {
@@ -292,6 +301,36 @@ TEST_F(LinkTest, TakesAPlanOnce) {
   Append(*link, 1, Urgency::kUrgent);
   ExpectAllStoredOnce(plane);
   EXPECT_EQ(taken, 1);
+}
+
+TEST_F(LinkTest, PassesAssignmentsOnInEverySessionAndTheTimeBefore) {
+  Plane plane;
+  plane.assignments.emplace().add_items()->set_run_id("r");
+  plane.cut_after = 1;
+  std::atomic<int> taken = 0;
+  std::atomic<int64_t> time = 0;
+  LinkOptions options;
+  options.on_server_time = [&](absl::Time now) { time = absl::ToUnixSeconds(now); };
+  options.on_assignments = [&](const v1::Assignments& assignments) {
+    EXPECT_EQ(time, 77);
+    EXPECT_EQ(assignments.items(0).run_id(), "r");
+    ++taken;
+  };
+  auto link = MakeLink({plane.address()}, std::move(options));
+  Append(*link, 1, Urgency::kUrgent);
+  EXPECT_TRUE(Eventually([&] { return taken >= 2; }));
+}
+
+TEST_F(LinkTest, BringsWhatIsWantedSoonLongBeforeTheFlushTime) {
+  Plane plane;
+  plane.flush = absl::Minutes(1);
+  auto link = MakeLink({plane.address()});
+  ASSERT_TRUE(Eventually([&] { return link->counts().connected; }));
+  Append(*link, 1, Urgency::kSteady);
+  testing::Pause(absl::Milliseconds(50));
+  EXPECT_EQ(plane.committed(), 0u);
+  Append(*link, 1, Urgency::kSoon);
+  ExpectAllStoredOnce(plane);
 }
 
 TEST_F(LinkTest, ShowsInItsHelloTheCheckpointThatItTook) {

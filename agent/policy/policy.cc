@@ -24,6 +24,7 @@ namespace {
 constexpr std::array<std::string_view, 12> kKinds = {"http", "tcp",      "tls",   "dns",
                                                      "icmp", "postgres", "redis", "grpc",
                                                      "host", "process",  "file",  "plugin"};
+constexpr std::array<std::string_view, 1> kJobs = {"command"};
 // Link-local IPv4 is left out: clouds serve their metadata there.
 constexpr std::array<std::string_view, 7> kNetworks = {
     "127.0.0.0/8",    "::1/128",  "10.0.0.0/8", "172.16.0.0/12",
@@ -121,6 +122,38 @@ bool IsUnderAny(const std::filesystem::path& path, const std::vector<std::string
   });
 }
 
+// Others than root and the agent's own user may not change what stands at the path, nor put
+// something else there.
+Status CheckUnchangeable(std::filesystem::path path) {
+  for (bool first = true;; first = false, path = path.parent_path()) {
+    struct stat facts {};
+    if (stat(path.c_str(), &facts) != 0) {
+      return NotFound("{} cannot be started: {}", path.native(), std::strerror(errno));
+    }
+    if (first && !S_ISREG(facts.st_mode)) return PermissionDenied("{} is no file", path.native());
+    if (facts.st_uid != 0 && facts.st_uid != geteuid()) {
+      return PermissionDenied("{} belongs to user {}: run chown root {}", path.native(),
+                              facts.st_uid, path.native());
+    }
+    // In a folder like /tmp, only its owner replaces a file.
+    const bool sticky = S_ISDIR(facts.st_mode) && (facts.st_mode & S_ISVTX) != 0;
+    if ((facts.st_mode & 022) != 0 && !sticky) {
+      return PermissionDenied("others may write {}: run chmod go-w {}", path.native(),
+                              path.native());
+    }
+    if (path == path.parent_path()) return OkStatus();
+  }
+}
+
+bool IsVariable(std::string_view name) {
+  const auto letter = [](char c) {
+    return (c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z') || c == '_';
+  };
+  const auto digit = [](char c) { return c >= '0' && c <= '9'; };
+  if (name.empty() || !letter(name[0])) return false;
+  return std::all_of(name.begin(), name.end(), [&](char c) { return letter(c) || digit(c); });
+}
+
 // Walks the document; the first error wins, and names its line and column.
 class Reader {
  public:
@@ -143,14 +176,29 @@ class Reader {
     return texts;
   }
 
-  StatusOr<std::vector<std::string>> Kinds(const YAML::Node& node) const {
-    MUSTER_ASSIGN_OR_RETURN(std::vector<std::string> kinds, Texts(node, "probes"));
+  // `what`: "probe", of which `known` are all that there are.
+  template <typename List>
+  StatusOr<std::vector<std::string>> Kinds(const YAML::Node& node, std::string_view what,
+                                           const List& known) const {
+    MUSTER_ASSIGN_OR_RETURN(std::vector<std::string> kinds, Texts(node, fmt::format("{}s", what)));
     for (size_t i = 0; i < kinds.size(); ++i) {
-      if (Contains(kKinds, kinds[i])) continue;
-      return Error(node[i], fmt::format("no probe is named '{}'; there are {}", kinds[i],
-                                        fmt::join(kKinds, ", ")));
+      if (Contains(known, kinds[i])) continue;
+      return Error(node[i], fmt::format("no {} is named '{}'; there are {}", what, kinds[i],
+                                        fmt::join(known, ", ")));
     }
     return kinds;
+  }
+
+  StatusOr<std::vector<std::string>> Variables(const YAML::Node& node) const {
+    MUSTER_ASSIGN_OR_RETURN(std::vector<std::string> names, Texts(node, "environment"));
+    for (size_t i = 0; i < names.size(); ++i) {
+      std::string_view name = names[i];
+      if (name.ends_with('*')) name.remove_suffix(1);
+      if (IsVariable(name)) continue;
+      return Error(node[i],
+                   fmt::format("'{}' is not a variable, like REPORT_DAY or REPORT_*", names[i]));
+    }
+    return names;
   }
 
   StatusOr<std::vector<Network>> Networks(const YAML::Node& node) const {
@@ -227,7 +275,7 @@ StatusOr<Policy> Policy::Parse(std::string_view yaml, std::string_view name) try
     if (Contains(seen, key)) return reader.Error(entry.first, fmt::format("{} stands twice", key));
     seen.push_back(key);
     if (key == "probes") {
-      MUSTER_ASSIGN_OR_RETURN(policy.probes_, reader.Kinds(entry.second));
+      MUSTER_ASSIGN_OR_RETURN(policy.probes_, reader.Kinds(entry.second, "probe", kKinds));
     } else if (key == "networks") {
       MUSTER_ASSIGN_OR_RETURN(policy.networks_, reader.Networks(entry.second));
     } else if (key == "paths") {
@@ -238,10 +286,17 @@ StatusOr<Policy> Policy::Parse(std::string_view yaml, std::string_view name) try
       MUSTER_ASSIGN_OR_RETURN(policy.env_secrets_, reader.Texts(entry.second, key));
     } else if (key == "systemd_credentials") {
       MUSTER_ASSIGN_OR_RETURN(policy.systemd_credentials_, reader.Boolean(entry.second, key));
+    } else if (key == "jobs") {
+      MUSTER_ASSIGN_OR_RETURN(policy.jobs_, reader.Kinds(entry.second, "job", kJobs));
+    } else if (key == "commands") {
+      MUSTER_ASSIGN_OR_RETURN(policy.commands_, reader.Paths(entry.second, key));
+    } else if (key == "environment") {
+      MUSTER_ASSIGN_OR_RETURN(policy.environment_, reader.Variables(entry.second));
     } else {
       return reader.Error(
           entry.first, fmt::format("no setting '{}'; there are probes, networks, paths, programs, "
-                                   "env_secrets and systemd_credentials",
+                                   "env_secrets, systemd_credentials, jobs, commands and "
+                                   "environment",
                                    key));
     }
   }
@@ -280,6 +335,35 @@ Status Policy::AllowProgram(const std::string& path) const {
   if (IsUnderAny(real, programs_)) return OkStatus();
   return PermissionDenied("this host does not allow the program {}: add {} to programs in {}", path,
                           real.native(), name_);
+}
+
+Status Policy::AllowJob(std::string_view kind) const {
+  if (Contains(jobs_, kind)) return OkStatus();
+  return PermissionDenied("this host does not allow {} jobs: add {} to jobs in {}", kind, kind,
+                          name_);
+}
+
+StatusOr<std::string> Policy::AllowCommand(const std::string& path) const {
+  MUSTER_ASSIGN_OR_RETURN(const std::filesystem::path real, TruePath(path));
+  if (!IsUnderAny(real, commands_)) {
+    return PermissionDenied("this host does not allow the command {}: add {} to commands in {}",
+                            path, real.native(), name_);
+  }
+  MUSTER_RETURN_IF_ERROR(CheckUnchangeable(real));
+  return real.native();
+}
+
+Status Policy::AllowVariable(std::string_view name) const {
+  const bool allowed = IsVariable(name) && std::any_of(environment_.begin(), environment_.end(),
+                                                       [&](std::string_view entry) {
+                                                         if (!entry.ends_with('*'))
+                                                           return name == entry;
+                                                         entry.remove_suffix(1);
+                                                         return name.starts_with(entry);
+                                                       });
+  if (allowed) return OkStatus();
+  return PermissionDenied("this host does not allow jobs to set {}: add {} to environment in {}",
+                          name, name, name_);
 }
 
 Status Policy::AllowSecret(std::string_view reference) const {

@@ -1,14 +1,18 @@
 // What this host lets the control plane ask for (promise C11). The file belongs to root or to the
 // agent's own user, and nobody else may write it. Pure once read; any thread may ask.
 //
-//   probes: [http, tcp, tls, dns, icmp, postgres, redis, grpc, host, process, file]   # kinds
-//   allowed networks: [127.0.0.0/8, "::1/128", 10.0.0.0/8]     # addresses that probes may connect
-//   to paths: [/var/backups, /etc/muster/secrets]         # what file probes and file: secrets may
-//   name programs: [/usr/lib/nagios/plugins]                # plugins: a program, or a folder of
-//   them systemd_credentials: true; env_secrets: [ORDERS_DSN]
+//   probes: [http, tcp, tls, dns, icmp, postgres, redis, grpc, host, process, file]  # kinds
+//   networks: [127.0.0.0/8, "::1/128", 10.0.0.0/8]   # addresses that probes may connect to
+//   paths: [/var/backups, /etc/muster/secrets]       # what file probes and file: secrets may name
+//   programs: [/usr/lib/nagios/plugins]              # plugins: a program, or a folder of them
+//   env_secrets: [ORDERS_DSN]
+//   systemd_credentials: true
+//   jobs: [command]                                  # kinds
+//   commands: [/usr/local/bin/report, /opt/jobs]     # what command jobs run: as programs
+//   environment: [REPORT_DAY, ORDERS_*]              # variables that jobs may set
 //
 // Without a file: every probe but plugin, loopback and private networks of any address, no
-// programs, and secrets under /etc/muster/secrets only.
+// programs, secrets under /etc/muster/secrets only, and no jobs.
 #pragma once
 
 #include <string>
@@ -41,6 +45,12 @@ class Policy {
   // The path is made absolute and free of links and ".." before it is compared.
   Status AllowPath(const std::string& path) const;
   Status AllowProgram(const std::string& path) const;
+  Status AllowJob(std::string_view kind) const;
+  // The program's true path, free of links: execute that one. Neither it nor a folder that it is in
+  // may be writable by others than root and the agent's user, so what was allowed is what runs.
+  StatusOr<std::string> AllowCommand(const std::string& path) const;
+  // A variable that a job wants to set.
+  Status AllowVariable(std::string_view name) const;
   Status AllowSecret(std::string_view reference) const;
   // AllowSecret, then ReadSecretReference.
   StatusOr<Secret> ReadSecret(std::string_view reference) const;
@@ -53,6 +63,9 @@ class Policy {
   std::vector<std::string> paths_;
   std::vector<std::string> programs_;
   std::vector<std::string> env_secrets_;
+  std::vector<std::string> jobs_;
+  std::vector<std::string> commands_;
+  std::vector<std::string> environment_;  // names, or beginnings with a * behind them
   bool systemd_credentials_ = true;
 };
 

@@ -175,5 +175,73 @@ TEST(Policy, LoadsOnlyAFileThatOthersCannotWrite) {
   }
 }
 
+TEST(Policy, AllowsNoJobUntilItsKindIsNamed) {
+  EXPECT_THAT(std::string(Message(Policy::Default().AllowJob("command"))),
+              HasSubstr("add command to jobs in"));
+  EXPECT_TRUE(Parsed("jobs: [command]").AllowJob("command").ok());
+  EXPECT_FALSE(Parsed("jobs: []").AllowJob("command").ok());
+  EXPECT_THAT(Refusal("jobs: [comand]"), HasSubstr("no job is named 'comand'; there are command"));
+}
+
+TEST(Policy, AllowsTheCommandsThatItNamesByTheirTruePath) {
+  const testing::TempFolder folder;
+  ASSERT_TRUE(MakeFolder(folder.File("jobs")).ok());
+  ASSERT_TRUE(MakeFolder(folder.File("other")).ok());
+  for (const char* file : {"jobs/report", "other/tool", "jobs/loose"}) {
+    ASSERT_TRUE(WriteFileAtomically(folder.File(file), "#!/bin/sh\n", 0755).ok());
+  }
+  ASSERT_EQ(symlink(folder.File("jobs/report").c_str(), folder.File("alias").c_str()), 0);
+  ASSERT_EQ(symlink(folder.File("other/tool").c_str(), folder.File("jobs/door").c_str()), 0);
+  const Policy policy = Parsed("commands: [" + folder.File("jobs") + "/]");
+  EXPECT_EQ(*policy.AllowCommand(folder.File("jobs/report")), folder.File("jobs/report"));
+  EXPECT_EQ(*policy.AllowCommand(folder.File("alias")), folder.File("jobs/report"));
+  EXPECT_FALSE(policy.AllowCommand(folder.File("jobs/door")).ok());
+  EXPECT_FALSE(policy.AllowCommand(folder.File("jobs/../other/tool")).ok());
+  EXPECT_FALSE(policy.AllowCommand("report").ok());
+  EXPECT_FALSE(policy.AllowCommand(folder.File("jobs")).ok()) << "no file";
+  EXPECT_EQ(policy.AllowCommand(folder.File("jobs/none")).status().code(),
+            absl::StatusCode::kNotFound);
+  EXPECT_THAT(std::string(Message(policy.AllowCommand("/bin/true").status())),
+              HasSubstr("to commands in policy.yaml"));
+  EXPECT_FALSE(Policy::Default().AllowCommand("/bin/true").ok());
+  EXPECT_FALSE(Parsed("programs: [/bin, /usr/bin]").AllowCommand("/bin/true").ok());
+  EXPECT_TRUE(Parsed("commands: [/bin, /usr/bin]").AllowCommand("/bin/true").ok());
+}
+
+TEST(Policy, AllowsNoCommandThatOthersMayChange) {
+  const testing::TempFolder folder;
+  ASSERT_TRUE(MakeFolder(folder.File("jobs")).ok());
+  const std::string file = folder.File("jobs/report");
+  ASSERT_TRUE(WriteFileAtomically(file, "#!/bin/sh\n", 0755).ok());
+  const Policy policy = Parsed("commands: [" + folder.path() + "]");
+  ASSERT_TRUE(policy.AllowCommand(file).ok());
+  ASSERT_EQ(chmod(file.c_str(), 0775), 0);
+  EXPECT_THAT(std::string(Message(policy.AllowCommand(file).status())),
+              HasSubstr("others may write " + file + ": run chmod go-w " + file));
+  ASSERT_EQ(chmod(file.c_str(), 0755), 0);
+  ASSERT_EQ(chmod(folder.File("jobs").c_str(), 0777), 0);
+  EXPECT_FALSE(policy.AllowCommand(file).ok()) << "they may put another in its place";
+  ASSERT_EQ(chmod(folder.File("jobs").c_str(), 0755), 0);
+  EXPECT_TRUE(policy.AllowCommand(file).ok());
+  if (geteuid() == 0) {
+    ASSERT_EQ(chown(file.c_str(), 1, 1), 0);
+    EXPECT_THAT(std::string(Message(policy.AllowCommand(file).status())),
+                HasSubstr("belongs to user 1: run chown root"));
+  }
+}
+
+TEST(Policy, AllowsTheVariablesThatItNames) {
+  const Policy policy = Parsed("environment: [DAY, ORDERS_*]");
+  EXPECT_TRUE(policy.AllowVariable("DAY").ok());
+  EXPECT_TRUE(policy.AllowVariable("ORDERS_TABLE").ok());
+  EXPECT_FALSE(policy.AllowVariable("DAYS").ok());
+  EXPECT_FALSE(policy.AllowVariable("ORDERS_A=B").ok());
+  EXPECT_FALSE(policy.AllowVariable("").ok());
+  EXPECT_FALSE(policy.AllowVariable("LD_PRELOAD").ok());
+  EXPECT_FALSE(Policy::Default().AllowVariable("DAY").ok());
+  EXPECT_THAT(Refusal("environment: [\"*\"]"), HasSubstr("'*' is not a variable"));
+  EXPECT_THAT(Refusal("environment: [A-B]"), HasSubstr("'A-B' is not a variable"));
+}
+
 }  // namespace
 }  // namespace muster::agent

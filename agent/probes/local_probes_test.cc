@@ -308,7 +308,7 @@ TEST_F(PluginTest, RunsOnlyWhatThePolicyNames) {
   const ProbeResult none = RunSpec("plugin { command: '" + folder_.File("none") + "' }",
                                    OpenPolicy("/nowhere", folder_.path()));
   EXPECT_EQ(none.status, v1::CHECK_STATUS_UNKNOWN);
-  EXPECT_THAT(none.detail.summary(), HasSubstr("there is no program"));
+  EXPECT_THAT(none.detail.summary(), HasSubstr("No such file or directory"));
 }
 
 TEST(PluginProbe, RunsMonitoringPlugins) {

@@ -1,5 +1,6 @@
 #include "agent/spool/recorder.h"
 
+#include <algorithm>
 #include <utility>
 
 #include "lib/base/log.h"
@@ -26,12 +27,36 @@ void Recorder::Stop() {
 void Recorder::Add(v1::Record record, Urgency urgency) {
   const absl::Time now = clock_.Now();
   absl::MutexLock lock(&mutex_);
-  urgent_ = urgent_ || urgency == Urgency::kUrgent;
+  urgency_ = std::max(urgency_, urgency);
   if (waiting_.size() < options_.bound) {
     waiting_.push_back(std::move(record));
     return;
   }
   if (lost_++ == 0) lost_from_ = now;
+}
+
+StatusOr<uint64_t> Recorder::Write(v1::Record record) {
+  absl::MutexLock lock(&mutex_);
+  if (stopping_) return Unavailable("the agent is stopping");
+  if (waiting_.size() >= options_.bound) {
+    return ResourceExhausted("{} records wait for the disk already", options_.bound);
+  }
+  Waiter waiter{waiting_.size(), Internal("not written")};
+  waiting_.push_back(std::move(record));
+  waiters_.push_back(&waiter);
+  urgency_ = Urgency::kUrgent;
+  mutex_.Await(absl::Condition(&waiter.done));
+  return waiter.sequence;
+}
+
+void Recorder::Answer(const std::vector<Waiter*>& waiters, const StatusOr<uint64_t>& last,
+                      size_t records) {
+  absl::MutexLock lock(&mutex_);
+  for (Waiter* waiter : waiters) {
+    waiter->sequence = last;
+    if (last.ok()) waiter->sequence = *last - (records - 1 - waiter->index);
+    waiter->done = true;
+  }
 }
 
 void Recorder::Work() {
@@ -41,7 +66,7 @@ void Recorder::Work() {
         return stopping_ || !waiting_.empty();
       };
       const auto enough = [this]() ABSL_SHARED_LOCKS_REQUIRED(mutex_) {
-        return stopping_ || urgent_ || waiting_.size() >= options_.batch;
+        return stopping_ || urgency_ == Urgency::kUrgent || waiting_.size() >= options_.batch;
       };
       absl::MutexLock lock(&mutex_, absl::Condition(&any));
       mutex_.AwaitWithTimeout(absl::Condition(&enough), options_.gather);
@@ -56,19 +81,22 @@ bool Recorder::TakeAndWrite() {
   uint64_t lost = 0;
   absl::Time lost_from;
   Urgency urgency = Urgency::kSteady;
+  std::vector<Waiter*> waiters;
   bool stopping = false;
   {
     absl::MutexLock lock(&mutex_);
     records.swap(waiting_);
     lost = std::exchange(lost_, 0);
     lost_from = lost_from_;
-    urgency = std::exchange(urgent_, false) ? Urgency::kUrgent : Urgency::kSteady;
+    urgency = std::exchange(urgency_, Urgency::kSteady);
+    waiters.swap(waiters_);
     stopping = stopping_;
   }
-  if (!records.empty() || lost > 0) {
+  if (const size_t count = records.size(); count > 0 || lost > 0) {
     const StatusOr<uint64_t> written = spool_.Append(std::move(records));
     if (!written.ok()) LogDebug("results not written", {{"error", written.status()}});
     spool_.Lose(lost, v1::Gap::REASON_OVERLOADED, lost_from, clock_.Now());
+    Answer(waiters, written, count);
     if (written.ok()) on_written_(urgency);
   }
   return !stopping;

@@ -5,6 +5,7 @@
 // as lost and told by a gap. Any thread may call. Spool and clock must outlive it.
 #pragma once
 
+#include <cstdint>
 #include <functional>
 #include <vector>
 
@@ -17,7 +18,8 @@
 
 namespace muster::agent {
 
-enum class Urgency { kSteady, kUrgent };
+// In ascending order. Steady and soon are gathered alike; soon ones wait less to be sent.
+enum class Urgency { kSteady, kSoon, kUrgent };
 
 struct RecorderOptions {
   absl::Duration gather = absl::Milliseconds(200);
@@ -36,10 +38,21 @@ class Recorder {
   void Stop();
 
   void Add(v1::Record record, Urgency urgency);
+  // As Add, and waits for the commit: the sequence that the record has in the log. After an error
+  // it is not in the log, or counted as lost. Records keep the order in which they came, by either
+  // way.
+  StatusOr<uint64_t> Write(v1::Record record);
 
  private:
+  // Somebody who waits for the commit of the record at `index`.
+  struct Waiter {
+    size_t index;
+    StatusOr<uint64_t> sequence;
+    bool done = false;
+  };
   void Work();
   bool TakeAndWrite();
+  void Answer(const std::vector<Waiter*>& waiters, const StatusOr<uint64_t>& last, size_t records);
 
   Spool& spool_;
   const Clock& clock_;
@@ -50,7 +63,8 @@ class Recorder {
   std::vector<v1::Record> waiting_ ABSL_GUARDED_BY(mutex_);
   uint64_t lost_ ABSL_GUARDED_BY(mutex_) = 0;
   absl::Time lost_from_ ABSL_GUARDED_BY(mutex_);
-  bool urgent_ ABSL_GUARDED_BY(mutex_) = false;
+  Urgency urgency_ ABSL_GUARDED_BY(mutex_) = Urgency::kSteady;
+  std::vector<Waiter*> waiters_ ABSL_GUARDED_BY(mutex_);
   bool stopping_ ABSL_GUARDED_BY(mutex_) = false;
   exec::Thread thread_;
 };

@@ -404,5 +404,18 @@ TEST(Recorder, GathersSteadyResultsAndWritesUrgentOnesAtOnce) {
   EXPECT_THAT(written, ::testing::ElementsAre(Urgency::kUrgent, Urgency::kSteady));
 }
 
+TEST(Recorder, SaysWhereARecordStandsOnceItIsWritten) {
+  TempFolder folder;
+  auto spool = MustOpen(folder.File("log.db"), SystemClock());
+  Recorder recorder(*spool, SystemClock(), {.gather = absl::Hours(1)}, [](Urgency) {});
+  recorder.Add(Result(1), Urgency::kSteady);
+  recorder.Add(Result(2), Urgency::kSoon);
+  EXPECT_EQ(*recorder.Write(Result(3)), 3u) << "behind those that waited";
+  EXPECT_EQ(*recorder.Write(Result(4)), 4u);
+  EXPECT_EQ(spool->ReadFrom(3, 1, 1)->at(0).result().check_id(), 3u);
+  recorder.Stop();
+  EXPECT_FALSE(recorder.Write(Result(5)).ok());
+}
+
 }  // namespace
 }  // namespace muster::agent

@@ -42,6 +42,38 @@ std::string_view ReplicaOf(const AlertRow& alert) {
   return key.starts_with(kReplicaKey) ? key.substr(kReplicaKey.size()) : std::string_view();
 }
 
+constexpr std::string_view kJobKey = "job/";
+
+std::string JobKey(std::string_view job) { return fmt::format("{}{}", kJobKey, job); }
+
+constexpr std::string_view kLateKey = "late/";
+
+std::string LateKey(std::string_view job) { return fmt::format("{}{}", kLateKey, job); }
+
+// Of an alert of JobKey's or LateKey's shape, the job; else empty.
+std::string_view JobOf(const AlertRow& alert) {
+  const std::string_view key = alert.key;
+  for (const std::string_view prefix : {kJobKey, kLateKey}) {
+    if (key.starts_with(prefix)) return key.substr(prefix.size());
+  }
+  return {};
+}
+
+bool IsBad(v1::RunState state) {
+  return state == v1::RUN_STATE_FAILED || state == v1::RUN_STATE_TIMED_OUT ||
+         state == v1::RUN_STATE_MISSED || state == v1::RUN_STATE_UNKNOWN;
+}
+
+// "failed", "timed out", "missed", "unknown".
+std::string_view HowItEnded(v1::RunState state) {
+  switch (state) {
+    case v1::RUN_STATE_TIMED_OUT: return "timed out";
+    case v1::RUN_STATE_MISSED: return "missed";
+    case v1::RUN_STATE_UNKNOWN: return "unknown";
+    default: return "failed";
+  }
+}
+
 // The check's number in a key of CheckKey's or NoDataKey's shape.
 std::optional<uint32_t> CheckOf(const AlertRow& alert) {
   if (alert.check.empty()) return std::nullopt;
@@ -64,6 +96,10 @@ class Round {
 
   AlertDecision Run() && {
     for (const auto& [id, replica] : facts_.replicas) FollowReplica(id, replica);
+    for (const auto& [name, job] : facts_.jobs) {
+      FollowJob(name, job);
+      FollowLate(name, job);
+    }
     for (const auto& [name, agent] : facts_.agents) RaiseAbsence(name, agent);
     for (const TransitionRow& transition : facts_.transitions) Follow(transition);
     for (const auto& [name, agent] : facts_.agents) EndAbsence(name, agent);
@@ -172,6 +208,49 @@ class Round {
     Fire(alert, v1::SEVERITY_CRITICAL, now_, "not seen for longer than its lease");
   }
 
+  void FollowJob(const std::string& name, const JobNote& job) {
+    AlertRow* open = Find(JobKey(name));
+    const JobHealth& health = job.health;
+    if (!IsBad(health.state)) {
+      if (open != nullptr && health.state == v1::RUN_STATE_SUCCEEDED) {
+        Resolve(*open, health.at, fmt::format("run {} succeeded", health.run));
+      }
+      return;
+    }
+    const std::string summary = fmt::format("{}: {}", HowItEnded(health.state), health.reason);
+    if (open == nullptr) {
+      AlertRow& alert = OpenAlert({.key = JobKey(name),
+                                   .name = fmt::format("job/{}", name),
+                                   .started_at = health.at,
+                                   .summary = summary,
+                                   .description = job.description,
+                                   .runbook = job.runbook},
+                                  health.run);
+      Fire(alert, v1::SEVERITY_CRITICAL, health.at,
+           fmt::format("run {} {}", health.run, HowItEnded(health.state)));
+    } else if (open->summary != summary) {
+      open->summary = summary;
+      Note(*open, health.at, "again",
+           fmt::format("run {} {}", health.run, HowItEnded(health.state)));
+    }
+  }
+
+  void FollowLate(const std::string& name, const JobNote& job) {
+    AlertRow* open = Find(LateKey(name));
+    const bool late = now_ > job.waits_since + kLateAfter;
+    if (open != nullptr && !late) return Resolve(*open, now_, "it waits no longer");
+    if (open != nullptr || !late) return;
+    AlertRow& alert = OpenAlert({.key = LateKey(name),
+                                 .name = fmt::format("job/{} late", name),
+                                 .started_at = job.waits_since,
+                                 .summary = job.waits_why,
+                                 .description = job.description,
+                                 .runbook = job.runbook},
+                                "late");
+    Fire(alert, v1::SEVERITY_WARNING, now_,
+         fmt::format("due at {} and has not begun", TimeText(job.waits_since)));
+  }
+
   void RaiseAbsence(const std::string& name, const AgentPresence& agent) {
     if (!agent.absent || agent.revoked || Find(AbsentKey(name)) != nullptr) return;
     AlertRow& alert =
@@ -266,6 +345,10 @@ class Round {
     if (const std::string_view replica = ReplicaOf(alert); !replica.empty()) {
       const bool known = facts_.replicas.contains(std::string(replica));
       return known ? "" : fmt::format("replica {} was forgotten", replica);
+    }
+    if (const std::string_view job = JobOf(alert); !job.empty()) {
+      const bool known = facts_.jobs.contains(std::string(job));
+      return known ? "" : fmt::format("job {} was deleted", job);
     }
     const auto agent = facts_.agents.find(alert.agent);
     if (agent == facts_.agents.end()) return fmt::format("agent {} is gone", alert.agent);

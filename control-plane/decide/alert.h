@@ -12,9 +12,11 @@
 // NO_DATA resolves nothing. It opens an alert only where data is late although the agent is
 // connected; the absence of an agent is one alert of its own, and while it is open the agent's
 // untold alerts stay untold. The loss of a replica is an alert of its own, too, until it is seen
-// again or forgotten. An alert that fires and was told to nobody (inhibited, or no receiver
-// yet) is told when that ends. What is not asked any more (deleted check, revoked agent, moved
-// selector) resolves with that reason.
+// again or forgotten. A job whose newest slot failed, was missed or has an unknown outcome is one,
+// until a newer slot succeeds; one whose run cannot begin for five minutes is another, until it
+// begins or is missed. An alert that fires and was told to nobody (inhibited, or no
+// receiver yet) is told when that ends. What is not asked any more (deleted check, revoked agent,
+// moved selector) resolves with that reason.
 #pragma once
 
 #include <map>
@@ -25,6 +27,7 @@
 
 #include "control-plane/store/alert_store.h"
 #include "control-plane/store/history_store.h"
+#include "control-plane/store/run_store.h"
 
 namespace muster::control {
 
@@ -47,6 +50,18 @@ struct ReplicaPresence {
   uint64_t incarnation = 0;
 };
 
+// A job: its newest slot that is over, and the run of its schedule that has waited longest.
+struct JobNote {
+  JobHealth health;
+  absl::Time waits_since = absl::InfiniteFuture();
+  std::string waits_why;
+  std::string description;
+  std::string runbook;
+};
+
+// A run of a schedule that waits for longer is late, and somebody is told before it is missed.
+inline constexpr absl::Duration kLateAfter = absl::Minutes(5);
+
 struct AlertFacts {
   uint64_t cursor = 0;
   std::vector<AlertRow> open;              // PENDING and FIRING
@@ -54,6 +69,7 @@ struct AlertFacts {
   std::map<uint32_t, CheckNote> checks;    // those that exist
   std::map<std::string, AgentPresence> agents;
   std::map<std::string, ReplicaPresence> replicas;  // those that are not forgotten
+  std::map<std::string, JobNote> jobs;              // those that exist
   // States that have left (agent, check): the check no longer runs there.
   std::set<std::pair<std::string, uint32_t>> removed;
   std::vector<std::string> receivers;

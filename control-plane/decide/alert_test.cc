@@ -242,6 +242,53 @@ TEST(Alert, OfAnAbsenceResolvesWhenTheAgentIsRevoked) {
   EXPECT_THAT(plane.States(), ElementsAre(v1::ALERT_STATE_RESOLVED));
 }
 
+TEST(Alert, OfAJobFollowsItsNewestSlot) {
+  Plane plane;
+  JobNote& job = plane.facts_.jobs["nightly"];
+  plane.Decide();
+  EXPECT_THAT(plane.Told(), IsEmpty());
+  job.health = {"run-1", kStart, v1::RUN_STATE_FAILED, "exit code 3", kStart};
+  plane.Decide();
+  EXPECT_THAT(plane.Told(), ElementsAre("raised critical job/nightly"));
+  job.health = {"run-2", kStart, v1::RUN_STATE_MISSED, "no agent", kStart};
+  plane.Decide();
+  plane.Decide();
+  EXPECT_THAT(plane.Told(), IsEmpty());
+  EXPECT_EQ(plane.facts_.open.at(0).summary, "missed: no agent");
+  job.health.state = v1::RUN_STATE_SUCCEEDED;
+  plane.Decide();
+  EXPECT_THAT(plane.Told(), ElementsAre("resolved critical job/nightly"));
+  EXPECT_EQ(plane.LastReason(), "run run-2 succeeded");
+}
+
+TEST(Alert, OfALateJobLastsUntilItsRunWaitsNoLonger) {
+  Plane plane;
+  JobNote& job = plane.facts_.jobs["nightly"];
+  job.waits_since = plane.now_;
+  job.waits_why = "no agent is connected";
+  plane.now_ += kLateAfter - absl::Seconds(1);
+  plane.Decide();
+  EXPECT_THAT(plane.Told(), IsEmpty());
+  plane.Decide();
+  EXPECT_THAT(plane.Told(), ElementsAre("raised warning job/nightly late"));
+  plane.Decide();
+  EXPECT_THAT(plane.Told(), IsEmpty());
+  job.waits_since = absl::InfiniteFuture();
+  plane.Decide();
+  EXPECT_THAT(plane.Told(), ElementsAre("resolved warning job/nightly late"));
+}
+
+TEST(Alert, OfAJobIsRaisedByWhatNobodyKnowsAndEndsWithTheJob) {
+  Plane plane;
+  plane.facts_.jobs["nightly"].health = {"run-1", kStart, v1::RUN_STATE_UNKNOWN, "killed", kStart};
+  plane.Decide();
+  EXPECT_THAT(plane.Told(), ElementsAre("raised critical job/nightly"));
+  plane.facts_.jobs.clear();
+  plane.Decide();
+  EXPECT_THAT(plane.Told(), ElementsAre("resolved critical job/nightly"));
+  EXPECT_EQ(plane.LastReason(), "job nightly was deleted");
+}
+
 TEST(Alert, LooksAtEachCheckOnItsOwn) {
   Plane plane;
   plane.See(kCritical, true, "a", 1).See(kWarning, true, "b", 2).See(kOk, true, "c", 1).Decide();

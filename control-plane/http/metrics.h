@@ -56,6 +56,9 @@ class Metrics {
   prometheus::Gauge& replicas_lost;
   prometheus::Counter& heartbeats_failed;
   prometheus::Gauge& heartbeat_seconds;
+  prometheus::Gauge& runs_queued;  // on the leader
+  prometheus::Gauge& runs_running;
+  CounterFamily runs;  // state: succeeded, failed, timed_out, cancelled, missed, unknown, other
   prometheus::Gauge& audit_contradictions;
   prometheus::Gauge& redis_up;  // 1 while hints go out and come in
   prometheus::Counter& redis_hints_published;

@@ -137,6 +137,7 @@ void Committer::HandBack(std::vector<Waiting> group, const Status& why) {
 void Committer::Count(const std::vector<BatchCommit>& batches, const std::vector<Status>& outcomes,
                       absl::Duration took) {
   bool transitions = false;
+  bool runs = false;
   {
     absl::MutexLock lock(&mutex_);
     ++counts_.commits;
@@ -150,9 +151,11 @@ void Committer::Count(const std::vector<BatchCommit>& batches, const std::vector
       counts_.results += batches[i].results;
       counts_.transitions += batches[i].transitions.size();
       transitions |= !batches[i].transitions.empty();
+      runs |= !batches[i].run_events.empty();
     }
   }
   if (transitions) on_transitions_();
+  if (runs) options_.on_runs();
 }
 
 void Committer::Report(const Status& status) {

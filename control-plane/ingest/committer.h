@@ -7,6 +7,7 @@
 
 #include <cstdint>
 #include <deque>
+#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
@@ -26,6 +27,8 @@ struct CommitterOptions {
   size_t results_a_commit = 20'000;
   size_t batches_a_commit = 512;
   absl::Duration retry = absl::Seconds(1);
+  // Called after a commit that told of runs: a hint for whoever waits for them.
+  std::function<void()> on_runs = [] {};
 };
 
 struct CommitterCounts {

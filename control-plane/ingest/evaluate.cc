@@ -52,6 +52,7 @@ class Evaluator {
   Evaluation Evaluate(const wire::DecodedBatch& batch) {
     for (const v1::Record& record : batch.others) {
       if (record.has_gap()) Take(record.gap());
+      if (record.has_run_event()) Take(record.run_event());
     }
     for (const wire::ResultRow& result : batch.results) Take(result);
     std::sort(to_store_.begin(), to_store_.end());
@@ -69,6 +70,12 @@ class Evaluator {
   void Take(const v1::Gap& gap) {
     evaluation_.gaps.push_back(gap);
     Observed(wire::FromProto(gap.from()), wire::FromProto(gap.until()));
+  }
+
+  void Take(const v1::RunEvent& told) {
+    v1::RunEvent& event = evaluation_.run_events.emplace_back(told);
+    const absl::Time at = std::min(wire::FromProto(told.at()) - correction_, context_.now);
+    *event.mutable_at() = wire::ToProto(at);
   }
 
   void Take(const wire::ResultRow& result) {

@@ -27,6 +27,7 @@ struct Evaluation {
   std::vector<CheckStateRow> states;  // that the store must take, one a check
   std::vector<TransitionRow> transitions;
   std::vector<v1::Gap> gaps;
+  std::vector<v1::RunEvent> run_events;  // their times corrected
   uint32_t results = 0;
   // Of results and gaps, by the agent's clock; infinite if there is none.
   absl::Time first_observed_at = absl::InfiniteFuture();

@@ -4,6 +4,7 @@
 #include <google/protobuf/io/zero_copy_stream_impl_lite.h>
 
 #include "lib/base/hash.h"
+#include "lib/decide/selector.h"
 
 namespace muster::control {
 namespace {
@@ -20,19 +21,10 @@ std::string Deterministic(const google::protobuf::Message& message) {
 
 }  // namespace
 
-bool Selects(const v1::CheckSpec& spec, std::string_view agent, const Labels& labels) {
-  for (const auto& [key, value] : spec.agents()) {
-    if (key == "agent" && value == agent) continue;
-    const auto found = labels.find(key);
-    if (found == labels.end() || found->second != value) return false;
-  }
-  return true;
-}
-
 v1::Plan PlanFor(const CheckBook& book, std::string_view agent, const Labels& labels) {
   v1::Plan plan;
   for (const SpecRow& row : book.checks) {
-    if (!Selects(row.document.check(), agent, labels)) continue;
+    if (!decide::Selects(row.document.check().agents(), agent, labels)) continue;
     v1::PlannedCheck& check = *plan.add_checks();
     check.set_id(row.check_id);
     check.set_name(row.document.metadata().name());

@@ -18,9 +18,6 @@ struct CheckBook {
   std::vector<SpecRow> checks;  // ascending by check_id
 };
 
-// Every agent carries the label agent=NAME besides its own. An empty selector matches all.
-bool Selects(const v1::CheckSpec& spec, std::string_view agent, const Labels& labels);
-
 // The plan, with its hash: the same checks give the same hash, whatever the revision.
 v1::Plan PlanFor(const CheckBook& book, std::string_view agent, const Labels& labels);
 

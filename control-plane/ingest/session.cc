@@ -117,6 +117,7 @@ StatusOr<BatchCommit> ServerSession::Take(const v1::Records& records, absl::Time
   commit.states = std::move(evaluation.states);
   commit.transitions = std::move(evaluation.transitions);
   commit.gaps = std::move(evaluation.gaps);
+  commit.run_events = std::move(evaluation.run_events);
   received_ = batch.span.last;
   ++in_flight_;
   return commit;

@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include "lib/decide/selector.h"
 #include "lib/wire/time.h"
 
 namespace muster::control {
@@ -61,8 +62,8 @@ TEST(Plan, HoldsTheChecksThatTheLabelsMatch) {
   EXPECT_EQ(PlanFor(Book(), "db-1", {{"role", "db"}}).checks_size(), 2);
   v1::CheckSpec only;
   (*only.mutable_agents())["agent"] = "db-1";
-  EXPECT_TRUE(Selects(only, "db-1", {}));
-  EXPECT_FALSE(Selects(only, "db-2", {}));
+  EXPECT_TRUE(decide::Selects(only.agents(), "db-1", {}));
+  EXPECT_FALSE(decide::Selects(only.agents(), "db-2", {}));
 }
 
 TEST(Plan, HashFollowsTheContentAlone) {

@@ -17,6 +17,7 @@ AlertLoop::AlertLoop(Store& store, LeaderEpoch epoch, AlertLoopOptions options)
 
 Status AlertLoop::Tick(absl::Time now) {
   MUSTER_RETURN_IF_ERROR(ReadSpecs());
+  MUSTER_RETURN_IF_ERROR(ReadJobs());
   if (now < agents_read_ || now >= agents_read_ + options_.agents_every) {
     MUSTER_RETURN_IF_ERROR(ReadAgents(now));
   }
@@ -49,8 +50,11 @@ StatusOr<bool> AlertLoop::Round(absl::Time now) {
 }
 
 StatusOr<AlertFacts> AlertLoop::ReadFacts() {
-  AlertFacts facts{
-      .checks = checks_, .agents = agents_, .replicas = replicas_, .receivers = receivers_};
+  AlertFacts facts{.checks = checks_,
+                   .agents = agents_,
+                   .replicas = replicas_,
+                   .jobs = jobs_,
+                   .receivers = receivers_};
   MUSTER_ASSIGN_OR_RETURN(facts.cursor, store_.alerts().Cursor());
   MUSTER_ASSIGN_OR_RETURN(facts.open, store_.alerts().Open());
   MUSTER_ASSIGN_OR_RETURN(facts.transitions,
@@ -90,8 +94,37 @@ Status AlertLoop::ReadSpecs() {
   }
   receivers_.clear();
   for (const SpecRow& row : receivers) receivers_.push_back(row.document.metadata().name());
+  MUSTER_ASSIGN_OR_RETURN(const std::vector<SpecRow> jobs, store_.specs().Jobs());
+  jobs_.clear();
+  for (const SpecRow& row : jobs) {
+    jobs_[row.document.metadata().name()] = {.description = row.document.job().description(),
+                                             .runbook = row.document.job().runbook()};
+  }
+  run_revision_.reset();
   spec_revision_ = revision;
   specs_read_ = true;
+  return OkStatus();
+}
+
+Status AlertLoop::ReadJobs() {
+  MUSTER_ASSIGN_OR_RETURN(const uint64_t revision, store_.runs().Revision());
+  if (run_revision_ == revision) return OkStatus();
+  MUSTER_ASSIGN_OR_RETURN(std::vector<JobRow> rows, store_.runs().Jobs());
+  for (JobRow& row : rows) {
+    const auto job = jobs_.find(row.name);
+    if (job != jobs_.end()) job->second.health = std::move(row.health);
+  }
+  MUSTER_ASSIGN_OR_RETURN(const std::vector<RunRow> open, store_.runs().Open());
+  for (auto& [name, job] : jobs_) job.waits_since = absl::InfiniteFuture();
+  for (const RunRow& run : open) {
+    const auto job = jobs_.find(run.job);
+    const bool waits = run.phase == RunPhase::kWaiting && run.fence == 0 &&
+                       run.trigger == v1::RUN_TRIGGER_SCHEDULE;
+    if (job == jobs_.end() || !waits || run.due_at >= job->second.waits_since) continue;
+    job->second.waits_since = run.due_at;
+    job->second.waits_why = run.reason;
+  }
+  run_revision_ = revision;
   return OkStatus();
 }
 

@@ -5,6 +5,7 @@
 
 #include <functional>
 #include <map>
+#include <optional>
 #include <set>
 #include <string>
 #include <utility>
@@ -47,6 +48,7 @@ class AlertLoop {
   StatusOr<AlertFacts> ReadFacts();
   Status ReadStrangers(AlertFacts& facts);
   Status ReadSpecs();
+  Status ReadJobs();
   Status ReadAgents(absl::Time now);
   Status ReadReplicas();
   // Fills facts.removed; returns the newest revision seen.
@@ -63,6 +65,8 @@ class AlertLoop {
   bool specs_read_ = false;
   std::map<uint32_t, CheckNote> checks_;
   std::vector<std::string> receivers_;
+  std::map<std::string, JobNote> jobs_;
+  std::optional<uint64_t> run_revision_;
   absl::Time agents_read_ = absl::InfinitePast();
   std::map<std::string, AgentPresence> agents_;
   std::map<std::string, ReplicaPresence> replicas_;

@@ -34,8 +34,15 @@ Status RetentionLoop::Tick(absl::Time now) {
     MUSTER_ASSIGN_OR_RETURN(dropped, store_.alerts().DropResolvedBefore(
                                          epoch_, now - options_.resolved_alerts, options_.batch));
   }
-  if (segments + alerts > 0) {
-    LogInfo("old history dropped", {{"segments", segments}, {"alerts", alerts}});
+  uint64_t runs = 0;
+  for (uint64_t dropped = options_.batch; dropped >= options_.batch; runs += dropped) {
+    MUSTER_ASSIGN_OR_RETURN(
+        dropped, store_.runs().DropBefore(epoch_, now - options_.runs, options_.batch));
+  }
+  // Pauses that lie behind what is decided.
+  MUSTER_RETURN_IF_ERROR(store_.runs().Forget(epoch_, {}));
+  if (segments + alerts + runs > 0) {
+    LogInfo("old history dropped", {{"segments", segments}, {"alerts", alerts}, {"runs", runs}});
   }
   return OkStatus();
 }

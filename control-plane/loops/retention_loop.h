@@ -1,4 +1,4 @@
-// Drops history and resolved alerts that are older than they are kept. One thread calls Tick.
+// Drops history, resolved alerts and runs that are older than they are kept. One thread calls Tick.
 #pragma once
 
 #include "control-plane/store/store.h"
@@ -8,6 +8,7 @@ namespace muster::control {
 struct RetentionOptions {
   absl::Duration history = absl::Hours(14 * 24);
   absl::Duration resolved_alerts = absl::Hours(365 * 24);
+  absl::Duration runs = absl::Hours(90 * 24);
   uint32_t batch = 500;  // rows a transaction, so that commits of results never wait long
 };
 

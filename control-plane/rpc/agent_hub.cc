@@ -19,9 +19,11 @@ AgentHub::AgentHub(Store& store, Witnesses& witnesses, const Clock& clock, HubOp
       pool_("agents", options_.threads, options_.most_queued),
       committer_(store.history(), clock, options_.committer, [this] { options_.on_transitions(); }),
       book_(std::make_shared<CheckBook>()),
+      assignments_(std::make_shared<AssignmentBook>()),
       loop_("agent-hub", kTick, [this] { Tick(); }) {
   witnesses_.Renew();  // so that the first Welcome has one
   RefreshBook();
+  RefreshAssignments();
 }
 
 AgentHub::~AgentHub() { Stop(); }
@@ -154,6 +156,11 @@ std::shared_ptr<const CheckBook> AgentHub::book() const {
   return book_;
 }
 
+std::shared_ptr<const AssignmentBook> AgentHub::assignments() const {
+  absl::MutexLock lock(&mutex_);
+  return assignments_;
+}
+
 void AgentHub::StatesChanged(const std::string& agent) {
   if (const auto stream = Find(agent)) stream->StatesChanged();
 }
@@ -209,6 +216,7 @@ void AgentHub::NoteEpoch(const std::string& epoch) {
 void AgentHub::Tick() {
   if (const auto epoch = store_.database().StoreEpoch(); epoch.ok()) NoteEpoch(*epoch);
   RefreshBook();
+  RefreshAssignments();
   RenewCheckpoint();
   RefreshServers();
   const absl::Duration uptime = clock_.Uptime();
@@ -233,6 +241,20 @@ void AgentHub::RefreshServers() {
     servers_ = now;
   }
   for (const auto& stream : Streams()) stream->ServersChanged(now);
+}
+
+void AgentHub::RefreshAssignments() {
+  const StatusOr<uint64_t> revision = store_.runs().AssignmentRevision();
+  if (!revision.ok() || assignment_revision_ == *revision) return;
+  const StatusOr<std::vector<RunRow>> runs = store_.runs().OnHands();
+  if (!runs.ok()) return LogWarning("runs cannot be read", {{"error", runs.status()}});
+  const auto fresh = std::make_shared<const AssignmentBook>(MakeAssignmentBook(*runs));
+  {
+    absl::MutexLock lock(&mutex_);
+    assignments_ = fresh;
+  }
+  assignment_revision_ = *revision;
+  for (const auto& stream : Streams()) stream->AssignmentsChanged(*fresh);
 }
 
 void AgentHub::RefreshBook() {

@@ -8,6 +8,7 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -17,6 +18,7 @@
 #include "control-plane/ingest/committer.h"
 #include "control-plane/ingest/plan.h"
 #include "control-plane/ingest/session.h"
+#include "control-plane/rpc/assignments.h"
 #include "control-plane/rpc/witnesses.h"
 #include "control-plane/store/store.h"
 #include "lib/base/clock.h"
@@ -30,6 +32,8 @@ class HubStream {
   virtual ~HubStream() = default;
   // The plan book has changed: the stream sends another plan if its own differs.
   virtual void BookChanged(std::shared_ptr<const CheckBook> book) = 0;
+  // Runs were assigned, are to stop, or are over; nothing is sent if that changes nothing for it.
+  virtual void AssignmentsChanged(const AssignmentBook& book) = 0;
   // The states in the store were changed by another hand.
   virtual void StatesChanged() = 0;
   // There is a newer checkpoint of the audit chain.
@@ -83,12 +87,14 @@ class AgentHub {
   Store& store() { return store_; }
   const Clock& clock() const { return clock_; }
   std::shared_ptr<const CheckBook> book() const;
+  std::shared_ptr<const AssignmentBook> assignments() const;
   // What agents are told to dial now.
   std::vector<std::string> servers() const { return options_.servers(); }
 
   // Hints; each is also found out by polling.
   void SpecsChanged() { loop_.Wake(); }
   void StatesChanged(const std::string& agent);
+  void RunsChanged() { loop_.Wake(); }
   // Drains every stream. New ones are still taken: the listener stops before.
   void DrainAll();
   // The same, of a replica that stays: it cannot serve them now.
@@ -106,6 +112,7 @@ class AgentHub {
   void Tick();
   void NoteEpoch(const std::string& epoch);
   void RefreshBook();
+  void RefreshAssignments();
   void CloseLate();
   Status Reclaim();
   void RenewCheckpoint();
@@ -122,6 +129,8 @@ class AgentHub {
   mutable absl::Mutex mutex_;
   std::map<std::string, std::shared_ptr<HubStream>> streams_ ABSL_GUARDED_BY(mutex_);
   std::shared_ptr<const CheckBook> book_ ABSL_GUARDED_BY(mutex_);
+  std::shared_ptr<const AssignmentBook> assignments_ ABSL_GUARDED_BY(mutex_);
+  std::optional<uint64_t> assignment_revision_;               // of the loop's thread
   std::vector<std::string> servers_ ABSL_GUARDED_BY(mutex_);  // at the last tick
   uint64_t opened_ ABSL_GUARDED_BY(mutex_) = 0;
   std::string store_epoch_ ABSL_GUARDED_BY(mutex_);

@@ -19,13 +19,14 @@ constexpr absl::Duration kWriteDeadline = absl::Seconds(30);
 struct Outbox {
   std::optional<v1::ToAgent> welcome;
   std::optional<v1::ToAgent> plan;
+  std::optional<v1::ToAgent> assignments;
   std::optional<v1::ToAgent> ack;
   std::optional<v1::ToAgent> drain;
   std::optional<v1::ToAgent> checkpoint;
   std::optional<v1::ToAgent> servers;
 
   std::optional<v1::ToAgent> Next() {
-    for (auto* slot : {&welcome, &ack, &plan, &servers, &drain, &checkpoint}) {
+    for (auto* slot : {&welcome, &ack, &plan, &assignments, &servers, &drain, &checkpoint}) {
       if (slot->has_value()) return std::exchange(*slot, std::nullopt);
     }
     return std::nullopt;
@@ -82,6 +83,19 @@ class AgentStream final : public grpc::ServerBidiReactor<v1::FromAgent, v1::ToAg
       absl::MutexLock lock(&work_mutex_);
       if (session_ != nullptr) SetPlan(*book);
     });
+  }
+  void AssignmentsChanged(const AssignmentBook& book) override {
+    const auto mine = book.find(agent_);
+    v1::ToAgent message;
+    v1::Assignments& assignments = *message.mutable_assignments();
+    if (mine != book.end()) assignments = mine->second;
+    std::string bytes = assignments.SerializeAsString();
+    absl::MutexLock lock(&io_mutex_);
+    // Before the Welcome nothing is said; it is followed by what the book holds then.
+    if (!told_servers_.has_value() || told_assignments_ == bytes) return;
+    told_assignments_ = std::move(bytes);
+    outbox_.assignments = std::move(message);
+    WriteNext();
   }
   void StatesChanged() override {
     absl::MutexLock lock(&io_mutex_);
@@ -183,6 +197,7 @@ class AgentStream final : public grpc::ServerBidiReactor<v1::FromAgent, v1::ToAg
     // They may have changed since the hub looked.
     SetPlan(*hub_.book());
     ServersChanged(hub_.servers());
+    AssignmentsChanged(*hub_.assignments());
     Read();
     return OkStatus();
   }
@@ -302,8 +317,9 @@ class AgentStream final : public grpc::ServerBidiReactor<v1::FromAgent, v1::ToAg
   bool finished_ ABSL_GUARDED_BY(io_mutex_) = false;
   bool reload_ ABSL_GUARDED_BY(io_mutex_) = false;
   std::optional<std::vector<std::string>> told_servers_
-      ABSL_GUARDED_BY(io_mutex_);                        // once welcomed
-  bool may_witness_ ABSL_GUARDED_BY(io_mutex_) = false;  // welcomed, and what it holds agrees
+      ABSL_GUARDED_BY(io_mutex_);                            // once welcomed
+  std::string told_assignments_ ABSL_GUARDED_BY(io_mutex_);  // as bytes; empty: none
+  bool may_witness_ ABSL_GUARDED_BY(io_mutex_) = false;      // welcomed, and what it holds agrees
 };
 
 }  // namespace

@@ -6,13 +6,7 @@
 
 #include "lib/base/log.h"
 #include "lib/net/status.h"
-#include "muster/v1/agent_link.pb.h"
-#include "muster/v1/alert_service.pb.h"
-#include "muster/v1/enrollment.pb.h"
-#include "muster/v1/identity.pb.h"
-#include "muster/v1/spec_service.pb.h"
-#include "muster/v1/state_service.pb.h"
-#include "muster/v1/system_service.pb.h"
+#include "lib/wire/services.h"
 
 namespace muster::control {
 namespace {
@@ -28,13 +22,8 @@ std::string LiveKey(const net::Identity& identity, const std::string& peer) {
 using MethodRoles = std::map<std::string, std::set<v1::Role>, std::less<>>;
 
 MethodRoles ReadRoles() {
-  const google::protobuf::FileDescriptor* const files[] = {
-      v1::Hello::descriptor()->file(),          v1::JoinRequest::descriptor()->file(),
-      v1::RenewRequest::descriptor()->file(),   v1::ApplySpecsRequest::descriptor()->file(),
-      v1::HistoryRequest::descriptor()->file(), v1::ListAlertsRequest::descriptor()->file(),
-      v1::VersionRequest::descriptor()->file()};
   MethodRoles roles;
-  for (const auto* file : files) {
+  for (const auto* file : wire::ServiceFiles()) {
     for (int s = 0; s < file->service_count(); ++s) {
       for (int m = 0; m < file->service(s)->method_count(); ++m) {
         const auto* method = file->service(s)->method(m);

@@ -2,6 +2,7 @@
 
 #include <set>
 
+#include "control-plane/decide/job_schedule.h"
 #include "control-plane/rpc/paging.h"
 #include "lib/spec/spec.h"
 #include "lib/wire/time.h"
@@ -13,8 +14,15 @@ constexpr int kMostDocuments = 10'000;
 
 using Documents = google::protobuf::RepeatedPtrField<v1::Document>;
 
+// What can only be told by looking at the slots that are to come.
+Status CheckSlots(const v1::Document& document, absl::Time now) {
+  if (!document.has_job() || !document.job().has_schedule()) return OkStatus();
+  MUSTER_ASSIGN_OR_RETURN(const Schedule schedule, ReadSchedule(document.job().schedule()));
+  return CheckSchedule(schedule, now);
+}
+
 // The documents with defaults filled in, or every problem of them in one message.
-StatusOr<std::vector<v1::Document>> Validated(const Documents& sent) {
+StatusOr<std::vector<v1::Document>> Validated(const Documents& sent, absl::Time now) {
   if (sent.size() > kMostDocuments) {
     return ResourceExhausted("{} documents at once; at most {} are taken", sent.size(),
                              kMostDocuments);
@@ -23,8 +31,13 @@ StatusOr<std::vector<v1::Document>> Validated(const Documents& sent) {
   std::string problems;
   std::set<std::pair<std::string, std::string>> seen;
   for (v1::Document& document : documents) {
-    for (const spec::Problem& problem : spec::ValidateDocument(document)) {
+    const std::vector<spec::Problem> wrong = spec::ValidateDocument(document);
+    for (const spec::Problem& problem : wrong) {
       problems += (problems.empty() ? "" : "\n") + spec::Text(problem);
+    }
+    if (const Status slots = CheckSlots(document, now); wrong.empty() && !slots.ok()) {
+      problems += fmt::format("{}{}/{}: spec.schedule.{}", problems.empty() ? "" : "\n",
+                              document.kind(), document.metadata().name(), Message(slots));
     }
     if (!seen.emplace(document.kind(), document.metadata().name()).second) {
       problems += fmt::format("{}{}/{} stands twice in one request", problems.empty() ? "" : "\n",
@@ -75,7 +88,7 @@ grpc::ServerUnaryReactor* SpecService::DeleteSpecs(grpc::CallbackServerContext* 
 Status SpecService::Apply(const net::Identity& caller, const v1::ApplySpecsRequest& request,
                           v1::ApplySpecsResponse& response) {
   MUSTER_ASSIGN_OR_RETURN(const std::vector<v1::Document> documents,
-                          Validated(request.documents()));
+                          Validated(request.documents(), clock_.Now()));
   if (request.dry_run()) {
     MUSTER_ASSIGN_OR_RETURN(const std::vector<v1::SpecDiff> diffs, store_.specs().Diff(documents));
     for (const v1::SpecDiff& diff : diffs) *response.add_items() = diff.change();
@@ -94,7 +107,7 @@ Status SpecService::Apply(const net::Identity& caller, const v1::ApplySpecsReque
 
 Status SpecService::Diff(const v1::DiffSpecsRequest& request, v1::DiffSpecsResponse& response) {
   MUSTER_ASSIGN_OR_RETURN(const std::vector<v1::Document> documents,
-                          Validated(request.documents()));
+                          Validated(request.documents(), clock_.Now()));
   MUSTER_ASSIGN_OR_RETURN(std::vector<v1::SpecDiff> diffs, store_.specs().Diff(documents));
   for (v1::SpecDiff& diff : diffs) *response.add_items() = std::move(diff);
   return OkStatus();

@@ -1,10 +1,9 @@
 #include "control-plane/rpc/state_service.h"
 
 #include <atomic>
-#include <deque>
 #include <optional>
 
-#include "lib/net/status.h"
+#include "control-plane/rpc/out_stream.h"
 
 namespace muster::control {
 namespace {
@@ -12,121 +11,6 @@ namespace {
 constexpr absl::Duration kWatchPeriod = absl::Milliseconds(250);
 constexpr uint32_t kWatchPage = 500;
 constexpr size_t kHistoryAhead = 2000;  // entries read ahead of a slow reader
-
-// What a server stream needs: admission, one write in flight, one Finish, and itself alive to
-// OnDone.
-template <typename Message, typename Derived>
-class OutStream : public grpc::ServerWriteReactor<Message>,
-                  public std::enable_shared_from_this<Derived> {
- public:
-  void OnWriteDone(bool ok) override {
-    {
-      absl::MutexLock lock(&mutex_);
-      writing_ = false;
-      if (!ok) queue_.clear();
-      WriteNext();
-      if (!queue_.empty()) return;
-    }
-    if (ok) static_cast<Derived*>(this)->Drained();
-  }
-  void OnCancel() override {
-    if (admission_.has_value()) admission_->Cancelled();
-    End(OkStatus());
-  }
-  void OnDone() override {
-    std::shared_ptr<Derived> self;
-    {
-      absl::MutexLock lock(&mutex_);
-      self = std::move(self_);
-    }
-    registration_.reset();
-    admission_.reset();
-    static_cast<Derived*>(this)->Gone();
-  }
-
- protected:
-  bool Begin(Gate& gate, grpc::CallbackServerContext& context, std::string_view method) {
-    {
-      absl::MutexLock lock(&mutex_);
-      self_ = this->shared_from_this();
-    }
-    StatusOr<Admission> admission = gate.Admit(context, method);
-    if (!admission.ok()) {
-      End(admission.status());
-      return false;
-    }
-    admission_.emplace(std::move(*admission));
-    registration_.emplace(gate.RegisterStream(
-        admission_->identity(), [stream = std::weak_ptr<Derived>(this->shared_from_this())] {
-          if (const auto self = stream.lock())
-            self->End(PermissionDenied("the certificate was revoked"));
-        }));
-    return true;
-  }
-
-  // False once the stream has ended.
-  bool Put(Message message) {
-    absl::MutexLock lock(&mutex_);
-    if (ended_) return false;
-    queue_.push_back(std::move(message));
-    WriteNext();
-    return true;
-  }
-
-  // After what is queued is sent.
-  void End(const Status& status) {
-    absl::MutexLock lock(&mutex_);
-    if (ended_) return;
-    ended_ = true;
-    status_ = status;
-    if (!status.ok()) queue_.clear();
-    WriteNext();
-  }
-
-  size_t Queued() const {
-    absl::MutexLock lock(&mutex_);
-    return queue_.size();
-  }
-  bool Ended() const {
-    absl::MutexLock lock(&mutex_);
-    return ended_;
-  }
-  // Waits until few enough are queued, or the stream has ended.
-  void AwaitRoom(size_t most) const {
-    const auto room = [&]() ABSL_SHARED_LOCKS_REQUIRED(mutex_) {
-      return ended_ || finished_ || queue_.size() < most;
-    };
-    absl::MutexLock lock(&mutex_);
-    // A reader that takes nothing must not hold a thread for ever.
-    mutex_.AwaitWithTimeout(absl::Condition(&room), absl::Seconds(30));
-  }
-
- private:
-  void WriteNext() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
-    if (writing_ || finished_) return;
-    if (queue_.empty()) {
-      if (!ended_) return;
-      finished_ = true;
-      this->Finish(net::ToGrpc(status_));
-      return;
-    }
-    sending_ = std::move(queue_.front());
-    queue_.pop_front();
-    writing_ = true;
-    this->StartWrite(&sending_);
-  }
-
-  std::optional<Admission> admission_;
-  std::optional<Gate::Registration> registration_;
-  mutable absl::Mutex mutex_;
-  std::shared_ptr<Derived> self_ ABSL_GUARDED_BY(mutex_);
-  std::deque<Message> queue_ ABSL_GUARDED_BY(mutex_);
-  Message sending_ ABSL_GUARDED_BY(mutex_);
-  Status status_ ABSL_GUARDED_BY(mutex_);
-  bool writing_ ABSL_GUARDED_BY(mutex_) = false;
-  bool ended_ ABSL_GUARDED_BY(mutex_) = false;
-  bool finished_ ABSL_GUARDED_BY(mutex_) = false;
-};
 
 class HistoryStream final : public OutStream<v1::HistoryEntry, HistoryStream> {
  public:

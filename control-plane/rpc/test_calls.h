@@ -13,6 +13,7 @@
 
 #include "lib/base/clock.h"
 #include "lib/base/status.h"
+#include "lib/wire/services.h"
 #include "muster/v1/agent_link.pb.h"
 #include "muster/v1/alert_service.pb.h"
 #include "muster/v1/enrollment.pb.h"
@@ -33,13 +34,8 @@ struct Method {
 };
 
 inline std::vector<Method> Methods() {
-  const google::protobuf::FileDescriptor* const files[] = {
-      v1::Hello::descriptor()->file(),          v1::JoinRequest::descriptor()->file(),
-      v1::RenewRequest::descriptor()->file(),   v1::ApplySpecsRequest::descriptor()->file(),
-      v1::HistoryRequest::descriptor()->file(), v1::ListAlertsRequest::descriptor()->file(),
-      v1::VersionRequest::descriptor()->file()};
   std::vector<Method> methods;
-  for (const auto* file : files) {
+  for (const auto* file : wire::ServiceFiles()) {
     for (int m = 0; m < file->service(0)->method_count(); ++m) {
       const auto* method = file->service(0)->method(m);
       Method one{fmt::format("/{}/{}", file->service(0)->full_name(), method->name()),

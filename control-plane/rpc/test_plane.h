@@ -18,6 +18,7 @@
 #include "control-plane/rpc/enrollment_service.h"
 #include "control-plane/rpc/gate.h"
 #include "control-plane/rpc/identity_service.h"
+#include "control-plane/rpc/run_service.h"
 #include "control-plane/rpc/spec_service.h"
 #include "control-plane/rpc/state_service.h"
 #include "control-plane/rpc/system_service.h"
@@ -96,6 +97,7 @@ class TestPlane {
     specs_ = std::make_unique<SpecService>(*store_, *gate_, clock_, [] {});
     states_ = std::make_unique<StateService>(*store_, *gate_, clock_);
     alerts_ = std::make_unique<AlertService>(*store_, *gate_, clock_);
+    runs_ = std::make_unique<RunService>(*store_, *gate_, clock_, [] {});
     system_ = std::make_unique<SystemService>(*store_, *witnesses_, *gate_, clock_,
                                               [] { return DoctorFacts{}; });
     const auto certificate = *authority_->IssueServer("r-test");
@@ -103,7 +105,7 @@ class TestPlane {
         {authority_->RootsPem(), certificate.chain_pem, certificate.key_pem});
     main_.Serve(
         net::MutualTls(own_),
-        {link_.get(), identity_.get(), specs_.get(), states_.get(), alerts_.get(), system_.get()},
+        {link_.get(), identity_.get(), specs_.get(), states_.get(), alerts_.get(), runs_.get(), system_.get()},
         *gate_);
     enroll_.Serve(net::ServerTls(own_), {enrollment_.get()}, *gate_);
     serving_ = true;
@@ -208,6 +210,7 @@ class TestPlane {
   std::unique_ptr<SpecService> specs_;
   std::unique_ptr<StateService> states_;
   std::unique_ptr<AlertService> alerts_;
+  std::unique_ptr<RunService> runs_;
   std::unique_ptr<SystemService> system_;
   TestPort main_;
   TestPort enroll_;

@@ -5,8 +5,10 @@
 
 #include "control-plane/store/columns.h"
 #include "control-plane/store/many_rows.h"
+#include "control-plane/store/run_events.h"
 #include "control-plane/store/state_rows.h"
 #include "lib/base/seeded_bugs.h"
+#include "lib/wire/time.h"
 
 namespace muster::control {
 
@@ -21,7 +23,8 @@ Status BatchWriter::Store(std::vector<Status>& outcomes) {
   MUSTER_RETURN_IF_ERROR(MoveCursors());
   MUSTER_RETURN_IF_ERROR(PutSegments());
   MUSTER_RETURN_IF_ERROR(PutStatesAndTransitions());
-  return PutGaps();
+  MUSTER_RETURN_IF_ERROR(PutGaps());
+  return PutRunEvents();
 }
 
 Status BatchWriter::ReadLogs() {
@@ -128,6 +131,16 @@ Status BatchWriter::PutGaps() {
     }
   }
   return rows.Send(t_);
+}
+
+Status BatchWriter::PutRunEvents() {
+  std::vector<AgentRunEvent> events;
+  for (const auto& [batch, log] : taken_) {
+    for (const v1::RunEvent& event : batch->run_events) {
+      events.push_back({batch->agent, &event, wire::FromProto(event.at())});
+    }
+  }
+  return StoreRunEvents(t_, events, now_);
 }
 
 }  // namespace muster::control

@@ -43,6 +43,7 @@ class BatchWriter {
   Status PutSegments();
   Status PutStatesAndTransitions();
   Status PutGaps();
+  Status PutRunEvents();
 
   sql::Transaction& t_;
   const std::vector<BatchCommit>& batches_;

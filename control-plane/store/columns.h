@@ -21,6 +21,15 @@ inline absl::Time TimeOr(const sql::Row& row, size_t column, absl::Time infinite
   return row.IsNull(column) ? infinite : row.Time(column);
 }
 
+// 0 stands for infinity, past or future as the column means it: for statements over many rows,
+// where a column must not hold null alone.
+inline int64_t TimeOrZero(absl::Time time) {
+  return time == absl::InfiniteFuture() || time == absl::InfinitePast() ? 0 : sql::ToMicros(time);
+}
+inline absl::Time ZeroOr(const sql::Row& row, size_t column, absl::Time infinite) {
+  return row.Int(column) == 0 ? infinite : row.Time(column);
+}
+
 // The counter behind every change of a check state, removals too.
 inline constexpr std::string_view kStateRevision = "state_revision";
 
@@ -35,8 +44,9 @@ inline constexpr std::string_view kCheckNumber = "check";
 // Every counter that gives out numbers: those of a new epoch begin beyond the ones of the old
 // (recovery.h). A position, as the alert loop's, is none of them.
 inline constexpr std::string_view kCounters[] = {
-    "agent",  "alert_event", "denied",       "gap",           "log",
-    "outbox", kCheckNumber,  kStateRevision, "spec_revision", "transition"};
+    "agent",        "alert_event",        "denied",        "gap",        "log",       "outbox",
+    kCheckNumber,   kStateRevision,       "spec_revision", "transition", "job_pause", "run_trail",
+    "run_revision", "assignment_revision"};
 
 // The next value of a counter, from 1, within the transaction; `count` values are taken at once and
 // the first of them is returned. Internal for a name that is not in kCounters.

@@ -64,7 +64,8 @@ struct BatchCommit {
   std::vector<CheckStateRow> states;  // new values, one a check
   std::vector<TransitionRow> transitions;
   std::vector<v1::Gap> gaps;
-  std::string observations;  // of all the agent's checks (PackObservations)
+  std::vector<v1::RunEvent> run_events;  // with times corrected, as texts are stored
+  std::string observations;              // of all the agent's checks (PackObservations)
 };
 
 // What a session judges results by.

@@ -14,6 +14,7 @@ constexpr std::string_view kSpecColumns =
     "document, generation, hash, changed_at, changed_by, check_id, kind, name";
 constexpr std::string_view kCheck = "Check";
 constexpr std::string_view kReceiver = "Receiver";
+constexpr std::string_view kJob = "Job";
 constexpr std::string_view kRevision = "spec_revision";
 
 std::string Serialise(const v1::Document& document) {
@@ -224,17 +225,31 @@ StatusOr<std::vector<SpecRow>> SpecStore::Checks() {
   return checks;
 }
 
-StatusOr<std::vector<SpecRow>> SpecStore::Receivers() {
-  std::vector<SpecRow> receivers;
+StatusOr<std::vector<SpecRow>> SpecStore::OfKind(std::string_view kind) {
+  std::vector<SpecRow> specs;
   MUSTER_RETURN_IF_ERROR(database_.Read([&](sql::Transaction& t) -> Status {
     MUSTER_ASSIGN_OR_RETURN(
         const sql::Rows rows,
         t.Query(fmt::format("SELECT {} FROM specs WHERE kind = $1 ORDER BY name", kSpecColumns),
-                {kReceiver}));
-    MUSTER_ASSIGN_OR_RETURN(receivers, ReadSpecs(rows));
+                {kind}));
+    MUSTER_ASSIGN_OR_RETURN(specs, ReadSpecs(rows));
     return OkStatus();
   }));
-  return receivers;
+  return specs;
+}
+
+StatusOr<std::vector<SpecRow>> SpecStore::Receivers() { return OfKind(kReceiver); }
+
+StatusOr<std::vector<SpecRow>> SpecStore::Jobs() { return OfKind(kJob); }
+
+StatusOr<std::optional<SpecRow>> SpecStore::FindJob(std::string_view name) {
+  std::optional<SpecRow> job;
+  MUSTER_RETURN_IF_ERROR(database_.Read([&](sql::Transaction& t) -> Status {
+    MUSTER_ASSIGN_OR_RETURN(std::vector<SpecRow> found, FindSpec(t, kJob, name));
+    if (!found.empty()) job = std::move(found[0]);
+    return OkStatus();
+  }));
+  return job;
 }
 
 StatusOr<uint64_t> SpecStore::Revision() {

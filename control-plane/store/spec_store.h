@@ -2,6 +2,7 @@
 #pragma once
 
 #include <functional>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -50,12 +51,17 @@ class SpecStore {
   // Every check, ascending by number.
   StatusOr<std::vector<SpecRow>> Checks();
   StatusOr<std::vector<SpecRow>> Receivers();
+  // By name.
+  StatusOr<std::vector<SpecRow>> Jobs();
+  StatusOr<std::optional<SpecRow>> FindJob(std::string_view name);
   // Grows with every change of any document: a cheap "has anything changed?".
   StatusOr<uint64_t> Revision();
   // 0 if there never was such a check. Deleted ones keep their number.
   StatusOr<uint32_t> CheckId(std::string_view name);
 
  private:
+  StatusOr<std::vector<SpecRow>> OfKind(std::string_view kind);
+
   sql::Database& database_;
 };
 

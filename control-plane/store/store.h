@@ -9,6 +9,7 @@
 #include "control-plane/store/cluster_store.h"
 #include "control-plane/store/history_store.h"
 #include "control-plane/store/identity_store.h"
+#include "control-plane/store/run_store.h"
 #include "control-plane/store/session_store.h"
 #include "control-plane/store/spec_store.h"
 #include "lib/sql/database.h"
@@ -32,6 +33,7 @@ class Store {
   HistoryStore& history() { return history_; }
   AlertStore& alerts() { return alerts_; }
   ClusterStore& cluster() { return cluster_; }
+  RunStore& runs() { return runs_; }
 
  private:
   explicit Store(std::unique_ptr<sql::Database> database);
@@ -43,6 +45,7 @@ class Store {
   HistoryStore history_;
   AlertStore alerts_;
   ClusterStore cluster_;
+  RunStore runs_;
 };
 
 }  // namespace muster::control

@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <iostream>
 
 #include "ctl/commands/commands.h"
@@ -41,22 +42,40 @@ void Walk(const CLI::App& app, const std::string& path,
 Words WordsAfter(const CLI::App& root, const std::string& path, const CLI::App& command) {
   Words words = CommandsOf(command);
   if (path == "get") {
-    for (const char* kind : {"agents", "states", "alerts", "checks", "receivers", "operators",
-                             "replicas", "transitions", "audit"})
+    for (const char* kind : {"agents", "states", "alerts", "checks", "jobs", "runs", "receivers",
+                             "operators", "replicas", "transitions", "audit"})
       words.emplace_back(kind);
   }
   if (path == "describe") {
-    for (const char* kind : {"check", "agent", "receiver", "alert", "replica"})
+    for (const char* kind : {"check", "job", "run", "agent", "receiver", "alert", "replica"})
       words.emplace_back(kind);
   }
   if (path == "delete") {
-    for (const char* kind : {"check", "receiver", "replica"}) words.emplace_back(kind);
+    for (const char* kind : {"check", "job", "receiver", "replica"}) words.emplace_back(kind);
   }
   for (const std::string& flag : FlagsOf(command)) words.push_back(flag);
   if (&command != &root) {
-    for (const std::string& flag : FlagsOf(root)) words.push_back(flag);
+    for (const std::string& flag : FlagsOf(root))
+      if (std::find(words.begin(), words.end(), flag) == words.end()) words.push_back(flag);
   }
   return words;
+}
+
+// The commands whose first argument is a name that the control plane knows, and of which kind.
+constexpr std::pair<const char*, const char*> kNamed[] = {{"run", "job"},    {"pause", "job"},
+                                                          {"resume", "job"}, {"backfill", "job"},
+                                                          {"logs", "run"},   {"cancel", "run"}};
+// How the names of a kind are asked for: in a moment, or there are none.
+std::string AskForNames(std::string_view kind) {
+  return fmt::format("musterctl get {}s -o name --timeout 2s --no-input{} 2>/dev/null", kind,
+                     kind == "run" ? " --limit 50" : "");
+}
+
+std::string BashNames() {
+  std::string cases;
+  for (const auto& [command, kind] : kNamed)
+    cases += fmt::format("    {}) names={} ;;\n", command, kind);
+  return cases;
 }
 
 std::string Bash(const CLI::App& app) {
@@ -81,6 +100,22 @@ _musterctl() {{
   esac
   case "$path" in
 {}  esac
+  local names=""
+  case "$path" in
+{}    get|describe|delete)
+      case "${{COMP_WORDS[COMP_CWORD-1]}}" in
+        job|jobs) names=job ;;
+        run|runs) [ "$path" = delete ] || names=run ;;
+      esac ;;
+  esac
+  [ "${{COMP_WORDS[COMP_CWORD-1]}}" = --job ] && names=job words=""
+  case "$current" in
+    -*) ;;
+    *) case "$names" in
+         job) words="$words $({} | sed 's,^job/,,')" ;;
+         run) words="$words $({} | sed 's,^run/,,')" ;;
+       esac ;;
+  esac
   COMPREPLY=($(compgen -W "$words" -- "$current"))
 }}
 complete -F _musterctl musterctl
@@ -94,13 +129,30 @@ complete -F _musterctl musterctl
                        });
                        return paths;
                      }(),
-                     cases);
+                     cases, BashNames(), AskForNames("job"), AskForNames("run"));
 }
 
 std::string Zsh(const CLI::App& app) {
   return "#compdef musterctl\n# zsh completion for musterctl: source <(musterctl completion zsh)\n"
          "autoload -U +X bashcompinit && bashcompinit\n" +
          Bash(app);
+}
+
+std::string FishNames() {
+  const auto offer = [](const std::string& condition, std::string_view kind) {
+    return fmt::format("complete -c musterctl -n '{}' -a '({} | string replace {}/ \"\")'\n",
+                       condition, AskForNames(kind), kind);
+  };
+  std::string text;
+  for (const auto& [command, kind] : kNamed)
+    text += offer(fmt::format("__fish_seen_subcommand_from {}", command), kind);
+  text += offer(
+      "__fish_seen_subcommand_from get describe delete; and __fish_seen_subcommand_from job jobs",
+      "job");
+  return text + offer(
+                    "__fish_seen_subcommand_from get describe; and __fish_seen_subcommand_from "
+                    "run runs; and not __fish_seen_subcommand_from delete",
+                    "run");
 }
 
 std::string Fish(const CLI::App& app) {
@@ -120,7 +172,7 @@ std::string Fish(const CLI::App& app) {
                                 command->get_name(), word);
     }
   }
-  return text;
+  return text + FishNames();
 }
 
 }  // namespace

@@ -21,21 +21,6 @@ Json Jsons(const Items& items) {
   return jsons;
 }
 
-// The document as an operator wrote it, and what the store knows of it.
-Json SpecJson(const v1::StoredSpec& stored) {
-  const v1::Document& document = stored.document();
-  Json json = {{"apiVersion", document.api_version()},
-               {"kind", document.kind()},
-               {"name", document.metadata().name()}};
-  json["metadata"] = ToJson(document.metadata());
-  json["spec"] = document.has_check() ? ToJson(document.check()) : ToJson(document.receiver());
-  json["generation"] = stored.generation();
-  json["hash"] = stored.hash();
-  json["changedAt"] = TimeText(wire::FromProto(stored.changed_at()));
-  json["changedBy"] = stored.changed_by();
-  return json;
-}
-
 template <typename Item, typename Key>
 Status Keep(std::vector<Item>& items, const std::string& name, const char* kind, Key key) {
   if (name.empty()) return OkStatus();
@@ -60,23 +45,6 @@ Status GetAlerts(Session& session, const std::string& name) {
   MUSTER_RETURN_IF_ERROR(
       Keep(alerts, name, "alert", [](const v1::Alert& alert) { return alert.id(); }));
   session.PrintList(Jsons(alerts), "alerts");
-  return OkStatus();
-}
-
-Status GetSpecs(Session& session, const std::string& kind, const std::string& name) {
-  MUSTER_ASSIGN_OR_RETURN(const auto specs, AllSpecs(session, kind, name));
-  if (specs.empty() && !name.empty())
-    return NotFound("there is no {} named {}", kind.empty() ? "spec" : kind, name);
-  if (session.flags().output == "yaml") {
-    // As `apply -f` takes them.
-    for (size_t i = 0; i < specs.size(); ++i) {
-      std::cout << (i == 0 ? "" : "---\n") << spec::FormatYaml(specs[i].document());
-    }
-    return OkStatus();
-  }
-  Json items = Json::array();
-  for (const v1::StoredSpec& spec : specs) items.push_back(SpecJson(spec));
-  session.PrintList(items, kind.empty() ? "specs" : kind);
   return OkStatus();
 }
 
@@ -160,6 +128,7 @@ const std::map<std::string, Getter>& Getters() {
        [](Session& session, const std::string& name) { return GetSpecs(session, "Check", name); }},
       {"receivers", [](Session& session,
                        const std::string& name) { return GetSpecs(session, "Receiver", name); }},
+      {"jobs", GetJobs},
       {"specs",
        [](Session& session, const std::string& name) { return GetSpecs(session, "", name); }},
   };
@@ -170,8 +139,8 @@ StatusOr<Getter> FindGetter(const std::string& kind) {
   for (const auto& [name, getter] : Getters()) {
     if (kind == name || kind + "s" == name) return getter;
   }
-  std::string known;
-  for (const auto& [name, getter] : Getters()) known += (known.empty() ? "" : ", ") + name;
+  std::string known = "runs";
+  for (const auto& [name, getter] : Getters()) known += ", " + name;
   return InvalidArgument("there is no kind \"{}\"; there are {}", kind, known);
 }
 
@@ -216,6 +185,8 @@ Status Describe(Session& session, const std::string& kind, const std::string& na
   if (kind == "agent" || kind == "agents") return DescribeAgent(session, name);
   if (kind == "alert" || kind == "alerts") return Explain(session, name);
   if (kind == "replica" || kind == "replicas") return DescribeReplica(session, name);
+  if (kind == "run" || kind == "runs") return DescribeRun(session, name);
+  if (kind == "job" || kind == "jobs") return DescribeJob(session, name);
   if (kind == "receiver" || kind == "receivers") {
     MUSTER_ASSIGN_OR_RETURN(const auto specs, AllSpecs(session, "Receiver", name));
     if (specs.empty()) return NotFound("there is no receiver named {}", name);
@@ -223,7 +194,8 @@ Status Describe(Session& session, const std::string& kind, const std::string& na
     return OkStatus();
   }
   return InvalidArgument(
-      "there is no kind \"{}\" to describe; there are check, agent, receiver, alert, replica",
+      "there is no kind \"{}\" to describe; there are check, job, run, agent, receiver, alert, "
+      "replica",
       kind);
 }
 
@@ -250,16 +222,58 @@ Status History(Session& session, const std::string& check, const std::string& ag
 
 }  // namespace
 
+Json SpecJson(const v1::StoredSpec& stored) {
+  const v1::Document& document = stored.document();
+  Json json = {{"apiVersion", document.api_version()},
+               {"kind", document.kind()},
+               {"name", document.metadata().name()}};
+  json["metadata"] = ToJson(document.metadata());
+  json["spec"] = ToJson(spec::SpecOf(document));
+  json["generation"] = stored.generation();
+  json["hash"] = stored.hash();
+  json["changedAt"] = TimeText(wire::FromProto(stored.changed_at()));
+  json["changedBy"] = stored.changed_by();
+  return json;
+}
+
+Status GetSpecs(Session& session, const std::string& kind, const std::string& name) {
+  MUSTER_ASSIGN_OR_RETURN(const auto specs, AllSpecs(session, kind, name));
+  if (specs.empty() && !name.empty())
+    return NotFound("there is no {} named {}", kind.empty() ? "spec" : kind, name);
+  if (session.flags().output == "yaml") {
+    // As `apply -f` takes them.
+    for (size_t i = 0; i < specs.size(); ++i) {
+      std::cout << (i == 0 ? "" : "---\n") << spec::FormatYaml(specs[i].document());
+    }
+    return OkStatus();
+  }
+  Json items = Json::array();
+  for (const v1::StoredSpec& spec : specs) items.push_back(SpecJson(spec));
+  session.PrintList(items, kind.empty() ? "specs" : kind);
+  return OkStatus();
+}
+
 void AddGet(Cli& cli) {
-  CLI::App* get = cli.app.add_subcommand(
-      "get",
-      "list agents, states, alerts, checks, receivers, operators, replicas, transitions, audit");
+  CLI::App* get = cli.app.add_subcommand("get",
+                                         "list agents, states, alerts, checks, jobs, runs, "
+                                         "receivers, operators, replicas, transitions, audit");
   auto kind = std::make_shared<std::string>();
   auto name = std::make_shared<std::string>();
+  auto filter = std::make_shared<RunFilter>();
   get->add_option("kind", *kind, "what to list")->required();
   get->add_option("name", *name, "only this one");
-  get->callback([&cli, kind, name] {
+  get->add_option("--job", filter->job, "only runs of this job");
+  get->add_option("--agent", filter->agent, "only runs on this agent");
+  get->add_option("--state", filter->states, "only runs in this state; repeatable")
+      ->allow_extra_args(false);
+  get->add_option("--limit", filter->limit, "at most so many runs; 0 is all")
+      ->capture_default_str();
+  get->callback([&cli, get, kind, name, filter] {
     cli.Run([&](Session& session) -> Status {
+      if (*kind == "run" || *kind == "runs") return GetRuns(session, *name, *filter);
+      for (const char* flag : {"--job", "--agent", "--state", "--limit"}) {
+        if (get->count(flag) > 0) return InvalidArgument("{} goes with: get runs", flag);
+      }
       MUSTER_ASSIGN_OR_RETURN(const Getter getter, FindGetter(*kind));
       return getter(session, *name);
     });
@@ -268,10 +282,11 @@ void AddGet(Cli& cli) {
 
 void AddDescribe(Cli& cli) {
   CLI::App* describe = cli.app.add_subcommand(
-      "describe", "all that is known of one check, agent, receiver, alert or replica");
+      "describe", "all that is known of one check, job, run, agent, receiver, alert or replica");
   auto kind = std::make_shared<std::string>();
   auto name = std::make_shared<std::string>();
-  describe->add_option("kind", *kind, "check, agent, receiver, alert or replica")->required();
+  describe->add_option("kind", *kind, "check, job, run, agent, receiver, alert or replica")
+      ->required();
   describe->add_option("name", *name, "which")->required();
   describe->callback([&cli, kind, name] {
     cli.Run([&](Session& session) { return Describe(session, *kind, *name); });

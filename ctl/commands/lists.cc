@@ -1,6 +1,9 @@
+#include <algorithm>
+
 #include "ctl/commands/commands.h"
 #include "muster/v1/alert_service.grpc.pb.h"
 #include "muster/v1/identity.grpc.pb.h"
+#include "muster/v1/run_service.grpc.pb.h"
 #include "muster/v1/spec_service.grpc.pb.h"
 #include "muster/v1/state_service.grpc.pb.h"
 
@@ -45,6 +48,31 @@ StatusOr<std::vector<v1::Agent>> AllAgents(Session& session, const std::string& 
 StatusOr<std::vector<v1::Alert>> AllAlerts(Session& session) {
   return Pages<v1::Alert, v1::ListAlertsRequest, v1::ListAlertsResponse, v1::AlertService>(
       session, {}, &v1::AlertService::Stub::ListAlerts);
+}
+
+StatusOr<SomeRuns> ListRuns(Session& session, v1::ListRunsRequest request, size_t limit) {
+  constexpr size_t kLargestPage = 1000;
+  SomeRuns some;
+  do {
+    const size_t wanted = limit == 0 ? kLargestPage : limit - some.runs.size();
+    request.set_page_size(static_cast<uint32_t>(std::min(wanted, kLargestPage)));
+    v1::ListRunsResponse response;
+    MUSTER_RETURN_IF_ERROR(session.Try([&](const auto& channel, grpc::ClientContext& context) {
+      response.Clear();
+      return v1::RunService::NewStub(channel)->ListRuns(&context, request, &response);
+    }));
+    for (v1::Run& run : *response.mutable_items()) some.runs.push_back(std::move(run));
+    request.set_page_token(response.next_page_token());
+  } while (!request.page_token().empty() && (limit == 0 || some.runs.size() < limit));
+  some.more = !request.page_token().empty();
+  return some;
+}
+
+StatusOr<std::vector<v1::Job>> AllJobs(Session& session, const std::string& name) {
+  v1::ListJobsRequest request;
+  request.set_name(name);
+  return Pages<v1::Job, v1::ListJobsRequest, v1::ListJobsResponse, v1::RunService>(
+      session, request, &v1::RunService::Stub::ListJobs);
 }
 
 StatusOr<std::vector<v1::StoredSpec>> AllSpecs(Session& session, const std::string& kind,

@@ -29,6 +29,8 @@ bool Unreached(const Status& status) { return status.code() == absl::StatusCode:
 
 bool StdoutIsTerminal() { return isatty(STDOUT_FILENO) == 1; }
 
+bool StderrIsTerminal() { return isatty(STDERR_FILENO) == 1; }
+
 bool StdoutHasColour() { return StdoutIsTerminal() && std::getenv("NO_COLOR") == nullptr; }
 
 Status Session::Open() {
@@ -95,8 +97,15 @@ void Session::PrintList(const Json& items, std::string_view kind_name) const {
     std::cerr << "nothing found\n";
     return;
   }
-  std::cout << TableText(kind->columns, items,
-                         {.now = now(), .wide = wide(), .colour = StdoutHasColour()});
+  std::cout << TableOf(*kind, items, style());
+}
+
+TableStyle Session::style() const {
+  return {.now = now(), .wide = wide(), .colour = StdoutHasColour()};
+}
+
+void Session::PrintItem(const Json& item, std::string_view kind) const {
+  structured() ? PrintOne(item) : PrintList(Json::array({item}), kind);
 }
 
 void Session::PrintOne(const Json& item) const {

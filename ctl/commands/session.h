@@ -40,6 +40,8 @@ class Session {
   Status TryStream(const Call& call, grpc::ClientContext** running = nullptr);
 
   bool json() const { return flags_.output == "json"; }
+  // For programs rather than people.
+  bool structured() const { return json() || flags_.output == "yaml"; }
   bool wide() const { return flags_.output == "wide"; }
   const Flags& flags() const { return flags_; }
   const net::Context& context() const { return context_; }
@@ -50,6 +52,10 @@ class Session {
   // kind's table.
   void PrintList(const Json& items, std::string_view kind) const;
   void PrintOne(const Json& item) const;
+  // One of a kind: an object for json and yaml, otherwise as a list of one.
+  void PrintItem(const Json& item, std::string_view kind) const;
+  // What the terminal may be told of a table.
+  TableStyle style() const;
   // Asks on a terminal; refuses off one without --yes.
   Status Confirm(const std::string& question, bool yes) const;
 
@@ -62,6 +68,7 @@ class Session {
 };
 
 bool StdoutIsTerminal();
+bool StderrIsTerminal();
 // On a terminal and without NO_COLOR.
 bool StdoutHasColour();
 

@@ -98,8 +98,11 @@ StatusOr<std::string> KindOf(const std::string& text) {
   if (text == "check" || text == "checks" || text == "Check") return std::string("Check");
   if (text == "receiver" || text == "receivers" || text == "Receiver")
     return std::string("Receiver");
-  return InvalidArgument("there is no kind \"{}\" to delete; there are check, receiver and replica",
-                         text);
+  if (text == "job" || text == "jobs" || text == "Job") return std::string("Job");
+  return InvalidArgument(
+      "there is no kind \"{}\" to delete; there are check, job, receiver and "
+      "replica",
+      text);
 }
 
 Status DeleteReplicas(Session& session, const std::vector<std::string>& ids, bool yes) {
@@ -182,11 +185,11 @@ void AddDiff(Cli& cli) {
 
 void AddDelete(Cli& cli) {
   CLI::App* command = cli.app.add_subcommand(
-      "delete", "delete checks or receivers: all or none; forget a lost replica");
+      "delete", "delete checks, jobs or receivers: all or none; forget a lost replica");
   auto kind = std::make_shared<std::string>();
   auto names = std::make_shared<std::vector<std::string>>();
   auto yes = std::make_shared<bool>(false);
-  command->add_option("kind", *kind, "check, receiver or replica");
+  command->add_option("kind", *kind, "check, job, receiver or replica");
   command->add_option("name", *names, "which; several may be named");
   const auto files = AddFiles(command, false);
   command->add_flag("--yes", *yes, "do not ask");

@@ -17,6 +17,17 @@ std::string Lower(std::string text) {
   return text;
 }
 
+// "BUFFER_ONE" is written "bufferOne" in specs.
+std::string Camel(const std::string& text) {
+  std::string camel;
+  bool capital = false;
+  for (const char c : text) {
+    if (c != '_') camel += capital ? std::string(1, c) : Lower(std::string(1, c));
+    capital = c == '_';
+  }
+  return camel;
+}
+
 // "CheckStatus" is the prefix "CHECK_STATUS_" of its values.
 std::string PrefixOf(const std::string& type) {
   std::string prefix;
@@ -34,6 +45,7 @@ Json EnumJson(const pb::EnumValueDescriptor& value) {
   const std::string text =
       value.name().starts_with(prefix) ? value.name().substr(prefix.size()) : value.name();
   if (text == "UNSPECIFIED") return "";
+  if (type == "OverlapPolicy") return Camel(text);
   const bool lower = type == "Severity" || type == "Role" || type == "Action";
   return lower ? Lower(text) : text;
 }

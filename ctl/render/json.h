@@ -2,8 +2,8 @@
 //
 // Keys are the protobuf JSON names. Plain fields are always present; a time or duration that is not
 // set is null; any other message that is not set is left out. Enums lose their prefix: "CRITICAL",
-// "DISK_FULL"; severities, roles and actions are in lower case. Integers are numbers, times RFC
-// 3339 in UTC, durations like "12ms", bytes hex.
+// "DISK_FULL"; severities, roles and actions are in lower case, overlaps as in specs. Integers are
+// numbers, times RFC 3339 in UTC, durations like "12ms", bytes hex.
 #pragma once
 
 #include <string>

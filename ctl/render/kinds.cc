@@ -2,6 +2,8 @@
 
 #include <cctype>
 
+#include "ctl/render/jobs.h"
+
 namespace muster::ctl {
 namespace {
 
@@ -60,6 +62,32 @@ std::vector<Kind> MakeKinds() {
         {"SUMMARY", "summary"}}},
       {"checks", "check", "name", SpecColumns()},
       {"receivers", "receiver", "name", SpecColumns()},
+      {"runs",
+       "run",
+       "id",
+       {{"ID", "id"},
+        {"JOB", "job"},
+        {"AGENT", "agent"},
+        {"STATE", "state", Form::kState},
+        {"SLOT", "slot"},
+        {"STARTED", "started"},
+        {"TOOK", "took"},
+        {"ATTEMPT", "attempt", text, true},
+        {"TRIGGER", "trigger", text, true},
+        {"ASKED BY", "askedBy", text, true},
+        {"REASON", "reason"}},
+       RunRow},
+      {"jobs",
+       "job",
+       "name",
+       {{"NAME", "name"},
+        {"SCHEDULE", "schedule"},
+        {"PAUSED", "paused"},
+        {"LAST", "last", Form::kState},
+        {"NEXT", "next"},
+        {"RUNNING", "running"},
+        {"QUEUED", "queued"}},
+       JobRow},
       {"specs", "spec", "name", AllSpecColumns()},
       {"operators",
        "operator",

@@ -90,15 +90,15 @@ std::string Joined(const std::vector<std::vector<Cell>>& rows) {
 
 }  // namespace
 
-std::string Painted(std::string_view state) {
-  const auto paint = [state](int colour) {
-    return fmt::format("\x1b[{}m{}\x1b[0m", colour, state);
-  };
-  if (state == "OK" || state == "RESOLVED") return paint(32);
-  if (state == "WARNING" || state == "PENDING") return paint(33);
-  if (state == "CRITICAL" || state == "FIRING" || state == "FAILED") return paint(31);
-  if (state == "UNKNOWN" || state == "NO_DATA") return paint(35);
-  return std::string(state);
+std::string Painted(std::string_view text) {
+  constexpr std::pair<int, std::string_view> kColours[] = {
+      {32, "OK"},        {32, "RESOLVED"},  {32, "SUCCEEDED"}, {33, "WARNING"}, {33, "PENDING"},
+      {33, "MISSED"},    {33, "CANCELLED"}, {31, "CRITICAL"},  {31, "FIRING"},  {31, "FAILED"},
+      {31, "TIMED_OUT"}, {35, "UNKNOWN"},   {35, "NO_DATA"},   {36, "RUNNING"}};
+  const std::string_view state = text.substr(0, text.find(' '));
+  for (const auto& [colour, name] : kColours)
+    if (state == name) return fmt::format("\x1b[{}m{}\x1b[0m", colour, text);
+  return std::string(text);
 }
 
 std::string CellText(const Json& item, const Column& column, absl::Time now) {
@@ -120,6 +120,13 @@ std::string CellText(const Json& item, const Column& column, absl::Time now) {
     case Form::kState: break;
   }
   return missing ? "-" : ScalarText(value);
+}
+
+std::string TableOf(const Kind& kind, const Json& items, const TableStyle& style) {
+  if (kind.row == nullptr) return TableText(kind.columns, items, style);
+  Json rows = Json::array();
+  for (const Json& item : items) rows.push_back(kind.row(item, style));
+  return TableText(kind.columns, rows, style);
 }
 
 std::string TableText(const std::vector<Column>& columns, const Json& items,

@@ -36,7 +36,7 @@ struct TableStyle {
 
 std::string TableText(const std::vector<Column>& columns, const Json& items,
                       const TableStyle& style);
-// The state with the colour of its meaning.
+// The state with the colour of its meaning, and what follows it: "MISSED ×12".
 std::string Painted(std::string_view state);
 // One value as the table shows it, without colour.
 std::string CellText(const Json& item, const Column& column, absl::Time now);
@@ -48,7 +48,11 @@ struct Kind {
   // The key by which -o name calls an item.
   std::string_view name_key;
   std::vector<Column> columns;
+  // What the columns show of an item, where that is not its own fields.
+  Json (*row)(const Json& item, const TableStyle& style) = nullptr;
 };
+// The table of a kind's items.
+std::string TableOf(const Kind& kind, const Json& items, const TableStyle& style);
 const std::vector<Kind>& Kinds();
 // By plural or singular, in any case; null when there is none.
 const Kind* FindKind(std::string_view word);

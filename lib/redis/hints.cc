@@ -21,6 +21,7 @@ std::string_view TopicName(Topic topic) {
     case Topic::kReplicas: return "replicas";
     case Topic::kRevocations: return "revocations";
     case Topic::kStates: return "states";
+    case Topic::kRuns: return "runs";
   }
   return "";
 }

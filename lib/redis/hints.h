@@ -23,9 +23,10 @@ enum class Topic {
   kReplicas,     // one came or leaves: the lease may be free
   kRevocations,  // an identity was revoked
   kStates,       // states changed; the payload names the agent
+  kRuns,         // runs came, are to be on agents' hands, or changed there
 };
-inline constexpr Topic kTopics[] = {Topic::kSpecs, Topic::kTransitions, Topic::kReplicas,
-                                    Topic::kRevocations, Topic::kStates};
+inline constexpr Topic kTopics[] = {Topic::kSpecs,       Topic::kTransitions, Topic::kReplicas,
+                                    Topic::kRevocations, Topic::kStates,      Topic::kRuns};
 std::string_view TopicName(Topic topic);  // "specs"
 
 struct Hint {

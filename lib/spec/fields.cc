@@ -1,7 +1,5 @@
 #include "lib/spec/fields.h"
 
-#include <google/protobuf/duration.pb.h>
-
 #include <algorithm>
 #include <charconv>
 #include <cmath>
@@ -22,12 +20,28 @@ std::string Lower(std::string text) {
   return text;
 }
 
-// SEVERITY_WARNING of enum Severity → "warning".
-std::string EnumText(const EnumValueDescriptor& value) {
+// SEVERITY_WARNING of enum Severity → "WARNING".
+std::string BareName(const EnumValueDescriptor& value) {
   const std::string& first = value.type()->value(0)->name();
   constexpr std::string_view kUnspecified = "UNSPECIFIED";
   const size_t prefix = first.ends_with(kUnspecified) ? first.size() - kUnspecified.size() : 0;
-  return Lower(value.name().substr(prefix));
+  return value.name().substr(prefix);
+}
+
+// "WARNING" → "warning", "BUFFER_ONE" → "bufferOne".
+std::string EnumText(const EnumValueDescriptor& value) {
+  std::string text;
+  bool capital = false;
+  for (const char c : BareName(value)) {
+    if (c != '_') text += capital ? std::string(1, c) : Lower(std::string(1, c));
+    capital = c == '_';
+  }
+  return text;
+}
+
+// In any case of letters, and as buffer_one too.
+bool Means(const std::string& text, const EnumValueDescriptor& value) {
+  return Lower(text) == Lower(EnumText(value)) || Lower(text) == Lower(BareName(value));
 }
 
 template <typename Number>
@@ -46,7 +60,7 @@ Status SetEnum(Message& message, const FieldDescriptor& field, const std::string
   for (int i = 1; i < field.enum_type()->value_count(); ++i) {
     const EnumValueDescriptor& value = *field.enum_type()->value(i);
     names.push_back(EnumText(value));
-    if (names.back() != Lower(text)) continue;
+    if (!Means(text, value)) continue;
     const Reflection& reflection = *message.GetReflection();
     field.is_repeated() ? reflection.AddEnum(&message, &field, &value)
                         : reflection.SetEnum(&message, &field, &value);

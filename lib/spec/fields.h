@@ -2,11 +2,14 @@
 #pragma once
 
 #include <google/protobuf/descriptor.h>
+#include <google/protobuf/duration.pb.h>
 #include <google/protobuf/message.h>
 
 #include <string>
 #include <string_view>
 #include <vector>
+
+#include <absl/time/time.h>
 
 #include "lib/base/status.h"
 #include "muster/v1/options.pb.h"
@@ -18,6 +21,16 @@ inline constexpr char kDuration[] = "google.protobuf.Duration";
 inline bool IsDuration(const google::protobuf::FieldDescriptor& field) {
   return field.cpp_type() == google::protobuf::FieldDescriptor::CPPTYPE_MESSAGE &&
          field.message_type()->full_name() == kDuration;
+}
+
+// Another message, with fields of its own: neither a map's entry nor a duration.
+inline bool IsSubMessage(const google::protobuf::FieldDescriptor& field) {
+  return field.cpp_type() == google::protobuf::FieldDescriptor::CPPTYPE_MESSAGE &&
+         !field.is_map() && !IsDuration(field);
+}
+
+inline absl::Duration ToAbsl(const google::protobuf::Duration& duration) {
+  return absl::Seconds(duration.seconds()) + absl::Nanoseconds(duration.nanos());
 }
 
 const v1::FieldRule& RuleOf(const google::protobuf::FieldDescriptor& field);

@@ -14,6 +14,7 @@
 
 #include "lib/base/text.h"
 #include "lib/spec/fields.h"
+#include "lib/spec/job_rules.h"
 
 namespace muster::spec {
 namespace {
@@ -26,9 +27,6 @@ constexpr size_t kLongestLabel = 63;
 constexpr size_t kLongestText = 64 * 1024;
 constexpr char kNamelessHeader[] = "holds a header without a name; write NAME: VALUE";
 
-absl::Duration ToAbsl(const google::protobuf::Duration& duration) {
-  return absl::Seconds(duration.seconds()) + absl::Nanoseconds(duration.nanos());
-}
 google::protobuf::Duration ToProto(absl::Duration duration) {
   google::protobuf::Duration proto;
   proto.set_seconds(absl::IDivDuration(duration, absl::Seconds(1), &duration));
@@ -42,13 +40,21 @@ bool IsSet(const Message& message, const FieldDescriptor& field) {
                              : reflection.HasField(message, &field);
 }
 
-bool IsSubMessage(const FieldDescriptor& field) {
-  return field.cpp_type() == FieldDescriptor::CPPTYPE_MESSAGE && !field.is_map() &&
-         !IsDuration(field);
-}
-
 bool IsBlank(const FieldDescriptor& field, const std::string& text) {
   return field.cpp_type() == FieldDescriptor::CPPTYPE_STRING && Trim(text).empty();
+}
+
+void FillMessage(Message& message);
+
+// A message that is present, or each of a list.
+void FillWithin(Message& message, const FieldDescriptor& field) {
+  const Reflection& reflection = *message.GetReflection();
+  if (!field.is_repeated()) {
+    if (IsSet(message, field)) FillMessage(*reflection.MutableMessage(&message, &field));
+    return;
+  }
+  for (int i = 0; i < reflection.FieldSize(message, &field); ++i)
+    FillMessage(*reflection.MutableRepeatedMessage(&message, &field, i));
 }
 
 void FillMessage(Message& message) {
@@ -56,9 +62,7 @@ void FillMessage(Message& message) {
   for (int i = 0; i < descriptor.field_count(); ++i) {
     const FieldDescriptor& field = *descriptor.field(i);
     if (IsSubMessage(field)) {
-      if (!field.is_repeated() && IsSet(message, field)) {
-        FillMessage(*message.GetReflection()->MutableMessage(&message, &field));
-      }
+      FillWithin(message, field);
     } else if (const std::string& fallback = RuleOf(field).fallback();
                !fallback.empty() && !IsSet(message, field)) {
       (void)SetFromText(message, field, fallback);
@@ -115,7 +119,8 @@ class Checker {
       if (rule.max_size() > 0 && static_cast<uint32_t>(size) > rule.max_size()) {
         complain_(path, fmt::format("has {} entries; at most {} are taken", size, rule.max_size()));
       }
-      for (int i = 0; i < size; ++i) CheckValue(message, field, i, fmt::format("{}[{}]", path, i));
+      for (int i = 0; i < size; ++i)
+        CheckElement(message, field, i, fmt::format("{}[{}]", path, i));
       return;
     }
     if (IsSubMessage(field)) return Check(reflection.GetMessage(message, &field), path);
@@ -127,6 +132,12 @@ class Checker {
         complain_(path, fmt::format("is longer than {} bytes", most));
       }
     }
+  }
+
+  void CheckElement(const Message& message, const FieldDescriptor& field, int index,
+                    const std::string& path) {
+    if (!IsSubMessage(field)) return CheckValue(message, field, index, path);
+    Check(message.GetReflection()->GetRepeatedMessage(message, &field, index), path);
   }
 
   void CheckValue(const Message& message, const FieldDescriptor& field, int index,
@@ -351,6 +362,10 @@ void FillDefaults(v1::Document& document) {
     }
   }
   if (document.has_receiver()) FillMessage(*document.mutable_receiver());
+  if (document.has_job()) {
+    document.mutable_job()->mutable_retry();
+    FillMessage(*document.mutable_job());
+  }
 }
 
 void CheckRules(const v1::Document& document, const Complain& complain) {
@@ -367,6 +382,10 @@ void CheckRules(const v1::Document& document, const Complain& complain) {
   } else if (document.has_receiver()) {
     checker.Check(document.receiver(), "spec");
     CheckReceiver(document.receiver(), complain);
+  } else if (document.has_job()) {
+    checker.Check(document.job(), "spec");
+    CheckLabels(document.job().agents(), "spec.agents", complain);
+    CheckJob(document.job(), complain);
   } else {
     complain("spec", "is required");
   }

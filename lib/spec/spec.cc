@@ -83,6 +83,35 @@ Place PlaceNear(const std::map<std::string, Place>& places, std::string path, Pl
   return fallback;
 }
 
+const google::protobuf::OneofDescriptor& SpecOneof() {
+  return *v1::Document::descriptor()->FindOneofByName("spec");
+}
+
+// The kind whose documents hold it: CheckSpec is that of Check.
+std::string KindOf(const FieldDescriptor& spec) {
+  const std::string& type = spec.message_type()->name();
+  return type.substr(0, type.size() - std::string_view("Spec").size());
+}
+
+std::vector<std::string> Kinds() {
+  std::vector<std::string> kinds;
+  for (int i = 0; i < SpecOneof().field_count(); ++i)
+    kinds.push_back(KindOf(*SpecOneof().field(i)));
+  return kinds;
+}
+
+// Null when there is no such kind.
+const FieldDescriptor* SpecFieldOf(const std::string& kind) {
+  for (int i = 0; i < SpecOneof().field_count(); ++i)
+    if (KindOf(*SpecOneof().field(i)) == kind) return SpecOneof().field(i);
+  return nullptr;
+}
+
+// Null when the document holds none.
+const FieldDescriptor* SpecFieldOf(const v1::Document& document) {
+  return document.GetReflection()->GetOneofFieldDescriptor(document, &SpecOneof());
+}
+
 class DocumentReader {
  public:
   DocumentReader(std::string file, std::vector<Problem>& problems)
@@ -137,16 +166,14 @@ class DocumentReader {
     if (document.api_version() != kApiVersion) {
       Complain(at("apiVersion"), "apiVersion", fmt::format("must be {}", kApiVersion));
     }
-    const YAML::Node none(YAML::NodeType::Map);
-    if (document.kind() == "Check") {
-      reader.Read(spec.value_or(none), "spec", *document.mutable_check());
-    } else if (document.kind() == "Receiver") {
-      reader.Read(spec.value_or(none), "spec", *document.mutable_receiver());
-    } else {
-      Complain(at("kind"), "kind",
-               fmt::format("\"{}\" is no kind{}", document.kind(),
-                           Suggest(document.kind(), {"Check", "Receiver"})));
+    const FieldDescriptor* field = SpecFieldOf(document.kind());
+    if (field == nullptr) {
+      return Complain(
+          at("kind"), "kind",
+          fmt::format("\"{}\" is no kind{}", document.kind(), Suggest(document.kind(), Kinds())));
     }
+    reader.Read(spec.value_or(YAML::Node(YAML::NodeType::Map)), "spec",
+                *document.GetReflection()->MutableMessage(&document, field));
   }
 
   void Complain(Place place, const std::string& path, const std::string& message) {
@@ -157,6 +184,13 @@ class DocumentReader {
   std::vector<Problem>& problems_;
   Place top_;
 };
+
+// For the mistake that everybody makes with cron: YAML takes a * for an alias.
+std::string QuotesRemedy(std::string_view yaml, const YAML::Mark& mark) {
+  const bool star = mark.pos >= 0 && static_cast<size_t>(mark.pos) < yaml.size() &&
+                    yaml[static_cast<size_t>(mark.pos)] == '*';
+  return star ? "; a text that begins with * stands in quotes, as in cron: \"*/5 * * * *\"" : "";
+}
 
 void ReadAll(const std::string& yaml, const std::string& file, Parsed& parsed) {
   std::istringstream input(yaml);
@@ -221,9 +255,17 @@ void EmitMap(YAML::Emitter& out, const Message& message, const FieldDescriptor& 
   out << YAML::EndMap;
 }
 
+void EmitList(YAML::Emitter& out, const Message& message, const FieldDescriptor& field) {
+  out << YAML::BeginSeq;
+  for (int i = 0; i < message.GetReflection()->FieldSize(message, &field); ++i)
+    Emit(out, message.GetReflection()->GetRepeatedMessage(message, &field, i));
+  out << YAML::EndSeq;
+}
+
 void EmitField(YAML::Emitter& out, const Message& message, const FieldDescriptor& field) {
   out << YAML::Key << field.json_name() << YAML::Value;
   if (field.is_map()) return EmitMap(out, message, field);
+  if (field.is_repeated() && IsSubMessage(field)) return EmitList(out, message, field);
   if (field.is_repeated()) {
     out << YAML::Flow << YAML::BeginSeq;
     for (int i = 0; i < message.GetReflection()->FieldSize(message, &field); ++i)
@@ -231,7 +273,7 @@ void EmitField(YAML::Emitter& out, const Message& message, const FieldDescriptor
     out << YAML::EndSeq;
     return;
   }
-  if (field.cpp_type() == FieldDescriptor::CPPTYPE_MESSAGE && !IsDuration(field)) {
+  if (IsSubMessage(field)) {
     return Emit(out, message.GetReflection()->GetMessage(message, &field));
   }
   EmitValue(out, message, field, -1);
@@ -264,7 +306,8 @@ Parsed ParseYaml(std::string_view yaml, std::string_view file) {
   try {
     ReadAll(std::string(yaml), name, parsed);
   } catch (const YAML::Exception& error) {
-    parsed.problems.push_back({name, error.mark.line + 1, error.mark.column + 1, "", error.msg});
+    parsed.problems.push_back({name, error.mark.line + 1, error.mark.column + 1, "",
+                               error.msg + QuotesRemedy(yaml, error.mark)});
   } catch (const std::exception& error) {
     parsed.problems.push_back({name, 0, 0, "", fmt::format("is not YAML: {}", error.what())});
   }
@@ -279,13 +322,18 @@ std::vector<Problem> ValidateDocument(v1::Document& document) {
   };
   if (document.api_version() != kApiVersion)
     complain("apiVersion", fmt::format("must be {}", kApiVersion));
-  const bool fits = (document.kind() == "Check" && document.has_check()) ||
-                    (document.kind() == "Receiver" && document.has_receiver());
-  if (!fits) complain("kind", "is not the kind of its spec");
+  const FieldDescriptor* spec = SpecFieldOf(document);
+  if (spec == nullptr || KindOf(*spec) != document.kind())
+    complain("kind", "is not the kind of its spec");
   if (!problems.empty()) return problems;
   FillDefaults(document);
   CheckRules(document, complain);
   return problems;
+}
+
+const Message& SpecOf(const v1::Document& document) {
+  const FieldDescriptor* spec = SpecFieldOf(document);
+  return spec == nullptr ? document.job() : document.GetReflection()->GetMessage(document, spec);
 }
 
 std::string FormatYaml(const v1::Document& document) {
@@ -296,8 +344,7 @@ std::string FormatYaml(const v1::Document& document) {
   out << YAML::Key << "metadata" << YAML::Value;
   Emit(out, document.metadata());
   out << YAML::Key << "spec" << YAML::Value;
-  if (document.has_check()) Emit(out, document.check());
-  if (document.has_receiver()) Emit(out, document.receiver());
+  Emit(out, SpecOf(document));
   out << YAML::EndMap;
   return std::string(out.c_str()) + "\n";
 }

@@ -37,8 +37,12 @@ Parsed ParseYaml(std::string_view yaml, std::string_view file);
 // defaults in. `file` of the problems is "Check/NAME".
 std::vector<Problem> ValidateDocument(v1::Document& document);
 
+// What stands under `spec`, whichever kind it is; an empty one where the document holds none.
+const google::protobuf::Message& SpecOf(const v1::Document& document);
+
 // The document as an operator would write it: apiVersion, kind, metadata, spec; fields in proto
-// order; durations as "10s"; enums in lower case. ParseYaml reads it back to the same message.
+// order; durations as "10s"; enums as "warning" and "bufferOne". ParseYaml reads it back to the
+// same message.
 std::string FormatYaml(const v1::Document& document);
 
 // SHA-256, hex, over the deterministic serialisation.

@@ -242,7 +242,8 @@ TEST_P(Examples, AreGoodAndReadBackTheSame) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Files, Examples,
-                         ::testing::Values("this-host.yaml", "platform.yaml", "receivers.yaml"),
+                         ::testing::Values("this-host.yaml", "platform.yaml", "receivers.yaml",
+                                           "jobs.yaml"),
                          [](const auto& info) {
                            std::string name = info.param;
                            std::erase_if(name, [](char c) { return c == '-' || c == '.'; });

@@ -73,11 +73,15 @@ void YamlReader::ReadField(const YAML::Node& node, const std::string& path,
     for (size_t i = 0; i < node.size(); ++i) {
       const std::string here = fmt::format("{}[{}]", path, i);
       places_[here] = PlaceOf(node[i]);
-      ReadScalar(node[i], here, field, message);
+      if (IsSubMessage(field)) {
+        Read(node[i], here, *reflection.AddMessage(&message, &field), depth + 1);
+      } else {
+        ReadScalar(node[i], here, field, message);
+      }
     }
     return;
   }
-  if (field.cpp_type() == FieldDescriptor::CPPTYPE_MESSAGE && !IsDuration(field)) {
+  if (IsSubMessage(field)) {
     return Read(node, path, *reflection.MutableMessage(&message, &field), depth + 1);
   }
   ReadScalar(node, path, field, message);

@@ -13,6 +13,10 @@ namespace {
 
 constexpr int kZstdLevel = 3;
 constexpr size_t kMostReasonableEntries = 1 << 16;
+constexpr uint64_t kMostFigure = INT64_MAX;  // what the store's columns hold
+constexpr int kMostExitCode = 255;
+constexpr int kMostSignal = 64;
+constexpr int64_t kLongestRunSeconds = 366 * 86'400;
 constexpr int64_t kLatestMicros = 32'503'680'000'000'000;  // the year 3000
 
 uint64_t FirstOf(const v1::Record& record) {
@@ -86,6 +90,79 @@ Status CheckDetail(const v1::ResultDetail& detail) {
   return OkStatus();
 }
 
+// Of at most so many bytes, and none of them zero: the store's text holds none.
+bool IsText(std::string_view text, size_t most) {
+  return text.size() <= most && text.find('\0') == std::string_view::npos;
+}
+
+bool IsTime(const google::protobuf::Timestamp& time) {
+  return time.seconds() >= 0 && time.seconds() < kLatestMicros / 1'000'000 && time.nanos() >= 0 &&
+         time.nanos() < 1'000'000'000;
+}
+
+Status CheckProgress(const v1::RunProgress& progress) {
+  if (!IsText(progress.unit(), kMostUnitBytes) || !IsText(progress.text(), kMostRunText)) {
+    return InvalidArgument("a run's progress has a text that is too long");
+  }
+  if (std::max(progress.done(), progress.total()) > kMostFigure) {
+    return InvalidArgument("a run's progress has a figure that cannot be");
+  }
+  return OkStatus();
+}
+
+Status CheckOutput(const v1::RunOutput& output) {
+  if (output.text().empty() || !IsText(output.text(), kMostOutputBytes)) {
+    return InvalidArgument("a run's output is empty or too long");
+  }
+  if (output.stream() < v1::RunOutput::STREAM_STDOUT ||
+      output.stream() > v1::RunOutput::STREAM_NOTE || output.first_line() == 0 ||
+      output.first_line() > kMostFigure) {
+    return InvalidArgument("a run's output has a stream or a line that cannot be");
+  }
+  return OkStatus();
+}
+
+Status CheckEnded(const v1::RunEnded& ended) {
+  if (ended.outcome() < v1::RUN_OUTCOME_SUCCEEDED || ended.outcome() > v1::RUN_OUTCOME_UNKNOWN) {
+    return InvalidArgument("a run ended with outcome {}, which there is not",
+                           static_cast<int>(ended.outcome()));
+  }
+  if (!IsText(ended.reason(), kMostRunText)) return InvalidArgument("a run's reason is too long");
+  const int64_t seconds = ended.took().seconds();
+  if (ended.exit_code() < -1 || ended.exit_code() > kMostExitCode || ended.signal() < 0 ||
+      ended.signal() > kMostSignal || ended.dropped_lines() > kMostFigure || seconds < 0 ||
+      seconds > kLongestRunSeconds || ended.took().nanos() < 0 ||
+      ended.took().nanos() >= 1'000'000'000) {
+    return InvalidArgument("a run ended with a figure that cannot be");
+  }
+  if (static_cast<size_t>(ended.metrics_size()) > kMostMetrics) {
+    return InvalidArgument("a run has too many metrics");
+  }
+  for (const v1::Metric& metric : ended.metrics()) {
+    if (!IsText(metric.name(), kMostNameBytes) || !IsText(metric.unit(), kMostNameBytes)) {
+      return InvalidArgument("a metric's name or unit is too long");
+    }
+  }
+  return OkStatus();
+}
+
+Status CheckRunEvent(const v1::RunEvent& event) {
+  if (!IsUuid(event.run_id()) || event.fence() == 0 || event.fence() > kMostFigure) {
+    return InvalidArgument("a run's event names no attempt of a run");
+  }
+  if (!IsTime(event.at())) return InvalidArgument("a run's event has a time that cannot be");
+  switch (event.event_case()) {
+    case v1::RunEvent::kStarted:
+      if (IsText(event.started().what(), kMostRunText)) return OkStatus();
+      return InvalidArgument("what a run does is told too long");
+    case v1::RunEvent::kProgress: return CheckProgress(event.progress());
+    case v1::RunEvent::kOutput: return CheckOutput(event.output());
+    case v1::RunEvent::kEnded: return CheckEnded(event.ended());
+    case v1::RunEvent::EVENT_NOT_SET: break;
+  }
+  return InvalidArgument("a run's event is of an unknown kind");
+}
+
 Status CheckShape(const v1::RecordBatch& batch, const BatchLimits& limits) {
   const size_t rows = static_cast<size_t>(batch.check_id_size());
   if (batch.count() == 0 || batch.count() > limits.entries ||
@@ -146,13 +223,17 @@ class Unpacker {
       }
       next_ = gap.last() + 1;
     } else {
-      if (!record.has_plan_taken() || record.plan_taken().plan_hash().size() > 64) {
-        return InvalidArgument("an entry of the batch is of an unknown kind");
-      }
+      MUSTER_RETURN_IF_ERROR(CheckOther(record));
       ++next_;
     }
     decoded_.others.push_back(std::move(record));
     return OkStatus();
+  }
+
+  static Status CheckOther(const v1::Record& record) {
+    if (record.has_run_event()) return CheckRunEvent(record.run_event());
+    if (record.has_plan_taken() && record.plan_taken().plan_hash().size() <= 64) return OkStatus();
+    return InvalidArgument("an entry of the batch is of an unknown kind");
   }
 
   Status TakeRow() {
@@ -209,23 +290,67 @@ v1::Record ToRecord(const ResultRow& row) {
   return record;
 }
 
+void Cut(std::string& text, size_t bytes) {
+  if (text.size() > bytes) text = std::string(Truncate(text, bytes));
+}
+
+// As Cut, and without zero bytes.
+void CutText(std::string& text, size_t bytes) {
+  Cut(text, bytes);
+  std::replace(text.begin(), text.end(), '\0', ' ');
+}
+
+void ClipMetrics(google::protobuf::RepeatedPtrField<v1::Metric>& metrics) {
+  while (static_cast<size_t>(metrics.size()) > kMostMetrics) metrics.RemoveLast();
+  for (v1::Metric& metric : metrics) {
+    CutText(*metric.mutable_name(), kMostNameBytes);
+    CutText(*metric.mutable_unit(), kMostNameBytes);
+  }
+}
+
+void ClipEnded(v1::RunEnded& ended) {
+  CutText(*ended.mutable_reason(), kMostRunText);
+  ended.set_exit_code(std::clamp(ended.exit_code(), -1, kMostExitCode));
+  ended.set_signal(std::clamp(ended.signal(), 0, kMostSignal));
+  const absl::Duration longest = absl::Seconds(kLongestRunSeconds);
+  *ended.mutable_took() =
+      ToProto(std::clamp(FromProto(ended.took()), absl::ZeroDuration(), longest));
+  ClipMetrics(*ended.mutable_metrics());
+}
+
 }  // namespace
 
 void Clip(v1::ResultDetail& detail) {
-  const auto cut = [](std::string* text, size_t bytes) {
-    if (text->size() > bytes) *text = std::string(Truncate(*text, bytes));
-  };
-  cut(detail.mutable_summary(), kMostSummaryBytes);
-  cut(detail.mutable_transcript(), kMostTranscriptBytes);
-  while (static_cast<size_t>(detail.metrics_size()) > kMostMetrics)
-    detail.mutable_metrics()->RemoveLast();
+  Cut(*detail.mutable_summary(), kMostSummaryBytes);
+  Cut(*detail.mutable_transcript(), kMostTranscriptBytes);
+  ClipMetrics(*detail.mutable_metrics());
   while (static_cast<size_t>(detail.phases_size()) > kMostPhases)
     detail.mutable_phases()->RemoveLast();
-  for (v1::Metric& metric : *detail.mutable_metrics()) {
-    cut(metric.mutable_name(), kMostNameBytes);
-    cut(metric.mutable_unit(), kMostNameBytes);
+  for (v1::Phase& phase : *detail.mutable_phases()) Cut(*phase.mutable_name(), kMostNameBytes);
+}
+
+void Clip(v1::RunEvent& event) {
+  if (event.has_started()) CutText(*event.mutable_started()->mutable_what(), kMostRunText);
+  if (event.has_output()) CutText(*event.mutable_output()->mutable_text(), kMostOutputBytes);
+  if (event.has_progress()) {
+    v1::RunProgress& progress = *event.mutable_progress();
+    CutText(*progress.mutable_unit(), kMostUnitBytes);
+    CutText(*progress.mutable_text(), kMostRunText);
+    progress.set_done(std::min(progress.done(), kMostFigure));
+    progress.set_total(std::min(progress.total(), kMostFigure));
   }
-  for (v1::Phase& phase : *detail.mutable_phases()) cut(phase.mutable_name(), kMostNameBytes);
+  if (event.has_ended()) ClipEnded(*event.mutable_ended());
+}
+
+bool IsUuid(std::string_view text) {
+  if (text.size() != 36) return false;
+  for (size_t i = 0; i < text.size(); ++i) {
+    const char c = text[i];
+    const bool dash = i == 8 || i == 13 || i == 18 || i == 23;
+    const bool digit = (c >= '0' && c <= '9') || (c >= 'a' && c <= 'f');
+    if (dash ? c != '-' : !digit) return false;
+  }
+  return true;
 }
 
 StatusOr<EncodedBatch> EncodeBatch(const std::vector<v1::Record>& records) {
@@ -243,7 +368,9 @@ StatusOr<EncodedBatch> EncodeBatch(const std::vector<v1::Record>& records) {
     if (record.has_result()) {
       AppendResult(record.result(), last_micros, batch);
     } else {
-      *batch.add_others() = record;
+      v1::Record& other = *batch.add_others();
+      other = record;
+      if (other.has_run_event()) Clip(*other.mutable_run_event());
     }
   }
   MUSTER_ASSIGN_OR_RETURN(std::string payload, Compress(batch.SerializeAsString()));

@@ -28,6 +28,13 @@ inline constexpr size_t kMostMetrics = 64;
 inline constexpr size_t kMostPhases = 16;
 inline constexpr size_t kMostNameBytes = 128;
 void Clip(v1::ResultDetail& detail);
+// Of a run's event, the same: texts are cut, and figures moved into their range.
+inline constexpr size_t kMostRunText = 512;
+inline constexpr size_t kMostOutputBytes = 4096;
+inline constexpr size_t kMostUnitBytes = 16;
+void Clip(v1::RunEvent& event);
+// Lower-case hex digits in five groups: what may stand as run_id.
+bool IsUuid(std::string_view text);
 
 // The sequences of consecutive entries, first to last: a gap entry covers [first, last].
 struct Span {
@@ -64,7 +71,7 @@ struct DecodedBatch {
 
   Span span;
   std::vector<ResultRow> results;  // by sequence
-  std::vector<v1::Record> others;  // gaps and plans taken, by sequence
+  std::vector<v1::Record> others;  // gaps, plans taken and runs' events, by sequence
   google::protobuf::RepeatedPtrField<v1::ResultDetail> details;  // that results point to
 };
 // InvalidArgument says what is wrong with the batch; ResourceExhausted that it is over a limit.

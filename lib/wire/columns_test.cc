@@ -174,5 +174,157 @@ TEST(Columns, RefuseALongSummaryAndClipOurOwn) {
   EXPECT_EQ(decoded->results[0].detail->summary().size(), kMostSummaryBytes);
 }
 
+v1::RunEvent Event() {
+  v1::RunEvent event;
+  event.set_run_id("0a1b2c3d-4e5f-5678-9abc-def012345678");
+  event.set_fence(3);
+  *event.mutable_at() = ToProto(absl::FromUnixSeconds(1'800'000'000));
+  return event;
+}
+v1::RunEvent Started() {
+  v1::RunEvent event = Event();
+  event.mutable_started()->set_what("/opt/jobs/report --all");
+  return event;
+}
+v1::RunEvent Progress() {
+  v1::RunEvent event = Event();
+  event.mutable_progress()->set_done(7);
+  event.mutable_progress()->set_unit("rows");
+  return event;
+}
+v1::RunEvent Output() {
+  v1::RunEvent event = Event();
+  event.mutable_output()->set_stream(v1::RunOutput::STREAM_STDERR);
+  event.mutable_output()->set_text("one\n");
+  event.mutable_output()->set_first_line(1);
+  return event;
+}
+v1::RunEvent Ended() {
+  v1::RunEvent event = Event();
+  event.mutable_ended()->set_outcome(v1::RUN_OUTCOME_UNKNOWN);
+  event.mutable_ended()->set_exit_code(-1);
+  *event.mutable_ended()->mutable_took() = ToProto(absl::Seconds(5));
+  event.mutable_ended()->add_metrics()->set_name("rows");
+  return event;
+}
+
+v1::Record RecordOf(uint64_t sequence, const v1::RunEvent& event) {
+  v1::Record record;
+  record.set_sequence(sequence);
+  *record.mutable_run_event() = event;
+  return record;
+}
+
+// As a batch that nobody clipped.
+Status RefusalOf(const v1::RunEvent& event) {
+  v1::RecordBatch batch;
+  batch.set_first_sequence(1);
+  batch.set_count(1);
+  *batch.add_others() = RecordOf(1, event);
+  return Refusal(batch);
+}
+
+TEST(Columns, GiveBackWhatHappenedToARunAmongResults) {
+  const std::vector<v1::Record> records = {RecordOf(1, Started()),  Result(2, 1, 1'000'000),
+                                           RecordOf(3, Progress()), RecordOf(4, Output()),
+                                           Result(5, 1, 2'000'000), RecordOf(6, Ended())};
+  const auto encoded = EncodeBatch(records);
+  ASSERT_TRUE(encoded.ok()) << encoded.status();
+  const auto decoded = DecodeBatch(encoded->payload);
+  ASSERT_TRUE(decoded.ok()) << decoded.status();
+  const std::vector<v1::Record> back = decoded->Records();
+  ASSERT_EQ(back.size(), records.size());
+  for (size_t i = 0; i < records.size(); ++i)
+    EXPECT_TRUE(MessageDifferencer::Equals(records[i], back[i])) << i;
+}
+
+using Change = void (*)(v1::RunEvent&);
+void ExpectRefused(const v1::RunEvent& good, std::initializer_list<Change> changes) {
+  ASSERT_TRUE(RefusalOf(good).ok()) << RefusalOf(good);
+  int number = 0;
+  for (const Change change : changes) {
+    v1::RunEvent bad = good;
+    change(bad);
+    EXPECT_EQ(RefusalOf(bad).code(), absl::StatusCode::kInvalidArgument) << number;
+    ++number;
+  }
+}
+
+TEST(Columns, RefuseARunsEventBeyondItsBounds) {
+  ExpectRefused(Started(),
+                {
+                    [](v1::RunEvent& e) { e.set_run_id("../../etc"); },
+                    [](v1::RunEvent& e) { e.set_run_id("0A1B2C3D-4E5F-5678-9ABC-DEF012345678"); },
+                    [](v1::RunEvent& e) { e.set_fence(0); },
+                    [](v1::RunEvent& e) { e.set_fence(UINT64_MAX); },
+                    [](v1::RunEvent& e) { e.mutable_at()->set_seconds(-1); },
+                    [](v1::RunEvent& e) { e.mutable_at()->set_seconds(INT64_MAX); },
+                    [](v1::RunEvent& e) { e.mutable_at()->set_nanos(-1); },
+                    [](v1::RunEvent& e) { e.clear_started(); },
+                    [](v1::RunEvent& e) { e.mutable_started()->set_what(std::string(513, 'x')); },
+                    [](v1::RunEvent& e) { e.mutable_started()->set_what(std::string(1, '\0')); },
+                });
+  ExpectRefused(Progress(),
+                {
+                    [](v1::RunEvent& e) { e.mutable_progress()->set_unit(std::string(17, 'x')); },
+                    [](v1::RunEvent& e) { e.mutable_progress()->set_text(std::string(513, 'x')); },
+                    [](v1::RunEvent& e) { e.mutable_progress()->set_total(UINT64_MAX); },
+                });
+  ExpectRefused(Output(),
+                {
+                    [](v1::RunEvent& e) { e.mutable_output()->clear_text(); },
+                    [](v1::RunEvent& e) { e.mutable_output()->set_text(std::string(4097, 'x')); },
+                    [](v1::RunEvent& e) { e.mutable_output()->set_text(std::string(3, '\0')); },
+                    [](v1::RunEvent& e) { e.mutable_output()->clear_stream(); },
+                    [](v1::RunEvent& e) { e.mutable_output()->set_first_line(0); },
+                    [](v1::RunEvent& e) { e.mutable_output()->set_first_line(UINT64_MAX); },
+                    [](v1::RunEvent& e) {
+                      e.mutable_output()->set_stream(static_cast<v1::RunOutput::Stream>(4));
+                    },
+                });
+  ExpectRefused(
+      Ended(),
+      {
+          [](v1::RunEvent& e) { e.mutable_ended()->clear_outcome(); },
+          [](v1::RunEvent& e) { e.mutable_ended()->set_outcome(static_cast<v1::RunOutcome>(7)); },
+          [](v1::RunEvent& e) { e.mutable_ended()->set_reason(std::string(513, 'x')); },
+          [](v1::RunEvent& e) { e.mutable_ended()->set_exit_code(-2); },
+          [](v1::RunEvent& e) { e.mutable_ended()->set_exit_code(256); },
+          [](v1::RunEvent& e) { e.mutable_ended()->set_signal(65); },
+          [](v1::RunEvent& e) { e.mutable_ended()->set_signal(-1); },
+          [](v1::RunEvent& e) { e.mutable_ended()->mutable_took()->set_seconds(-1); },
+          [](v1::RunEvent& e) { e.mutable_ended()->mutable_took()->set_nanos(-1); },
+          [](v1::RunEvent& e) { e.mutable_ended()->set_dropped_lines(UINT64_MAX); },
+          [](v1::RunEvent& e) {
+            e.mutable_ended()->mutable_metrics(0)->set_name(std::string(129, 'x'));
+          },
+          [](v1::RunEvent& e) {
+            while (e.ended().metrics_size() < 65) e.mutable_ended()->add_metrics();
+          },
+      });
+}
+
+TEST(Columns, ClipOurOwnRunEventsToTheirBounds) {
+  v1::RunEvent started = Started();
+  started.mutable_started()->set_what(std::string(900, 'x'));
+  v1::RunEvent progress = Progress();
+  progress.mutable_progress()->set_unit(std::string(90, 'x'));
+  progress.mutable_progress()->set_done(UINT64_MAX);
+  v1::RunEvent output = Output();
+  output.mutable_output()->set_text(std::string(4000, 'x') + std::string(400, '\0'));
+  v1::RunEvent ended = Ended();
+  ended.mutable_ended()->set_reason(std::string(500, 'x') + std::string(40, '\0'));
+  ended.mutable_ended()->set_exit_code(70'000);
+  ended.mutable_ended()->set_signal(-3);
+  ended.mutable_ended()->mutable_took()->set_seconds(-9);
+  ended.mutable_ended()->mutable_metrics(0)->set_name(std::string(7, '\0'));
+  for (int i = 0; i < 99; ++i) ended.mutable_ended()->add_metrics();
+  uint64_t sequence = 0;
+  for (const v1::RunEvent& event : {started, progress, output, ended}) {
+    const auto decoded = DecodeBatch(EncodeBatch({RecordOf(++sequence, event)})->payload);
+    EXPECT_TRUE(decoded.ok()) << decoded.status();
+  }
+}
+
 }  // namespace
 }  // namespace muster::wire

@@ -1,0 +1,48 @@
+// What becomes of the runs that are open: given to an agent, held, missed, tried again, over. Pure.
+//
+//   a run that                               becomes
+//   waits, and somebody wants it stopped     over: CANCELLED
+//   waits, its job deleted, never begun      over: MISSED
+//   waits and may begin (admission.h)        assigned to the first agent by name that its selector
+//                                            matches and that is connected
+//   waits, past its start_by                 over: MISSED
+//   ended an attempt                         waiting for the next (retry.h), or over
+//   an agent has, that was revoked           over: UNKNOWN
+//   an agent has, that has long told nothing over: UNKNOWN, until the agent tells
+#pragma once
+
+#include <map>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "control-plane/store/identity_store.h"
+#include "control-plane/store/run_store.h"
+
+namespace muster::control {
+
+struct HostView {
+  Labels labels;
+  bool connected = false;
+  bool revoked = false;
+};
+
+struct DispatchFacts {
+  std::vector<RunRow> open;
+  std::map<std::string, HostView> agents;
+  std::set<std::string> jobs;  // those that exist
+  uint32_t per_host = 4;
+};
+
+struct DispatchPlan {
+  std::vector<RunChange> changes;
+  // The next moment at which time alone changes this.
+  absl::Time next_look = absl::InfiniteFuture();
+};
+
+// What an attempt gets beyond its deadline to tell of its end.
+inline constexpr absl::Duration kGiveUpAfter = absl::Minutes(10);
+
+DispatchPlan DecideDispatch(const DispatchFacts& facts, absl::Time now);
+
+}  // namespace muster::control

@@ -1,0 +1,69 @@
+// Makes runs of the slots that come due, gives them to agents, judges how they ended. One thread
+// calls Tick. No truth is kept here: a new loop over the same store goes on where this one was.
+#pragma once
+
+#include <functional>
+#include <map>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "control-plane/decide/dispatch.h"
+#include "control-plane/store/store.h"
+
+namespace muster::control {
+
+struct JobCounts {
+  uint64_t queued = 0;
+  uint64_t running = 0;
+};
+
+struct JobLoopOptions {
+  // How old the view of who is connected may be, while runs depend on it.
+  absl::Duration agents_every = absl::Seconds(1);
+  uint32_t runs_per_host = 4;
+  // Agents are to have other runs on their hands, or a run is over.
+  std::function<void()> on_changed = [] {};
+  std::function<void(const JobCounts&)> on_counts = [](const JobCounts&) {};
+  // A run is over.
+  std::function<void(v1::RunState)> on_over = [](v1::RunState) {};
+};
+
+class JobLoop {
+ public:
+  // Its writes carry the epoch: a loop is one leader's, for one term.
+  JobLoop(Store& store, LeaderEpoch epoch, JobLoopOptions options)
+      : store_(store), epoch_(epoch), options_(std::move(options)) {}
+  Status Tick(absl::Time now);
+
+ private:
+  struct Known {
+    SpecRow spec;
+    absl::Time next_look = absl::InfinitePast();
+    std::optional<MissedRow> last_missed;
+  };
+
+  // Whether anything changed, so that another look may find more.
+  StatusOr<bool> Round(absl::Time now);
+  Status ReadSpecs();
+  StatusOr<bool> PlanJobs(absl::Time now);
+  StatusOr<bool> Dispatch(absl::Time now);
+  Status ReadAgents(absl::Time now);
+  Status ForgetDeleted(const std::vector<JobRow>& rows);
+  void Note(const JobDecision& decision);
+
+  Store& store_;
+  const LeaderEpoch epoch_;
+  const JobLoopOptions options_;
+  // Caches, each refreshed from the store.
+  std::optional<uint64_t> spec_revision_;
+  std::optional<uint64_t> run_revision_;
+  std::map<std::string, Known> jobs_;
+  bool forget_ = false;  // jobs may have been deleted
+  std::vector<RunRow> open_;
+  absl::Time agents_read_ = absl::InfinitePast();
+  std::map<std::string, HostView> agents_;
+  absl::Time next_look_ = absl::InfinitePast();
+};
+
+}  // namespace muster::control

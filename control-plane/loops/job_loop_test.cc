@@ -1,0 +1,165 @@
+#include "control-plane/loops/job_loop.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "control-plane/decide/schedule.h"
+#include "control-plane/store/run_events.h"
+#include "lib/testing/status.h"
+#include "lib/wire/time.h"
+
+namespace muster::control {
+namespace {
+
+using ::testing::ElementsAre;
+using ::testing::IsEmpty;
+using ::testing::SizeIs;
+
+const absl::Time kStart = absl::FromUnixSeconds(1'800'000'000);
+
+// A store with one connected agent, and the loop over it.
+class JobLoopTest : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    store_ = *Store::OpenInMemory();
+    const TokenRow token{
+        .hash = std::string(32, 't'), .agent = "db-1", .expires_at = now_ + absl::Hours(1)};
+    ASSERT_OK(store_->identity().SaveToken(token, Note()));
+    ASSERT_OK(store_->identity().RedeemToken(token.hash,
+                                             {.fingerprint = "f",
+                                              .role = v1::ROLE_AGENT,
+                                              .name = "db-1",
+                                              .serial = "1",
+                                              .not_before = now_,
+                                              .not_after = now_ + absl::Hours(24),
+                                              .der = "der",
+                                              .public_key = "key"},
+                                             now_, Note()));
+    const auto opened = store_->sessions().Open({.agent = "db-1",
+                                                 .replica = "r1",
+                                                 .version = "1",
+                                                 .boot_id = "boot",
+                                                 .log_epoch = "log",
+                                                 .now = now_});
+    ASSERT_OK(opened);
+    session_ = opened->epoch;
+    Restart();
+  }
+
+  AuditNote Note() const { return {.actor = "admin/test", .action = "test", .at = now_}; }
+
+  void Restart() {
+    JobLoopOptions options;
+    options.on_over = [this](v1::RunState state) { over_.push_back(state); };
+    loop_.emplace(*store_, LeaderEpoch{}, std::move(options));
+  }
+
+  void Apply(absl::Duration every) {
+    v1::Document document;
+    document.set_api_version("muster/v1");
+    document.set_kind("Job");
+    document.mutable_metadata()->set_name("tidy");
+    v1::JobSpec& job = *document.mutable_job();
+    *job.mutable_schedule()->mutable_every() = wire::ToProto(every);
+    *job.mutable_schedule()->mutable_catch_up() = wire::ToProto(absl::Hours(1));
+    *job.mutable_deadline() = wire::ToProto(absl::Minutes(1));
+    job.mutable_command()->add_argv("/bin/true");
+    ASSERT_OK(store_->specs().Apply({document}, Note()));
+  }
+
+  void TickAt(absl::Duration after) {
+    now_ = kStart + after;
+    ASSERT_OK(loop_->Tick(now_));
+  }
+
+  void Tell(v1::RunOutcome outcome, const RunRow& run) {
+    v1::RunEvent started;
+    started.set_run_id(run.id);
+    started.set_fence(run.fence);
+    *started.mutable_at() = wire::ToProto(now_);
+    v1::RunEvent ended = started;
+    started.mutable_started();
+    ended.mutable_ended()->set_outcome(outcome);
+    ended.mutable_ended()->set_reason("exit code");
+    BatchCommit batch;
+    batch.agent = "db-1";
+    batch.session_epoch = session_;
+    batch.log_epoch = "log";
+    batch.expected_committed = sequence_;
+    batch.first_sequence = sequence_ + 1;
+    batch.last_sequence = sequence_ += 2;
+    batch.first_observed_at = absl::InfiniteFuture();
+    batch.payload = "payload";
+    batch.run_events = {started, ended};
+    const auto outcomes = store_->history().Commit({batch}, now_);
+    ASSERT_OK(outcomes);
+    ASSERT_OK((*outcomes)[0]);
+  }
+
+  std::vector<RunRow> OnHands() { return *store_->runs().OnHands(); }
+
+  absl::Time now_ = kStart;
+  std::unique_ptr<Store> store_;
+  uint64_t session_ = 0;
+  uint64_t sequence_ = 0;
+  std::optional<JobLoop> loop_;
+  std::vector<v1::RunState> over_;
+};
+
+TEST_F(JobLoopTest, ASlotThatComesDueIsOnTheAgentsHands) {
+  Apply(absl::Minutes(10));
+  TickAt(absl::Minutes(1));
+  EXPECT_THAT(OnHands(), IsEmpty());
+  TickAt(absl::Minutes(10));
+  ASSERT_THAT(OnHands(), SizeIs(1));
+  EXPECT_EQ(OnHands()[0].agent, "db-1");
+  EXPECT_EQ(OnHands()[0].id, RunId("tidy", kStart + absl::Minutes(10)));
+  EXPECT_EQ(OnHands()[0].fence, 1U);
+}
+
+TEST_F(JobLoopTest, ALeaderThatComesNewDoublesNothing) {
+  Apply(absl::Minutes(10));
+  TickAt(absl::Minutes(10));
+  Restart();
+  TickAt(absl::Minutes(11));
+  TickAt(absl::Minutes(12));
+  ASSERT_THAT(OnHands(), SizeIs(1));
+  EXPECT_EQ(OnHands()[0].fence, 1U);
+}
+
+TEST_F(JobLoopTest, WhatEndedIsJudgedOnceAndIsTheJobsHealth) {
+  Apply(absl::Minutes(10));
+  TickAt(absl::Minutes(10));
+  Tell(v1::RUN_OUTCOME_FAILED, OnHands()[0]);
+  TickAt(absl::Minutes(11));
+  TickAt(absl::Minutes(12));
+  EXPECT_THAT(over_, ElementsAre(v1::RUN_STATE_FAILED));
+  EXPECT_EQ((*store_->runs().Jobs())[0].health.state, v1::RUN_STATE_FAILED);
+  EXPECT_THAT(*store_->runs().Open(), IsEmpty());
+}
+
+TEST_F(JobLoopTest, AMonthWithoutALeaderCostsOneRunAndTwoRecords) {
+  Apply(absl::Minutes(1));
+  TickAt(absl::Seconds(1));
+  Restart();
+  TickAt(absl::Hours(24 * 30));
+  EXPECT_THAT(OnHands(), SizeIs(1));
+  const auto missed = store_->runs().ListMissed({}, now_ + absl::Hours(1), "", 100);
+  ASSERT_OK(missed);
+  EXPECT_THAT(*missed, SizeIs(2));
+  EXPECT_EQ((*missed)[0].slots + (*missed)[1].slots + 1, 30U * 24 * 60);
+}
+
+TEST_F(JobLoopTest, ADeletedJobIsForgottenAndItsWaitingRunsAreMissed) {
+  Apply(absl::Minutes(10));
+  ASSERT_OK(store_->sessions().Close("db-1", session_, now_));
+  TickAt(absl::Minutes(10));
+  EXPECT_THAT(OnHands(), IsEmpty());
+  ASSERT_OK(store_->specs().Delete({{"Job", "tidy"}}, Note()));
+  TickAt(absl::Minutes(11));
+  EXPECT_THAT(over_, ElementsAre(v1::RUN_STATE_MISSED));
+  EXPECT_THAT(*store_->runs().Jobs(), IsEmpty());
+}
+
+}  // namespace
+}  // namespace muster::control

@@ -1,0 +1,346 @@
+#include "control-plane/rpc/run_service.h"
+
+#include <optional>
+
+#include "control-plane/decide/job_schedule.h"
+#include "control-plane/rpc/out_stream.h"
+#include "control-plane/rpc/run_reader.h"
+#include "lib/base/hash.h"
+#include "lib/base/text.h"
+#include "lib/wire/time.h"
+
+namespace muster::control {
+namespace {
+
+constexpr absl::Duration kPeriod = absl::Milliseconds(250);
+constexpr uint32_t kLogPage = 200;
+// A run by hand that cannot begin by then is missed.
+constexpr absl::Duration kManualPatience = absl::Hours(1);
+constexpr size_t kLongestReason = 512;
+
+StatusOr<std::string> ReasonOf(const std::string& text) {
+  if (text.size() > kLongestReason) {
+    return InvalidArgument("reason: longer than {} bytes", kLongestReason);
+  }
+  return OneLine(text);
+}
+
+AuditNote Note(const net::Identity& caller, std::string action, std::string subject,
+               std::string detail, absl::Time at) {
+  return {.actor = net::Text(caller),
+          .action = std::move(action),
+          .subject = std::move(subject),
+          .detail = std::move(detail),
+          .at = at};
+}
+
+// Sends the run each time that it is another, until it is over.
+class WatchRunStream final : public OutStream<v1::Run, WatchRunStream>, public RunFollower {
+ public:
+  WatchRunStream(RunService& service, std::string id) : service_(service), id_(std::move(id)) {}
+
+  void Start(Gate& gate, grpc::CallbackServerContext& context) {
+    if (Begin(gate, context, "muster.v1.RunService.WatchRun")) service_.Enter(shared_from_this());
+  }
+  void Drained() { service_.Drained(); }
+  void Gone() { service_.Leave(this); }
+
+  void Pump(RunStore& runs) override {
+    if (Ended() || Queued() > 0) return;
+    const Status status = Look(runs);
+    if (!status.ok()) End(status);
+  }
+
+ private:
+  Status Look(RunStore& runs) {
+    v1::GetRunRequest request;
+    request.set_id(id_);
+    v1::GetRunResponse found;
+    MUSTER_RETURN_IF_ERROR(GetRun(runs, request, found));
+    std::string bytes = found.run().SerializeAsString();
+    if (bytes != told_) Put(found.run());
+    told_ = std::move(bytes);
+    if (found.run().has_finished_at()) End(OkStatus());
+    return OkStatus();
+  }
+
+  RunService& service_;
+  const std::string id_;
+  std::string told_;  // owned by whoever pumps
+};
+
+class RunLogStream final : public OutStream<v1::RunLogEntry, RunLogStream>, public RunFollower {
+ public:
+  RunLogStream(RunService& service, v1::RunLogRequest request)
+      : service_(service), request_(std::move(request)) {}
+
+  void Start(Gate& gate, grpc::CallbackServerContext& context) {
+    if (Begin(gate, context, "muster.v1.RunService.RunLog")) service_.Enter(shared_from_this());
+  }
+  void Drained() { service_.Drained(); }
+  void Gone() { service_.Leave(this); }
+
+  void Pump(RunStore& runs) override {
+    if (Ended() || Queued() > 0) return;
+    const Status status = Look(runs);
+    if (!status.ok()) End(status);
+  }
+
+ private:
+  Status Look(RunStore& runs) {
+    // Whether it is over is read first: what it wrote is stored before its end.
+    MUSTER_ASSIGN_OR_RETURN(const bool over, IsOver(runs));
+    MUSTER_ASSIGN_OR_RETURN(std::vector<OutputRow> rows,
+                            runs.Output(request_.id(), after_, kLogPage));
+    for (OutputRow& row : rows) {
+      v1::RunLogEntry entry;
+      entry.set_attempt(static_cast<uint32_t>(row.fence));
+      *entry.mutable_at() = wire::ToProto(row.at);
+      entry.mutable_output()->set_stream(row.stream);
+      entry.mutable_output()->set_first_line(row.first_line);
+      *entry.mutable_output()->mutable_text() = row.text;
+      Put(std::move(entry));
+      after_ = std::move(row);
+    }
+    if (rows.size() < kLogPage && (over || !request_.follow())) End(OkStatus());
+    return OkStatus();
+  }
+
+  StatusOr<bool> IsOver(RunStore& runs) const {
+    MUSTER_ASSIGN_OR_RETURN(const std::optional<RunRow> run, runs.Find(request_.id()));
+    if (run.has_value()) return run->phase == RunPhase::kOver;
+    MUSTER_ASSIGN_OR_RETURN(const auto missed, runs.FindMissed(request_.id()));
+    if (!missed.has_value()) return NotFound("there is no run {}", request_.id());
+    return true;
+  }
+
+  RunService& service_;
+  const v1::RunLogRequest request_;
+  OutputRow after_;  // owned by whoever pumps
+};
+
+}  // namespace
+
+RunService::RunService(Store& store, Gate& gate, const Clock& clock,
+                       std::function<void()> on_change)
+    : store_(store),
+      gate_(gate),
+      clock_(clock),
+      on_change_(std::move(on_change)),
+      pool_("run-reads", 2, 1000),
+      loop_("runs", kPeriod, [this] { Tick(); }) {}
+
+RunService::~RunService() {
+  loop_.Stop();
+  pool_.Stop();
+}
+
+grpc::ServerUnaryReactor* RunService::StartRun(grpc::CallbackServerContext* context,
+                                               const v1::StartRunRequest* request,
+                                               v1::StartRunResponse* response) {
+  return gate_.Serve(
+      context, "muster.v1.RunService.StartRun",
+      [=, this](const net::Identity& caller) { return Start(caller, *request, *response); });
+}
+
+grpc::ServerUnaryReactor* RunService::CancelRun(grpc::CallbackServerContext* context,
+                                                const v1::CancelRunRequest* request,
+                                                v1::CancelRunResponse* response) {
+  return gate_.Serve(
+      context, "muster.v1.RunService.CancelRun",
+      [=, this](const net::Identity& caller) { return Cancel(caller, *request, *response); });
+}
+
+grpc::ServerUnaryReactor* RunService::ListRuns(grpc::CallbackServerContext* context,
+                                               const v1::ListRunsRequest* request,
+                                               v1::ListRunsResponse* response) {
+  return gate_.Serve(context, "muster.v1.RunService.ListRuns", [=, this](const net::Identity&) {
+    return control::ListRuns(store_, *request, *response);
+  });
+}
+
+grpc::ServerUnaryReactor* RunService::GetRun(grpc::CallbackServerContext* context,
+                                             const v1::GetRunRequest* request,
+                                             v1::GetRunResponse* response) {
+  return gate_.Serve(context, "muster.v1.RunService.GetRun", [=, this](const net::Identity&) {
+    return control::GetRun(store_.runs(), *request, *response);
+  });
+}
+
+grpc::ServerWriteReactor<v1::RunLogEntry>* RunService::RunLog(grpc::CallbackServerContext* context,
+                                                              const v1::RunLogRequest* request) {
+  const auto stream = std::make_shared<RunLogStream>(*this, *request);
+  stream->Start(gate_, *context);
+  return stream.get();
+}
+
+grpc::ServerWriteReactor<v1::Run>* RunService::WatchRun(grpc::CallbackServerContext* context,
+                                                        const v1::WatchRunRequest* request) {
+  const auto stream = std::make_shared<WatchRunStream>(*this, request->id());
+  stream->Start(gate_, *context);
+  return stream.get();
+}
+
+grpc::ServerUnaryReactor* RunService::ListJobs(grpc::CallbackServerContext* context,
+                                               const v1::ListJobsRequest* request,
+                                               v1::ListJobsResponse* response) {
+  return gate_.Serve(context, "muster.v1.RunService.ListJobs", [=, this](const net::Identity&) {
+    return control::ListJobs(store_, *request, clock_.Now(), *response);
+  });
+}
+
+grpc::ServerUnaryReactor* RunService::PauseJob(grpc::CallbackServerContext* context,
+                                               const v1::PauseJobRequest* request,
+                                               v1::PauseJobResponse*) {
+  return gate_.Serve(context, "muster.v1.RunService.PauseJob",
+                     [=, this](const net::Identity& caller) { return Pause(caller, *request); });
+}
+
+grpc::ServerUnaryReactor* RunService::ResumeJob(grpc::CallbackServerContext* context,
+                                                const v1::ResumeJobRequest* request,
+                                                v1::ResumeJobResponse*) {
+  return gate_.Serve(context, "muster.v1.RunService.ResumeJob",
+                     [=, this](const net::Identity& caller) { return Resume(caller, *request); });
+}
+
+grpc::ServerUnaryReactor* RunService::Backfill(grpc::CallbackServerContext* context,
+                                               const v1::BackfillRequest* request,
+                                               v1::BackfillResponse* response) {
+  return gate_.Serve(
+      context, "muster.v1.RunService.Backfill",
+      [=, this](const net::Identity& caller) { return Fill(caller, *request, *response); });
+}
+
+Status RunService::Start(const net::Identity& caller, const v1::StartRunRequest& request,
+                         v1::StartRunResponse& response) {
+  MUSTER_ASSIGN_OR_RETURN(const SpecRow job, FindJob(store_, request.job()));
+  const absl::Time now = clock_.Now();
+  const std::string& asked = request.request_id();
+  if (asked.size() > 64) return InvalidArgument("request_id: longer than 64 bytes");
+  RunRow run{.id = asked.empty() ? RandomUuid()
+                                 : NameUuid(fmt::format("asked/{}/{}/{}", net::Text(caller),
+                                                        request.job(), asked)),
+             .job = request.job(),
+             .slot = now,
+             .trigger = v1::RUN_TRIGGER_MANUAL,
+             .asked_by = net::Text(caller),
+             .spec = job.document.job(),
+             .reason = fmt::format("asked for by {}", net::Text(caller)),
+             .due_at = now,
+             .start_by = now + kManualPatience};
+  const AuditNote note =
+      Note(caller, "run.start", fmt::format("job/{}", request.job()), "run " + run.id, now);
+  MUSTER_ASSIGN_OR_RETURN(const RunRow started, store_.runs().Start(std::move(run), note));
+  *response.mutable_run() = RunMessage(started);
+  on_change_();
+  return OkStatus();
+}
+
+Status RunService::Cancel(const net::Identity& caller, const v1::CancelRunRequest& request,
+                          v1::CancelRunResponse& response) {
+  MUSTER_ASSIGN_OR_RETURN(std::string reason, ReasonOf(request.reason()));
+  reason =
+      fmt::format("cancelled by {}{}{}", net::Text(caller), reason.empty() ? "" : ": ", reason);
+  const RunStop stop = request.terminate() ? RunStop::kTerminate : RunStop::kCancel;
+  const AuditNote note =
+      Note(caller, "run.cancel", fmt::format("run/{}", request.id()), reason, clock_.Now());
+  MUSTER_ASSIGN_OR_RETURN(const RunRow stopped,
+                          store_.runs().Stop(request.id(), stop, reason, note));
+  *response.mutable_run() = RunMessage(stopped);
+  on_change_();
+  return OkStatus();
+}
+
+Status RunService::Pause(const net::Identity& caller, const v1::PauseJobRequest& request) {
+  MUSTER_RETURN_IF_ERROR(FindJob(store_, request.job()).status());
+  MUSTER_ASSIGN_OR_RETURN(const std::string reason, ReasonOf(request.reason()));
+  PauseRow pause{
+      .job = request.job(), .since = clock_.Now(), .reason = reason, .by = net::Text(caller)};
+  if (request.has_until()) pause.until = wire::FromProto(request.until());
+  if (pause.until <= pause.since) {
+    return InvalidArgument("until: {} is over already", TimeText(pause.until));
+  }
+  const std::string detail = fmt::format(
+      "until {}{}{}", pause.until == absl::InfiniteFuture() ? "resumed" : TimeText(pause.until),
+      reason.empty() ? "" : ": ", reason);
+  MUSTER_RETURN_IF_ERROR(store_.runs().Pause(
+      pause, Note(caller, "job.pause", fmt::format("job/{}", pause.job), detail, pause.since)));
+  on_change_();
+  return OkStatus();
+}
+
+Status RunService::Resume(const net::Identity& caller, const v1::ResumeJobRequest& request) {
+  MUSTER_RETURN_IF_ERROR(FindJob(store_, request.job()).status());
+  MUSTER_RETURN_IF_ERROR(store_.runs().Resume(
+      request.job(),
+      Note(caller, "job.resume", fmt::format("job/{}", request.job()), "", clock_.Now())));
+  on_change_();
+  return OkStatus();
+}
+
+Status RunService::Fill(const net::Identity& caller, const v1::BackfillRequest& request,
+                        v1::BackfillResponse& response) {
+  MUSTER_ASSIGN_OR_RETURN(const SpecRow job, FindJob(store_, request.job()));
+  MUSTER_ASSIGN_OR_RETURN(std::optional<Schedule> schedule, ScheduleOf(job.document.job()));
+  if (!schedule.has_value()) {
+    return FailedPrecondition("{} has no schedule, so there is no slot to fill", request.job());
+  }
+  const absl::Time now = clock_.Now();
+  const ScheduleFacts facts{.job = request.job(), .schedule = *std::move(schedule)};
+  MUSTER_ASSIGN_OR_RETURN(const std::vector<DueRun> due,
+                          control::Backfill(facts, wire::FromProto(request.from()),
+                                            wire::FromProto(request.until()), now));
+  std::vector<RunRow> runs;
+  for (const DueRun& one : due) {
+    runs.push_back({.id = one.id,
+                    .job = request.job(),
+                    .slot = one.slot,
+                    .trigger = v1::RUN_TRIGGER_BACKFILL,
+                    .asked_by = net::Text(caller),
+                    .spec = job.document.job(),
+                    .reason = fmt::format("backfill asked for by {}", net::Text(caller)),
+                    .due_at = one.start_at});
+  }
+  const std::string detail =
+      fmt::format("{} slots from {} to {}", runs.size(), TimeText(wire::FromProto(request.from())),
+                  TimeText(wire::FromProto(request.until())));
+  MUSTER_ASSIGN_OR_RETURN(
+      const std::vector<RunRow> made,
+      store_.runs().Backfill(
+          runs, Note(caller, "job.backfill", fmt::format("job/{}", request.job()), detail, now)));
+  for (const RunRow& run : made) *response.add_items() = RunMessage(run);
+  on_change_();
+  return OkStatus();
+}
+
+void RunService::Enter(std::shared_ptr<RunFollower> follower) {
+  const RunFollower* key = follower.get();
+  {
+    absl::MutexLock lock(&mutex_);
+    followers_[key] = std::move(follower);
+  }
+  loop_.Wake();
+}
+
+void RunService::Leave(const RunFollower* follower) {
+  absl::MutexLock lock(&mutex_);
+  followers_.erase(follower);
+}
+
+void RunService::Tick() {
+  std::vector<std::shared_ptr<RunFollower>> followers;
+  {
+    absl::MutexLock lock(&mutex_);
+    for (const auto& [key, follower] : followers_) followers.push_back(follower);
+  }
+  for (const auto& follower : followers) {
+    if (follower->pumping.exchange(true)) continue;
+    const bool taken = pool_.Submit([this, follower] {
+      follower->Pump(store_.runs());
+      follower->pumping = false;
+    });
+    if (!taken) follower->pumping = false;
+  }
+}
+
+}  // namespace muster::control

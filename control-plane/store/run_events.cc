@@ -1,0 +1,148 @@
+#include "control-plane/store/run_events.h"
+
+#include <algorithm>
+#include <deque>
+#include <map>
+#include <set>
+
+#include "control-plane/store/columns.h"
+#include "control-plane/store/many_rows.h"
+#include "control-plane/store/run_rows.h"
+#include "lib/base/text.h"
+
+namespace muster::control {
+namespace {
+
+bool OnHands(const RunRow& run) {
+  return run.phase == RunPhase::kAssigned || run.phase == RunPhase::kBegan;
+}
+
+// The plane gave the run up, and now its agent tells the truth.
+bool GivenUp(const RunRow& run) {
+  return run.phase == RunPhase::kOver && run.state == v1::RUN_STATE_UNKNOWN &&
+         run.outcome == v1::RUN_OUTCOME_UNSPECIFIED;
+}
+
+uint64_t Lines(const std::string& text) {
+  return static_cast<uint64_t>(std::count(text.begin(), text.end(), '\n'));
+}
+
+RunStep Started(const AgentRunEvent& event, RunRow& run) {
+  if (run.phase != RunPhase::kAssigned) return {};
+  run.phase = RunPhase::kBegan;
+  run.state = v1::RUN_STATE_RUNNING;
+  if (run.started_at == absl::InfinitePast()) run.started_at = event.at;
+  run.reason = OneLine(event.event->started().what());
+  return {.changed = true, .what = "started"};
+}
+
+RunStep Progressed(const AgentRunEvent& event, RunRow& run) {
+  if (!OnHands(run)) return {};
+  run.progress = event.event->progress();
+  run.progress.set_text(OneLine(run.progress.text()));
+  run.progress.set_unit(OneLine(run.progress.unit()));
+  return {.changed = true};
+}
+
+RunStep Wrote(const AgentRunEvent& event, RunRow& run) {
+  const v1::RunOutput& output = event.event->output();
+  if (run.output_bytes + output.text().size() > kMostRunOutput) {
+    run.dropped_lines += Lines(output.text());
+    return {.changed = true};
+  }
+  run.output_bytes += output.text().size();
+  return {.changed = true, .keep_output = true};
+}
+
+RunStep Ended(const AgentRunEvent& event, RunRow& run) {
+  const bool given_up = GivenUp(run);
+  if (!OnHands(run) && !given_up) return {};
+  const v1::RunEnded& ended = event.event->ended();
+  run.outcome = ended.outcome();
+  run.exit_code = ended.exit_code();
+  run.reason = OneLine(ended.reason());
+  run.finished_at = event.at;
+  run.dropped_lines += ended.dropped_lines();
+  if (given_up) {
+    run.state = StateOf(run.outcome);
+    return {.changed = true, .what = "ended"};
+  }
+  run.phase = RunPhase::kAttemptOver;
+  return {.changed = true, .what = "ended"};
+}
+
+Status PutRuns(sql::Transaction& t, const std::vector<const RunRow*>& runs) {
+  ManyRows rows(
+      "UPDATE runs SET phase = v.column2, state = v.column3, reason = v.column4, started_at = "
+      "v.column5, finished_at = v.column6, outcome = v.column7, exit_code = v.column8, progress = "
+      "v.column9, dropped_lines = v.column10, output_bytes = v.column11 FROM (",
+      11, ") AS v WHERE runs.id = v.column1");
+  std::deque<std::string> bytes;  // parameters borrow them
+  for (const RunRow* run : runs) {
+    bytes.push_back(run->progress.SerializeAsString());
+    rows.Add({std::string_view(run->id), static_cast<int64_t>(run->phase), int64_t{run->state},
+              std::string_view(run->reason), TimeOrZero(run->started_at),
+              TimeOrZero(run->finished_at), int64_t{run->outcome}, int64_t{run->exit_code},
+              sql::Bytes{bytes.back()}, Signed(run->dropped_lines), Signed(run->output_bytes)});
+  }
+  return rows.Send(t);
+}
+
+StatusOr<std::map<std::string, RunRow>> RunsOf(sql::Transaction& t,
+                                               const std::vector<AgentRunEvent>& events) {
+  std::set<std::string_view> ids;
+  for (const AgentRunEvent& event : events) ids.insert(event.event->run_id());
+  ManyRows wanted(fmt::format("SELECT {} FROM runs JOIN (", kRunColumns), 1,
+                  ") AS v ON runs.id = v.column1");
+  for (const std::string_view id : ids) wanted.Add({id});
+  MUSTER_ASSIGN_OR_RETURN(const sql::Rows rows, wanted.Query(t));
+  MUSTER_ASSIGN_OR_RETURN(std::vector<RunRow> found, ReadRuns(rows));
+  std::map<std::string, RunRow> runs;
+  for (RunRow& run : found) runs.emplace(run.id, std::move(run));
+  return runs;
+}
+
+}  // namespace
+
+RunStep ApplyRunEvent(const AgentRunEvent& event, RunRow& run) {
+  if (event.agent != run.agent || event.event->fence() != run.fence) return {};
+  switch (event.event->event_case()) {
+    case v1::RunEvent::kStarted: return Started(event, run);
+    case v1::RunEvent::kProgress: return Progressed(event, run);
+    case v1::RunEvent::kOutput: return Wrote(event, run);
+    case v1::RunEvent::kEnded: return Ended(event, run);
+    case v1::RunEvent::EVENT_NOT_SET: break;
+  }
+  return {};
+}
+
+Status StoreRunEvents(sql::Transaction& transaction, const std::vector<AgentRunEvent>& events,
+                      absl::Time now) {
+  if (events.empty()) return OkStatus();
+  MUSTER_ASSIGN_OR_RETURN(auto runs, RunsOf(transaction, events));
+  std::set<const RunRow*> changed;
+  std::vector<TrailRow> trail;
+  ManyRows output("INSERT INTO run_output (run, fence, first_line, at, stream, body) ", 6,
+                  "ON CONFLICT DO NOTHING");
+  for (const AgentRunEvent& event : events) {
+    const auto run = runs.find(event.event->run_id());
+    if (run == runs.end()) continue;
+    const RunStep step = ApplyRunEvent(event, run->second);
+    if (step.changed) changed.insert(&run->second);
+    if (!step.what.empty()) trail.push_back({run->first, now, step.what, run->second.reason});
+    if (!step.keep_output) continue;
+    const v1::RunOutput& written = event.event->output();
+    output.Add({std::string_view(run->first), Signed(event.event->fence()),
+                Signed(written.first_line()), sql::ToMicros(event.at), int64_t{written.stream()},
+                sql::Bytes{written.text()}});
+  }
+  if (changed.empty()) return OkStatus();
+  MUSTER_RETURN_IF_ERROR(PutRuns(transaction, {changed.begin(), changed.end()}));
+  if (!output.empty()) MUSTER_RETURN_IF_ERROR(output.Send(transaction));
+  if (trail.empty()) return OkStatus();
+  MUSTER_RETURN_IF_ERROR(
+      NextValues(transaction, {{kRunRevision, 1}, {kAssignmentRevision, 1}}).status());
+  return AppendTrail(transaction, trail);
+}
+
+}  // namespace muster::control

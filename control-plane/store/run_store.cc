@@ -1,0 +1,543 @@
+#include "control-plane/store/run_store.h"
+
+#include <map>
+
+#include "control-plane/store/columns.h"
+#include "control-plane/store/many_rows.h"
+#include "control-plane/store/run_rows.h"
+#include "lib/base/text.h"
+
+namespace muster::control {
+namespace {
+
+constexpr std::string_view kMissedColumns =
+    "id, job, slot, last_slot, slots, reason, why, recorded_at";
+constexpr int64_t kOver = static_cast<int64_t>(RunPhase::kOver);
+constexpr int64_t kMissed = v1::RUN_STATE_MISSED;
+
+std::string Select(std::string_view where) {
+  return fmt::format("SELECT {} FROM runs {}", kRunColumns, where);
+}
+
+std::string Like(std::string_view prefix) { return std::string(prefix) + "%"; }
+
+StatusOr<std::optional<RunRow>> FindRun(sql::Transaction& t, std::string_view id) {
+  MUSTER_ASSIGN_OR_RETURN(const sql::Rows rows, t.Query(Select("WHERE id = $1"), {id}));
+  MUSTER_ASSIGN_OR_RETURN(std::vector<RunRow> runs, ReadRuns(rows));
+  if (runs.empty()) return std::optional<RunRow>();
+  return std::optional<RunRow>(std::move(runs[0]));
+}
+
+// What has the run's id or slot already stays.
+StatusOr<bool> Insert(sql::Transaction& t, const RunRow& run) {
+  const std::string spec = run.spec.SerializeAsString();
+  MUSTER_ASSIGN_OR_RETURN(
+      const int64_t made,
+      t.Execute(
+          fmt::format("INSERT INTO runs ({}) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, "
+                      "'', 0, 0, 0, $12, 0, -1, 0, '', $13, 0, 0) ON CONFLICT DO NOTHING",
+                      kRunColumns),
+          {std::string_view(run.id), std::string_view(run.job), sql::ToMicros(run.slot),
+           int64_t{run.trigger}, std::string_view(run.asked_by), sql::Bytes{spec},
+           static_cast<int64_t>(run.phase), int64_t{run.state}, std::string_view(run.reason),
+           sql::ToMicros(run.due_at), TimeOrZero(run.start_by), TimeOrZero(run.finished_at),
+           sql::Bytes{""}}));
+  return made == 1;
+}
+
+Status PutMissed(sql::Transaction& t, const MissedRow& missed) {
+  return t
+      .Execute(fmt::format("INSERT INTO missed_slots ({}) VALUES ($1, $2, $3, $4, $5, $6, $7, $8) "
+                           "ON CONFLICT (id) DO UPDATE SET last_slot = excluded.last_slot, slots = "
+                           "excluded.slots, why = excluded.why, recorded_at = excluded.recorded_at",
+                           kMissedColumns),
+               {std::string_view(missed.id), std::string_view(missed.job),
+                sql::ToMicros(missed.slot), sql::ToMicros(missed.last_slot), Signed(missed.slots),
+                missed.reason, std::string_view(missed.why), sql::ToMicros(missed.recorded_at)})
+      .status();
+}
+
+MissedRow ReadMissed(const sql::Row& row) {
+  return {.id = row.Text(0),
+          .job = row.Text(1),
+          .slot = row.Time(2),
+          .last_slot = row.Time(3),
+          .slots = Unsigned(row.Int(4)),
+          .reason = row.Int(5),
+          .why = row.Text(6),
+          .recorded_at = row.Time(7)};
+}
+
+// An older slot that ends late changes nothing.
+Status NoteHealth(sql::Transaction& t, std::string_view job, const JobHealth& health) {
+  return t
+      .Execute(
+          "UPDATE jobs SET last_run = $1, last_slot = $2, last_state = $3, last_reason = $4, "
+          "last_at = $5 WHERE name = $6 AND last_slot <= $7",
+          {std::string_view(health.run), sql::ToMicros(health.slot), int64_t{health.state},
+           std::string_view(health.reason), sql::ToMicros(health.at), job,
+           sql::ToMicros(health.slot)})
+      .status();
+}
+
+Status PutJob(sql::Transaction& t, const JobDecision& decision) {
+  const JobRow& job = decision.row;
+  const std::string spec = job.spec.SerializeAsString();
+  int64_t changed = 0;
+  if (decision.expected_until.has_value()) {
+    MUSTER_ASSIGN_OR_RETURN(
+        changed,
+        t.Execute("UPDATE jobs SET spec = $1, generation = $2, decided_until = $3 "
+                  "WHERE name = $4 AND decided_until = $5",
+                  {sql::Bytes{spec}, Signed(job.generation), sql::ToMicros(job.decided_until),
+                   std::string_view(job.name), sql::ToMicros(*decision.expected_until)}));
+  } else {
+    MUSTER_ASSIGN_OR_RETURN(
+        changed,
+        t.Execute("INSERT INTO jobs (name, spec, generation, decided_until, last_run, last_slot, "
+                  "last_state, last_reason, last_at) VALUES ($1, $2, $3, $4, '', 0, 0, '', 0) "
+                  "ON CONFLICT DO NOTHING",
+                  {std::string_view(job.name), sql::Bytes{spec}, Signed(job.generation),
+                   sql::ToMicros(job.decided_until)}));
+  }
+  if (changed == 1) return OkStatus();
+  return Aborted("the slots of {} were decided by somebody else meanwhile", job.name);
+}
+
+StatusOr<bool> ChangeOne(sql::Transaction& t, const RunChange& change) {
+  const RunRow& run = change.row;
+  MUSTER_ASSIGN_OR_RETURN(
+      const int64_t changed,
+      t.Execute("UPDATE runs SET phase = $1, state = $2, reason = $3, due_at = $4, start_by = $5, "
+                "agent = $6, fence = $7, assigned_at = $8, finished_at = $9 "
+                "WHERE id = $10 AND phase = $11 AND fence = $12",
+                {static_cast<int64_t>(run.phase), int64_t{run.state}, std::string_view(run.reason),
+                 sql::ToMicros(run.due_at), TimeOrZero(run.start_by), std::string_view(run.agent),
+                 Signed(run.fence), TimeOrZero(run.assigned_at), TimeOrZero(run.finished_at),
+                 std::string_view(run.id), static_cast<int64_t>(change.expected_phase),
+                 Signed(change.expected_fence)}));
+  return changed == 1;
+}
+
+// Asked to end stays asked, and does not become less.
+Status PutStop(sql::Transaction& t, std::string_view id, RunStop stop, std::string_view reason) {
+  return t
+      .Execute(
+          "UPDATE runs SET stop = $1, stop_reason = $2 WHERE id = $3 AND stop < $4 AND phase < "
+          "5",
+          {static_cast<int64_t>(stop), reason, id, static_cast<int64_t>(stop)})
+      .status();
+}
+
+Status DecideOne(sql::Transaction& t, const JobDecision& decision, absl::Time now,
+                 std::vector<TrailRow>& trail) {
+  MUSTER_RETURN_IF_ERROR(PutJob(t, decision));
+  for (const RunRow& run : decision.runs) {
+    MUSTER_ASSIGN_OR_RETURN(const bool made, Insert(t, run));
+    if (made)
+      trail.push_back({run.id, now, run.phase == RunPhase::kOver ? "missed" : "due", run.reason});
+  }
+  for (const MissedRow& missed : decision.missed) MUSTER_RETURN_IF_ERROR(PutMissed(t, missed));
+  for (const RunChange& change : decision.changes) {
+    MUSTER_ASSIGN_OR_RETURN(const bool changed, ChangeOne(t, change));
+    if (changed) trail.push_back({change.row.id, now, change.what, change.row.reason});
+  }
+  for (const StopRow& stop : decision.stops) {
+    MUSTER_RETURN_IF_ERROR(PutStop(t, stop.id, stop.stop, stop.reason));
+    trail.push_back({stop.id, now, "stop", stop.reason});
+  }
+  for (const JobHealth& health : decision.health) {
+    MUSTER_RETURN_IF_ERROR(NoteHealth(t, decision.row.name, health));
+  }
+  return OkStatus();
+}
+
+// A job whose slots nobody has decided yet may be paused, too, if it is there.
+StatusOr<std::vector<PauseRow>> PausesOf(sql::Transaction& t, std::string_view job) {
+  MUSTER_ASSIGN_OR_RETURN(
+      const sql::Rows rows,
+      t.Query("SELECT job, since, until, reason, by FROM job_pauses WHERE job = $1 ORDER BY id",
+              {job}));
+  std::vector<PauseRow> pauses;
+  for (const sql::Row& row : rows) {
+    pauses.push_back({row.Text(0), row.Time(1), TimeOr(row, 2, absl::InfiniteFuture()), row.Text(3),
+                      row.Text(4)});
+  }
+  return pauses;
+}
+
+// The states and ids that a list asks for, as a condition that begins with AND.
+std::string StateCondition(const RunFilter& filter) {
+  if (filter.state.empty()) return "";
+  std::string list;
+  for (const v1::RunState state : filter.state) {
+    list += fmt::format("{}{}", list.empty() ? "" : ", ", static_cast<int>(state));
+  }
+  return fmt::format("AND state IN ({}) ", list);
+}
+
+}  // namespace
+
+StatusOr<std::vector<JobRow>> RunStore::Jobs() {
+  std::vector<JobRow> jobs;
+  MUSTER_RETURN_IF_ERROR(database_.Read([&](sql::Transaction& t) -> Status {
+    jobs.clear();
+    MUSTER_ASSIGN_OR_RETURN(
+        const sql::Rows rows,
+        t.Query("SELECT name, spec, generation, decided_until, last_run, last_slot, last_state, "
+                "last_reason, last_at FROM jobs ORDER BY name"));
+    MUSTER_ASSIGN_OR_RETURN(
+        const sql::Rows pauses,
+        t.Query("SELECT job, since, until, reason, by FROM job_pauses ORDER BY job, id"));
+    std::map<std::string, std::vector<PauseRow>> paused;
+    for (const sql::Row& row : pauses) {
+      paused[row.Text(0)].push_back({row.Text(0), row.Time(1),
+                                     TimeOr(row, 2, absl::InfiniteFuture()), row.Text(3),
+                                     row.Text(4)});
+    }
+    for (const sql::Row& row : rows) {
+      JobRow& job = jobs.emplace_back();
+      job.name = row.Text(0);
+      if (!job.spec.ParseFromString(row.Text(1))) {
+        return DataLoss("the stored schedule of {} is damaged", job.name);
+      }
+      job.generation = Unsigned(row.Int(2));
+      job.decided_until = row.Time(3);
+      job.health = {row.Text(4), row.Time(5), static_cast<v1::RunState>(row.Int(6)), row.Text(7),
+                    row.Time(8)};
+      job.pauses = std::move(paused[job.name]);
+    }
+    return OkStatus();
+  }));
+  return jobs;
+}
+
+StatusOr<std::vector<RunRow>> RunStore::Open() {
+  std::vector<RunRow> runs;
+  MUSTER_RETURN_IF_ERROR(database_.Read([&](sql::Transaction& t) -> Status {
+    MUSTER_ASSIGN_OR_RETURN(const sql::Rows rows,
+                            t.Query(Select("WHERE phase < 5 ORDER BY due_at, id")));
+    MUSTER_ASSIGN_OR_RETURN(runs, ReadRuns(rows));
+    return OkStatus();
+  }));
+  return runs;
+}
+
+StatusOr<std::vector<RunRow>> RunStore::OnHands() {
+  std::vector<RunRow> runs;
+  MUSTER_RETURN_IF_ERROR(database_.Read([&](sql::Transaction& t) -> Status {
+    MUSTER_ASSIGN_OR_RETURN(
+        const sql::Rows rows,
+        t.Query(Select("WHERE phase < 5 AND phase IN (2, 3) ORDER BY assigned_at, id")));
+    MUSTER_ASSIGN_OR_RETURN(runs, ReadRuns(rows));
+    return OkStatus();
+  }));
+  return runs;
+}
+
+StatusOr<uint64_t> RunStore::AssignmentRevision() {
+  int64_t revision = 0;
+  MUSTER_RETURN_IF_ERROR(database_.Read([&](sql::Transaction& t) -> Status {
+    MUSTER_ASSIGN_OR_RETURN(revision, LastValue(t, kAssignmentRevision));
+    return OkStatus();
+  }));
+  return Unsigned(revision);
+}
+
+StatusOr<uint64_t> RunStore::Revision() {
+  int64_t revision = 0;
+  MUSTER_RETURN_IF_ERROR(database_.Read([&](sql::Transaction& t) -> Status {
+    MUSTER_ASSIGN_OR_RETURN(revision, LastValue(t, kRunRevision));
+    return OkStatus();
+  }));
+  return Unsigned(revision);
+}
+
+Status RunStore::Decide(LeaderEpoch epoch, const std::vector<JobDecision>& decisions,
+                        absl::Time now) {
+  return database_.Write([&](sql::Transaction& t) -> Status {
+    MUSTER_RETURN_IF_ERROR(CheckLeader(t, epoch));
+    std::vector<TrailRow> trail;
+    for (const JobDecision& decision : decisions) {
+      MUSTER_RETURN_IF_ERROR(DecideOne(t, decision, now, trail));
+    }
+    MUSTER_RETURN_IF_ERROR(NextValues(t, {{kRunRevision, 1}, {kAssignmentRevision, 1}}).status());
+    return AppendTrail(t, trail);
+  });
+}
+
+StatusOr<uint64_t> RunStore::Change(LeaderEpoch epoch, const std::vector<RunChange>& changes,
+                                    absl::Time now) {
+  uint64_t made = 0;
+  MUSTER_RETURN_IF_ERROR(database_.Write([&](sql::Transaction& t) -> Status {
+    MUSTER_RETURN_IF_ERROR(CheckLeader(t, epoch));
+    made = 0;
+    std::vector<TrailRow> trail;
+    for (const RunChange& change : changes) {
+      MUSTER_ASSIGN_OR_RETURN(const bool changed, ChangeOne(t, change));
+      if (!changed) continue;
+      ++made;
+      const RunRow& run = change.row;
+      if (!change.what.empty()) trail.push_back({run.id, now, change.what, run.reason});
+      if (!change.concludes) continue;
+      MUSTER_RETURN_IF_ERROR(
+          NoteHealth(t, run.job, {run.id, run.slot, run.state, run.reason, now}));
+    }
+    if (made > 0) {
+      MUSTER_RETURN_IF_ERROR(NextValues(t, {{kRunRevision, 1}, {kAssignmentRevision, 1}}).status());
+    }
+    return AppendTrail(t, trail);
+  }));
+  return made;
+}
+
+Status RunStore::Forget(LeaderEpoch epoch, const std::vector<std::string>& jobs) {
+  return database_.Write([&](sql::Transaction& t) -> Status {
+    MUSTER_RETURN_IF_ERROR(CheckLeader(t, epoch));
+    for (const std::string& job : jobs) {
+      const std::string_view name = job;
+      MUSTER_RETURN_IF_ERROR(t.Execute("DELETE FROM jobs WHERE name = $1", {name}).status());
+      MUSTER_RETURN_IF_ERROR(t.Execute("DELETE FROM job_pauses WHERE job = $1", {name}).status());
+    }
+    return t
+        .Execute(
+            "DELETE FROM job_pauses WHERE until IS NOT NULL AND until < (SELECT "
+            "j.decided_until FROM jobs j WHERE j.name = job_pauses.job)")
+        .status();
+  });
+}
+
+StatusOr<uint64_t> RunStore::DropBefore(LeaderEpoch epoch, absl::Time cutoff, uint32_t limit) {
+  uint64_t dropped = 0;
+  MUSTER_RETURN_IF_ERROR(database_.Write([&](sql::Transaction& t) -> Status {
+    MUSTER_RETURN_IF_ERROR(CheckLeader(t, epoch));
+    MUSTER_ASSIGN_OR_RETURN(
+        const sql::Rows old,
+        t.Query("SELECT id FROM runs WHERE phase = $1 AND slot < $2 AND finished_at < $3 "
+                "ORDER BY slot LIMIT $4",
+                {kOver, sql::ToMicros(cutoff), sql::ToMicros(cutoff), int64_t{limit}}));
+    for (const sql::Row& row : old) {
+      const std::string_view id = row.Text(0);
+      for (const std::string_view sql :
+           {"DELETE FROM run_trail WHERE run = $1", "DELETE FROM run_output WHERE run = $1",
+            "DELETE FROM runs WHERE id = $1"}) {
+        MUSTER_RETURN_IF_ERROR(t.Execute(sql, {id}).status());
+      }
+    }
+    dropped = old.size();
+    return t.Execute("DELETE FROM missed_slots WHERE last_slot < $1", {sql::ToMicros(cutoff)})
+        .status();
+  }));
+  return dropped;
+}
+
+StatusOr<RunRow> RunStore::Start(RunRow run, const AuditNote& note) {
+  MUSTER_RETURN_IF_ERROR(database_.Write([&](sql::Transaction& t) -> Status {
+    MUSTER_ASSIGN_OR_RETURN(const std::optional<RunRow> known, FindRun(t, run.id));
+    if (known.has_value()) {
+      run = *known;
+      return OkStatus();
+    }
+    bool made = false;
+    for (int i = 0; i < 1000 && !made; ++i) {
+      MUSTER_ASSIGN_OR_RETURN(made, Insert(t, run));
+      if (!made) run.slot += absl::Microseconds(1);
+    }
+    if (!made) return Aborted("a thousand runs of {} begin at this moment; try again", run.job);
+    MUSTER_RETURN_IF_ERROR(NextValue(t, kRunRevision).status());
+    MUSTER_RETURN_IF_ERROR(AppendTrail(t, {{run.id, note.at, "asked", run.reason}}));
+    return AppendAudit(t, note);
+  }));
+  return run;
+}
+
+StatusOr<RunRow> RunStore::Stop(std::string_view id, RunStop stop, std::string_view reason,
+                                const AuditNote& note) {
+  RunRow stopped;
+  MUSTER_RETURN_IF_ERROR(database_.Write([&](sql::Transaction& t) -> Status {
+    MUSTER_ASSIGN_OR_RETURN(std::optional<RunRow> run, FindRun(t, id));
+    if (!run.has_value()) return NotFound("there is no run {}", id);
+    if (run->phase == RunPhase::kOver) {
+      return FailedPrecondition("run {} of {} is over: {}", id, run->job, run->reason);
+    }
+    run->stop = std::max(run->stop, stop);
+    run->stop_reason = reason;
+    stopped = *run;
+    MUSTER_RETURN_IF_ERROR(PutStop(t, id, stop, reason));
+    MUSTER_RETURN_IF_ERROR(NextValues(t, {{kRunRevision, 1}, {kAssignmentRevision, 1}}).status());
+    MUSTER_RETURN_IF_ERROR(
+        AppendTrail(t, {{std::string(id), note.at, "stop", std::string(reason)}}));
+    return AppendAudit(t, note);
+  }));
+  return stopped;
+}
+
+StatusOr<std::vector<RunRow>> RunStore::Backfill(const std::vector<RunRow>& runs,
+                                                 const AuditNote& note) {
+  std::vector<RunRow> made;
+  MUSTER_RETURN_IF_ERROR(database_.Write([&](sql::Transaction& t) -> Status {
+    made.clear();
+    std::vector<TrailRow> trail;
+    for (const RunRow& run : runs) {
+      MUSTER_ASSIGN_OR_RETURN(bool begins, Insert(t, run));
+      if (!begins) {
+        MUSTER_ASSIGN_OR_RETURN(
+            const int64_t again,
+            t.Execute("UPDATE runs SET phase = 1, state = $1, trigger_kind = $2, asked_by = $3, "
+                      "reason = $4, due_at = $5, start_by = 0, finished_at = 0, stop = 0 "
+                      "WHERE id = $6 AND phase = $7 AND state = $8",
+                      {int64_t{run.state}, int64_t{run.trigger}, std::string_view(run.asked_by),
+                       std::string_view(run.reason), sql::ToMicros(run.due_at),
+                       std::string_view(run.id), kOver, kMissed}));
+        begins = again == 1;
+      }
+      if (!begins) continue;
+      made.push_back(run);
+      trail.push_back({run.id, note.at, "backfill", run.reason});
+    }
+    MUSTER_RETURN_IF_ERROR(NextValue(t, kRunRevision).status());
+    MUSTER_RETURN_IF_ERROR(AppendTrail(t, trail));
+    return AppendAudit(t, note);
+  }));
+  return made;
+}
+
+Status RunStore::Pause(const PauseRow& pause, const AuditNote& note) {
+  return database_.Write([&](sql::Transaction& t) -> Status {
+    MUSTER_ASSIGN_OR_RETURN(const std::vector<PauseRow> pauses, PausesOf(t, pause.job));
+    for (const PauseRow& earlier : pauses) {
+      if (earlier.until <= pause.since) continue;
+      return FailedPrecondition("{} is paused already, by {}; resume it first: musterctl resume {}",
+                                pause.job, earlier.by, pause.job);
+    }
+    MUSTER_ASSIGN_OR_RETURN(const int64_t id, NextValue(t, "job_pause"));
+    MUSTER_RETURN_IF_ERROR(
+        t.Execute(
+             "INSERT INTO job_pauses (id, job, since, until, reason, by) VALUES ($1, $2, $3, "
+             "$4, $5, $6)",
+             {id, std::string_view(pause.job), sql::ToMicros(pause.since), TimeOrNull(pause.until),
+              std::string_view(pause.reason), std::string_view(pause.by)})
+            .status());
+    MUSTER_RETURN_IF_ERROR(NextValue(t, kRunRevision).status());
+    return AppendAudit(t, note);
+  });
+}
+
+Status RunStore::Resume(std::string_view job, const AuditNote& note) {
+  return database_.Write([&](sql::Transaction& t) -> Status {
+    MUSTER_ASSIGN_OR_RETURN(
+        const int64_t ended,
+        t.Execute("UPDATE job_pauses SET until = $1 WHERE job = $2 AND (until IS NULL OR until > "
+                  "$3)",
+                  {sql::ToMicros(note.at), job, sql::ToMicros(note.at)}));
+    if (ended == 0) return FailedPrecondition("{} is not paused", job);
+    MUSTER_RETURN_IF_ERROR(NextValue(t, kRunRevision).status());
+    return AppendAudit(t, note);
+  });
+}
+
+StatusOr<std::optional<RunRow>> RunStore::Find(std::string_view id) {
+  std::optional<RunRow> run;
+  MUSTER_RETURN_IF_ERROR(database_.Read([&](sql::Transaction& t) -> Status {
+    MUSTER_ASSIGN_OR_RETURN(run, FindRun(t, id));
+    return OkStatus();
+  }));
+  return run;
+}
+
+StatusOr<std::optional<MissedRow>> RunStore::FindMissed(std::string_view id) {
+  std::optional<MissedRow> missed;
+  MUSTER_RETURN_IF_ERROR(database_.Read([&](sql::Transaction& t) -> Status {
+    MUSTER_ASSIGN_OR_RETURN(
+        const sql::Rows rows,
+        t.Query(fmt::format("SELECT {} FROM missed_slots WHERE id = $1", kMissedColumns), {id}));
+    if (!rows.empty()) missed = ReadMissed(rows[0]);
+    return OkStatus();
+  }));
+  return missed;
+}
+
+StatusOr<std::vector<RunRow>> RunStore::List(const RunFilter& filter, absl::Time before,
+                                             std::string_view before_id, uint32_t limit) {
+  std::vector<RunRow> runs;
+  const std::string prefix = Like(filter.id_prefix);
+  MUSTER_RETURN_IF_ERROR(database_.Read([&](sql::Transaction& t) -> Status {
+    MUSTER_ASSIGN_OR_RETURN(
+        const sql::Rows rows,
+        t.Query(
+            Select(fmt::format("WHERE (slot < $1 OR (slot = $2 AND id > $3)) AND ($4 = '' OR "
+                               "job = $5) AND ($6 = '' OR agent = $7) AND id LIKE $8 {}"
+                               "ORDER BY slot DESC, id LIMIT $9",
+                               StateCondition(filter))),
+            {sql::ToMicros(before), sql::ToMicros(before), before_id, std::string_view(filter.job),
+             std::string_view(filter.job), std::string_view(filter.agent),
+             std::string_view(filter.agent), std::string_view(prefix), int64_t{limit}}));
+    MUSTER_ASSIGN_OR_RETURN(runs, ReadRuns(rows));
+    return OkStatus();
+  }));
+  return runs;
+}
+
+StatusOr<std::vector<MissedRow>> RunStore::ListMissed(const RunFilter& filter, absl::Time before,
+                                                      std::string_view before_id, uint32_t limit) {
+  std::vector<MissedRow> missed;
+  const bool wanted =
+      filter.agent.empty() &&
+      (filter.state.empty() || std::find(filter.state.begin(), filter.state.end(),
+                                         v1::RUN_STATE_MISSED) != filter.state.end());
+  if (!wanted) return missed;
+  const std::string prefix = Like(filter.id_prefix);
+  MUSTER_RETURN_IF_ERROR(database_.Read([&](sql::Transaction& t) -> Status {
+    missed.clear();
+    MUSTER_ASSIGN_OR_RETURN(
+        const sql::Rows rows,
+        t.Query(
+            fmt::format("SELECT {} FROM missed_slots WHERE (slot < $1 OR (slot = $2 AND id > "
+                        "$3)) AND ($4 = '' OR job = $5) AND id LIKE $6 ORDER BY slot DESC, id "
+                        "LIMIT $7",
+                        kMissedColumns),
+            {sql::ToMicros(before), sql::ToMicros(before), before_id, std::string_view(filter.job),
+             std::string_view(filter.job), std::string_view(prefix), int64_t{limit}}));
+    for (const sql::Row& row : rows) missed.push_back(ReadMissed(row));
+    return OkStatus();
+  }));
+  return missed;
+}
+
+StatusOr<std::vector<TrailRow>> RunStore::Trail(std::string_view run) {
+  std::vector<TrailRow> trail;
+  MUSTER_RETURN_IF_ERROR(database_.Read([&](sql::Transaction& t) -> Status {
+    trail.clear();
+    MUSTER_ASSIGN_OR_RETURN(
+        const sql::Rows rows,
+        t.Query("SELECT run, at, what, reason FROM run_trail WHERE run = $1 ORDER BY id", {run}));
+    for (const sql::Row& row : rows) {
+      trail.push_back({row.Text(0), row.Time(1), row.Text(2), row.Text(3)});
+    }
+    return OkStatus();
+  }));
+  return trail;
+}
+
+StatusOr<std::vector<OutputRow>> RunStore::Output(std::string_view run, const OutputRow& after,
+                                                  uint32_t limit) {
+  std::vector<OutputRow> output;
+  MUSTER_RETURN_IF_ERROR(database_.Read([&](sql::Transaction& t) -> Status {
+    output.clear();
+    MUSTER_ASSIGN_OR_RETURN(
+        const sql::Rows rows,
+        t.Query("SELECT fence, first_line, at, stream, body FROM run_output WHERE run = $1 AND "
+                "(fence > $2 OR (fence = $3 AND (first_line > $4 OR (first_line = $5 AND stream > "
+                "$6)))) ORDER BY fence, first_line, stream LIMIT $7",
+                {run, Signed(after.fence), Signed(after.fence), Signed(after.first_line),
+                 Signed(after.first_line), int64_t{after.stream}, int64_t{limit}}));
+    for (const sql::Row& row : rows) {
+      output.push_back({Unsigned(row.Int(0)), Unsigned(row.Int(1)), row.Time(2),
+                        static_cast<v1::RunOutput::Stream>(row.Int(3)), row.Text(4)});
+    }
+    return OkStatus();
+  }));
+  return output;
+}
+
+}  // namespace muster::control

@@ -1,0 +1,135 @@
+#include "lib/spec/job_rules.h"
+
+#include <re2/re2.h>
+
+#include "lib/base/cron_parse.h"
+#include "lib/base/text.h"
+#include "lib/base/zone.h"
+#include "lib/spec/fields.h"
+
+namespace muster::spec {
+namespace {
+
+constexpr char kSchedule[] = "spec.schedule";
+constexpr char kCommand[] = "spec.command";
+
+void CheckCron(const std::string& cron, const std::string& path, const Complain& complain) {
+  if (Trim(cron).empty()) return;  // its field's rule has said so
+  const Status read = ParseCron(cron).status();
+  if (!read.ok()) complain(path, std::string(Message(read)));
+}
+
+void CheckTime(const std::string& text, const std::string& path, const Complain& complain) {
+  if (Trim(text).empty()) return;
+  const StatusOr<absl::Time> time = ParseTime(text);
+  const bool usable = time.ok() && *time >= absl::FromUnixSeconds(kEarliestSecond) &&
+                      *time < absl::FromUnixSeconds(kLatestSecond);
+  if (usable) return;
+  complain(path, fmt::format("\"{}\" is not a time; write it as 2026-12-24T02:00:00Z, or with an "
+                             "offset as 2026-12-24T03:00:00+01:00",
+                             OneLine(text)));
+}
+
+bool HasCron(const v1::JobSchedule& schedule) {
+  for (const v1::BlackoutWindow& window : schedule.blackouts())
+    if (window.has_cron()) return true;
+  return schedule.has_cron();
+}
+
+void CheckZone(const v1::JobSchedule& schedule, const Complain& complain) {
+  const std::string path = std::string(kSchedule) + ".timeZone";
+  const Status known = LoadZone(schedule.time_zone()).status();
+  if (!known.ok()) return complain(path, std::string(Message(known)));
+  if (schedule.time_zone() == "UTC" || HasCron(schedule)) return;
+  complain(path, fmt::format("only cron has a time zone; {}",
+                             schedule.has_at() ? "write the offset in at: 2026-12-24T03:00:00+01:00"
+                                               : "leave it out, or write cron instead of every"));
+}
+
+void CheckJitter(const v1::JobSchedule& schedule, const Complain& complain) {
+  if (!schedule.has_every() || ToAbsl(schedule.jitter()) <= ToAbsl(schedule.every())) return;
+  complain(
+      std::string(kSchedule) + ".jitter",
+      fmt::format("{} is longer than every ({}), so starts would change their order; write {} "
+                  "or less",
+                  DurationText(ToAbsl(schedule.jitter())), DurationText(ToAbsl(schedule.every())),
+                  DurationText(ToAbsl(schedule.every()))));
+}
+
+void CheckBlackouts(const v1::JobSchedule& schedule, const Complain& complain) {
+  for (int i = 0; i < schedule.blackouts_size(); ++i) {
+    const std::string path = fmt::format("{}.blackouts[{}]", kSchedule, i);
+    const v1::BlackoutWindow& window = schedule.blackouts(i);
+    if (window.has_cron()) CheckCron(window.cron(), path + ".cron", complain);
+    if (window.has_at()) CheckTime(window.at(), path + ".at", complain);
+  }
+}
+
+void CheckSchedule(const v1::JobSchedule& schedule, const Complain& complain) {
+  if (schedule.has_cron()) CheckCron(schedule.cron(), std::string(kSchedule) + ".cron", complain);
+  if (schedule.has_at()) CheckTime(schedule.at(), std::string(kSchedule) + ".at", complain);
+  CheckZone(schedule, complain);
+  CheckJitter(schedule, complain);
+  CheckBlackouts(schedule, complain);
+}
+
+bool MayBeRepeated(const v1::JobSpec& job) {
+  return !job.has_command() || job.command().repeatable();
+}
+
+void CheckRetry(const v1::JobSpec& job, const Complain& complain) {
+  const v1::JobRetry& retry = job.retry();
+  if (retry.attempts() > 1 && !MayBeRepeated(job)) {
+    complain("spec.retry.attempts",
+             fmt::format("{} attempts, but the command is not said to be repeatable; set "
+                         "spec.command.repeatable: true if doing it twice is as good as once, or "
+                         "drop retry",
+                         retry.attempts()));
+  }
+  if (ToAbsl(retry.wait()) > ToAbsl(retry.longest_wait())) {
+    complain("spec.retry.wait", fmt::format("{} is longer than longestWait ({}); write a "
+                                            "longestWait of {} or more",
+                                            DurationText(ToAbsl(retry.wait())),
+                                            DurationText(ToAbsl(retry.longest_wait())),
+                                            DurationText(ToAbsl(retry.wait()))));
+  }
+}
+
+constexpr char kZeroByte[] = "holds a zero byte, which no program can be given";
+bool HasZeroByte(const std::string& text) { return text.find('\0') != std::string::npos; }
+
+void CheckEnvironment(const v1::CommandTask& command, const Complain& complain) {
+  static const RE2 name_form("[A-Za-z_][A-Za-z0-9_]*");
+  for (const auto& [name, value] : command.environment()) {
+    const std::string path = fmt::format("{}.environment.{}", kCommand, name);
+    if (!RE2::FullMatch(name, name_form)) {
+      complain(path, "is not a name of a variable: letters, digits and _, not first a digit");
+    } else if (name.starts_with("MUSTER_")) {
+      complain(path, "names that begin with MUSTER_ are muster's own; take another");
+    }
+    if (HasZeroByte(value)) complain(path, kZeroByte);
+  }
+}
+
+void CheckCommand(const v1::CommandTask& command, const Complain& complain) {
+  const std::string argv = std::string(kCommand) + ".argv";
+  if (command.argv_size() > 0 && !command.argv(0).starts_with("/")) {
+    complain(argv + "[0]",
+             fmt::format("\"{}\" is not an absolute path; write where the program is, such as "
+                         "/usr/bin/{}: there is no shell that would look for it",
+                         OneLine(command.argv(0)), OneLine(command.argv(0))));
+  }
+  for (int i = 0; i < command.argv_size(); ++i)
+    if (HasZeroByte(command.argv(i))) complain(fmt::format("{}[{}]", argv, i), kZeroByte);
+  CheckEnvironment(command, complain);
+}
+
+}  // namespace
+
+void CheckJob(const v1::JobSpec& job, const Complain& complain) {
+  if (job.has_schedule()) CheckSchedule(job.schedule(), complain);
+  CheckRetry(job, complain);
+  if (job.has_command()) CheckCommand(job.command(), complain);
+}
+
+}  // namespace muster::spec
