@@ -303,7 +303,7 @@ void Attempt::EndWhatIsLeft(exec::Program& program, ProgramEnd& end) {
     Output(v1::RunOutput::STREAM_STDERR, bytes);
   });
   if (ended.ended > 0 && !end.asked) {
-    Note(fmt::format("{} processes that it left behind were ended", ended.ended));
+    Note(fmt::format("ended {} that it left behind", CountProcesses(ended.ended)));
   }
   if (ended.left > 0) Note(fmt::format("{} of its processes cannot be ended", ended.left));
 }

@@ -18,6 +18,11 @@
 
 namespace muster::agent {
 
+// "1 process", "2 processes".
+inline std::string CountProcesses(size_t count) {
+  return fmt::format("{} process{}", count, count == 1 ? "" : "es");
+}
+
 // "NAME=value" of what marks a process as the attempt's.
 std::vector<std::string> AttemptMarks(const AttemptKey& key);
 

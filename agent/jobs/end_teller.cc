@@ -34,8 +34,10 @@ std::string WhyUnknown(const JournalEntry& entry, const ProcessesEnded& ended) {
                                          : "the agent was killed while it ran";
   why += ": nobody saw its end";
   if (!entry.step.empty()) why += fmt::format("; it was at: {}", entry.step);
-  if (ended.ended > 0) why += fmt::format("; {} processes that it left were ended", ended.ended);
-  if (ended.left > 0) why += fmt::format("; {} processes that it left cannot be ended", ended.left);
+  if (ended.ended > 0) why += fmt::format("; ended {} that it left", CountProcesses(ended.ended));
+  if (ended.left > 0) {
+    why += fmt::format("; could not end {} that it left", CountProcesses(ended.left));
+  }
   return why;
 }
 

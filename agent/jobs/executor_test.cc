@@ -450,7 +450,7 @@ TEST_F(Runs, ADaemonThatItLeavesIsEndedWithIt) {
                                         File("pid") + " ]; do sleep 0.05; done")})});
   EXPECT_EQ(End().outcome(), v1::RUN_OUTCOME_SUCCEEDED);
   EXPECT_FALSE(IsRunning(PidIn("pid")));
-  EXPECT_EQ(Output(v1::RunOutput::STREAM_NOTE), "1 processes that it left behind were ended\n");
+  EXPECT_EQ(Output(v1::RunOutput::STREAM_NOTE), "ended 1 process that it left behind\n");
 }
 
 TEST_F(Runs, AFloodOfOutputKeepsItsBeginAndItsEnd) {
@@ -600,8 +600,8 @@ TEST_F(KilledAgent, TheOutcomeIsUnknownAndWhatIsLeftIsEnded) {
   const v1::RunEnded end = End();
   EXPECT_EQ(end.outcome(), v1::RUN_OUTCOME_UNKNOWN);
   EXPECT_EQ(end.reason(),
-            "the agent was killed while it ran: nobody saw its end; it was at: dumping orders; 2 "
-            "processes that it left were ended");
+            "the agent was killed while it ran: nobody saw its end; it was at: dumping orders; "
+            "ended 2 processes that it left");
   EXPECT_TRUE(program.HasEnded());
   EXPECT_FALSE(IsRunning(child));
   // Never again.

@@ -214,7 +214,8 @@ grpc::ServerUnaryReactor* RunService::Backfill(grpc::CallbackServerContext* cont
 Status RunService::Start(const net::Identity& caller, const v1::StartRunRequest& request,
                          v1::StartRunResponse& response) {
   MUSTER_ASSIGN_OR_RETURN(const SpecRow job, FindJob(store_, request.job()));
-  const absl::Time now = clock_.Now();
+  // As it is stored, so that the answer says the same as every later one.
+  const absl::Time now = absl::FromUnixMicros(absl::ToUnixMicros(clock_.Now()));
   const std::string& asked = request.request_id();
   if (asked.size() > 64) return InvalidArgument("request_id: longer than 64 bytes");
   RunRow run{.id = asked.empty() ? RandomUuid()
