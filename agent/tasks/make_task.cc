@@ -12,13 +12,13 @@ TaskOr MakeTask(const v1::JobSpec& spec, const Policy& policy) {
       return MakeBackupTask(spec.backup(), policy);
     case v1::JobSpec::kVerifyBackup:
       MUSTER_RETURN_IF_ERROR(policy.AllowJob("backup"));
-      return InvalidArgument("not yet");
+      return MakeVerifyBackupTask(spec.verify_backup(), policy);
     case v1::JobSpec::kRestoreBackup:
       MUSTER_RETURN_IF_ERROR(policy.AllowJob("restore"));
-      return InvalidArgument("not yet");
+      return MakeRestoreBackupTask(spec.restore_backup(), policy);
     case v1::JobSpec::kForgetBackups:
       MUSTER_RETURN_IF_ERROR(policy.AllowJob("forget"));
-      return InvalidArgument("not yet");
+      return MakeForgetBackupsTask(spec.forget_backups(), policy);
     case v1::JobSpec::TASK_NOT_SET: break;
   }
   return InvalidArgument("the job asks for something that this agent ({}) does not know",

@@ -54,6 +54,10 @@ struct ProveRequest {
   uint32_t parallel = 2;
 };
 Status ProvePostgres(TaskContext& context, const Workspace& workspace, const ProveRequest& request);
+// The same into a new database of a server that is there, which goes again if that fails.
+class PgServer;
+Status RestoreDatabase(TaskContext& context, const Workspace& workspace, const PgServer& server,
+                       const ProveRequest& request, const std::string& database);
 Status ProveRedis(TaskContext& context, const Workspace& workspace, const ProveRequest& request);
 
 }  // namespace muster::agent::backup

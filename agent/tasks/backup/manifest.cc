@@ -132,6 +132,14 @@ StatusOr<v1::BackupManifest> ParseManifest(std::string_view text) {
   return DataLoss("{} is no manifest of muster", kManifestName);
 }
 
+std::string ManifestHash(const v1::BackupManifest& manifest) {
+  if (manifest.engine() != v1::BACKUP_ENGINE_FILES) return Sha256(ManifestText(manifest));
+  v1::BackupManifest files;
+  files.set_engine(manifest.engine());
+  *files.mutable_files() = manifest.files();
+  return Sha256(ManifestText(files));
+}
+
 void Describe(const v1::BackupManifest& manifest, v1::Backup& backup) {
   backup.set_engine(manifest.engine());
   backup.set_source(manifest.source());
@@ -140,7 +148,7 @@ void Describe(const v1::BackupManifest& manifest, v1::Backup& backup) {
   backup.set_database(manifest.database());
   backup.set_server_version(manifest.server_version());
   backup.set_client_version(manifest.client_version());
-  backup.set_manifest_hash(Sha256(ManifestText(manifest)));
+  backup.set_manifest_hash(ManifestHash(manifest));
   backup.set_files(static_cast<uint64_t>(manifest.files_size()));
   uint64_t bytes = 0;
   for (const v1::ManifestFile& file : manifest.files()) bytes += file.size();

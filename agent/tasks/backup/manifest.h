@@ -37,6 +37,9 @@ Status CompareTables(const Tables& want, const Tables& have);
 std::string ManifestText(const v1::BackupManifest& manifest);
 StatusOr<v1::BackupManifest> ParseManifest(std::string_view text);
 
+// SHA-256 of its text; of a backup of files, of what was read back alone.
+std::string ManifestHash(const v1::BackupManifest& manifest);
+
 // What the record of the backup says of the manifest: figures, and the tables while they are few.
 void Describe(const v1::BackupManifest& manifest, v1::Backup& backup);
 

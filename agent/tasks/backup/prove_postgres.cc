@@ -16,6 +16,52 @@ namespace {
 constexpr char kOwner[] = "muster_throw_away";
 constexpr absl::Duration kStartWithin = absl::Minutes(1);
 
+Status MakeDatabase(TaskContext& context, PgWork& work, const v1::BackupManifest& manifest,
+                    const std::string& name) {
+  const std::string make = fmt::format("create database {} template template0 encoding {} ",
+                                       QuotedName(name), Quoted(manifest.encoding()));
+  const Status made = work.Query(fmt::format("{} lc_collate {} lc_ctype {}", make,
+                                             Quoted(manifest.collate()), Quoted(manifest.ctype())))
+                          .status();
+  if (made.ok() || Message(made).find("locale") == std::string_view::npos) return made;
+  context.Note(
+      fmt::format("the server has no locale {}: restored with C instead", manifest.collate()));
+  return work.Query(make + "lc_collate 'C' lc_ctype 'C'").status();
+}
+
+Status FillDatabase(TaskContext& context, const Workspace& workspace, const PgServer& server,
+                    const std::string& programs, const ProveRequest& request) {
+  MUSTER_ASSIGN_OR_RETURN(const exec::Fd password, server.PassFile());
+  ProgramRequest program;
+  program.argv = {programs + "/pg_restore", "--dbname=" + server.Conninfo(),
+                  "--no-password",          "--exit-on-error",
+                  "--no-tablespaces",       fmt::format("--jobs={}", request.parallel),
+                  request.folder + "/dump"};
+  program.in = password.get();
+  program.watch = [&] { return workspace.CheckReserve(); };
+  return Annotate(RunToolWell(context, std::move(program)).status(), "the dump cannot be restored");
+}
+
+Status CompareDatabase(PgWork& work, const v1::BackupManifest& manifest) {
+  Tables restored;
+  for (const v1::TableRows& table : manifest.tables()) {
+    const StatusOr<std::string> rows = work.Value("select count(*) from only " + table.table());
+    if (!rows.ok()) return Annotate(rows.status(), "the restored table " + table.table());
+    uint64_t number = 0;
+    std::from_chars(rows->data(), rows->data() + rows->size(), number);
+    v1::TableRows& found = *restored.Add();
+    found.set_table(table.table());
+    found.set_rows(number);
+  }
+  return Annotate(CompareTables(manifest.tables(), restored), "restored");
+}
+
+int MajorOf(const std::string& version) {
+  int major = 0;
+  std::from_chars(version.data(), version.data() + version.size(), major);
+  return major;
+}
+
 class PostgresProof {
  public:
   PostgresProof(TaskContext& context, const Workspace& workspace, const ProveRequest& request)
@@ -33,10 +79,8 @@ class PostgresProof {
   const std::string& database() const { return request_.manifest.database(); }
 
   Status Start() {
-    int major = 0;
-    const std::string& version = request_.manifest.server_version();
-    std::from_chars(version.data(), version.data() + version.size(), major);
-    MUSTER_ASSIGN_OR_RETURN(programs_, FindPostgres(major, "initdb", "postgresql"));
+    MUSTER_ASSIGN_OR_RETURN(programs_, FindPostgres(MajorOf(request_.manifest.server_version()),
+                                                    "initdb", "postgresql"));
     const std::string& name = request_.verify.user();
     MUSTER_ASSIGN_OR_RETURN(const ServerUser user,
                             ServerUser::Find(name.empty() ? "postgres" : name));
@@ -73,17 +117,14 @@ class PostgresProof {
 
   Status Fill() {
     MUSTER_RETURN_IF_ERROR(MakeRoles());
-    MUSTER_RETURN_IF_ERROR(MakeDatabase());
-    ProgramRequest request;
-    request.argv = {programs_ + "/pg_restore",
-                    "--dbname=" + At(database()).Conninfo(),
-                    "--exit-on-error",
-                    "--no-tablespaces",
-                    fmt::format("--jobs={}", request_.parallel),
-                    request_.folder + "/dump"};
-    request.watch = [this] { return workspace_.CheckReserve(); };
-    return Annotate(RunToolWell(context_, std::move(request)).status(),
-                    "the dump cannot be restored");
+    if (database() != "template1") {
+      MUSTER_ASSIGN_OR_RETURN(const std::unique_ptr<PgWork> work,
+                              PgWork::Open(At("template1"), context_));
+      MUSTER_RETURN_IF_ERROR(
+          work->Query("drop database if exists " + QuotedName(database())).status());
+      MUSTER_RETURN_IF_ERROR(MakeDatabase(context_, *work, request_.manifest, database()));
+    }
+    return FillDatabase(context_, workspace_, At(database()), programs_, request_);
   }
 
   Status MakeRoles() {
@@ -96,36 +137,9 @@ class PostgresProof {
                     "the roles cannot be restored");
   }
 
-  Status MakeDatabase() {
-    if (database() == "template1") return OkStatus();
-    MUSTER_ASSIGN_OR_RETURN(const std::unique_ptr<PgWork> work,
-                            PgWork::Open(At("template1"), context_));
-    const std::string name = QuotedName(database());
-    MUSTER_RETURN_IF_ERROR(work->Query("drop database if exists " + name).status());
-    const v1::BackupManifest& manifest = request_.manifest;
-    const std::string make = fmt::format("create database {} template template0 encoding {} ", name,
-                                         Quoted(manifest.encoding()));
-    const std::string collated = fmt::format("{} lc_collate {} lc_ctype {}", make,
-                                             Quoted(manifest.collate()), Quoted(manifest.ctype()));
-    if (work->Query(collated).ok()) return OkStatus();
-    context_.Note(
-        fmt::format("this host has no locale {}: restored with C instead", manifest.collate()));
-    return work->Query(make + "lc_collate 'C' lc_ctype 'C'").status();
-  }
-
   Status Compare() {
     MUSTER_ASSIGN_OR_RETURN(work_, PgWork::Open(At(database()), context_));
-    Tables restored;
-    for (const v1::TableRows& table : request_.manifest.tables()) {
-      const StatusOr<std::string> rows = work_->Value("select count(*) from only " + table.table());
-      if (!rows.ok()) return Annotate(rows.status(), "the restored table " + table.table());
-      v1::TableRows& found = *restored.Add();
-      found.set_table(table.table());
-      uint64_t number = 0;
-      std::from_chars(rows->data(), rows->data() + rows->size(), number);
-      found.set_rows(number);
-    }
-    return Annotate(CompareTables(request_.manifest.tables(), restored), "restored");
+    return CompareDatabase(*work_, request_.manifest);
   }
 
   Status Ask() {
@@ -155,6 +169,28 @@ class PostgresProof {
 Status ProvePostgres(TaskContext& context, const Workspace& workspace,
                      const ProveRequest& request) {
   return PostgresProof(context, workspace, request).Run();
+}
+
+Status RestoreDatabase(TaskContext& context, const Workspace& workspace, const PgServer& server,
+                       const ProveRequest& request, const std::string& database) {
+  MUSTER_ASSIGN_OR_RETURN(const std::unique_ptr<PgWork> work, PgWork::Open(server, context));
+  MUSTER_ASSIGN_OR_RETURN(const std::string version,
+                          work->Value("select current_setting('server_version')"));
+  MUSTER_ASSIGN_OR_RETURN(const std::string programs,
+                          FindPostgres(MajorOf(version), "pg_restore", "postgresql-client"));
+  MUSTER_RETURN_IF_ERROR(context.Step("makes the database " + database));
+  MUSTER_RETURN_IF_ERROR(MakeDatabase(context, *work, request.manifest, database));
+  const PgServer target = server.Database(database);
+  Status filled = FillDatabase(context, workspace, target, programs, request);
+  if (filled.ok()) {
+    const StatusOr<std::unique_ptr<PgWork>> restored = PgWork::Open(target, context);
+    filled = restored.ok() ? CompareDatabase(**restored, request.manifest) : restored.status();
+  }
+  // Where the run is to end nothing can be asked of the server any more.
+  if (!filled.ok() && !work->Query("drop database " + QuotedName(database)).ok()) {
+    context.Note(fmt::format("the database {} is left half restored: drop it", database));
+  }
+  return filled;
 }
 
 }  // namespace muster::agent::backup

@@ -223,23 +223,46 @@ Status Repository::ReadConfig(TaskContext& context) {
   return DataLoss("the configuration of {} cannot be read", place_);
 }
 
-StatusOr<std::string> Repository::WholeId(TaskContext& context, const std::string& id) {
-  MUSTER_ASSIGN_OR_RETURN(const ToolEnd end, RunWell(context, {.arguments = {"snapshots", id}}));
+StatusOr<Repository::Listed> Repository::Find(TaskContext& context, const std::string& snapshot) {
+  MUSTER_ASSIGN_OR_RETURN(const ToolEnd end,
+                          RunWell(context, {.arguments = {"snapshots", snapshot}}));
   const json list = Parse(end.out);
-  if (list.is_array() && list.size() == 1) {
-    if (std::string whole = TextOf(list[0], "id"); whole.size() == 64 && whole.starts_with(id)) {
-      return whole;
-    }
+  if (!list.is_array() || list.size() != 1 || !TextOf(list[0], "id").starts_with(snapshot)) {
+    return NotFound("{} has no snapshot {}", place_, snapshot);
   }
-  return NotFound("{} has no snapshot {}", place_, id);
+  Listed listed{.id = TextOf(list[0], "id"), .taken_at = absl::UnixEpoch(), .paths = {}};
+  if (const auto time = ParseTime(TextOf(list[0], "time")); time.ok()) listed.taken_at = *time;
+  if (const auto paths = list[0].find("paths"); paths != list[0].end() && paths->is_array()) {
+    for (const json& path : *paths)
+      if (path.is_string()) listed.paths.push_back(path.get<std::string>());
+  }
+  if (listed.id.size() == 64) return listed;
+  return DataLoss("restic names the snapshot {} with no id of 64 digits", snapshot);
+}
+
+StatusOr<std::set<std::string>> Repository::AllIds(TaskContext& context) {
+  MUSTER_ASSIGN_OR_RETURN(const ToolEnd end, RunWell(context, {.arguments = {"snapshots"}}));
+  const json list = Parse(end.out);
+  if (!list.is_array()) return DataLoss("the snapshots of {} cannot be listed", place_);
+  std::set<std::string> ids;
+  for (const json& snapshot : list) ids.insert(TextOf(snapshot, "id"));
+  return ids;
+}
+
+StatusOr<uint64_t> Repository::Statistic(TaskContext& context, const std::string& snapshot,
+                                         const char* mode) {
+  MUSTER_ASSIGN_OR_RETURN(const ToolEnd end,
+                          RunWell(context, {.arguments = {"stats", "--mode", mode, snapshot}}));
+  const json stats = Parse(end.out);
+  return stats.is_object() ? Figure(stats, "total_size") : 0;
 }
 
 StatusOr<uint64_t> Repository::StoredBytes(TaskContext& context, const std::string& snapshot) {
-  MUSTER_ASSIGN_OR_RETURN(
-      const ToolEnd end,
-      RunWell(context, {.arguments = {"stats", "--mode", "raw-data", snapshot}}));
-  const json stats = Parse(end.out);
-  return stats.is_object() ? Figure(stats, "total_size") : 0;
+  return Statistic(context, snapshot, "raw-data");
+}
+
+StatusOr<uint64_t> Repository::RestoredBytes(TaskContext& context, const std::string& snapshot) {
+  return Statistic(context, snapshot, "restore-size");
 }
 
 StatusOr<Snapshot> Repository::Backup(TaskContext& context, const ResticSource& source) {
@@ -271,7 +294,9 @@ StatusOr<Snapshot> Repository::Backup(TaskContext& context, const ResticSource& 
   if (end.exit_code == 3) {
     snapshot.unread = lines.unread().empty() ? end.last_words : lines.unread();
   }
-  MUSTER_ASSIGN_OR_RETURN(snapshot.id, WholeId(context, TextOf(lines.summary(), "snapshot_id")));
+  MUSTER_ASSIGN_OR_RETURN(const Listed listed,
+                          Find(context, TextOf(lines.summary(), "snapshot_id")));
+  snapshot.id = listed.id;
   MUSTER_ASSIGN_OR_RETURN(snapshot.stored_bytes, StoredBytes(context, snapshot.id));
   return snapshot;
 }
@@ -300,10 +325,6 @@ Status Repository::Restore(TaskContext& context, const std::string& snapshot,
   call.arguments = {"restore", snapshot, "--target", target};
   call.watch = watch;
   return RunWell(context, call).status();
-}
-
-Status Repository::Find(TaskContext& context, const std::string& snapshot) {
-  return WholeId(context, snapshot).status();
 }
 
 Status Repository::Forget(TaskContext& context, const std::vector<std::string>& snapshots) {

@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <set>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -59,8 +60,17 @@ class Repository {
   // Into the folder. `watch` as in ProgramRequest.
   Status Restore(TaskContext& context, const std::string& snapshot, const std::string& target,
                  const std::function<Status()>& watch);
-  // NotFound without it.
-  Status Find(TaskContext& context, const std::string& snapshot);
+  // What is known of a snapshot; NotFound without it.
+  struct Listed {
+    std::string id;
+    absl::Time taken_at;
+    std::vector<std::string> paths;
+  };
+  StatusOr<Listed> Find(TaskContext& context, const std::string& snapshot);
+  StatusOr<std::set<std::string>> AllIds(TaskContext& context);
+  // That a restore of it writes.
+  StatusOr<uint64_t> RestoredBytes(TaskContext& context, const std::string& snapshot);
+  StatusOr<uint64_t> StoredBytes(TaskContext& context, const std::string& snapshot);
   Status Forget(TaskContext& context, const std::vector<std::string>& snapshots);
   Status Prune(TaskContext& context);
 
@@ -80,8 +90,7 @@ class Repository {
   Status AllowAddress(TaskContext& context) const;
   Status Make(TaskContext& context);
   Status ReadConfig(TaskContext& context);
-  StatusOr<std::string> WholeId(TaskContext& context, const std::string& id);
-  StatusOr<uint64_t> StoredBytes(TaskContext& context, const std::string& snapshot);
+  StatusOr<uint64_t> Statistic(TaskContext& context, const std::string& snapshot, const char* mode);
 
   const v1::BackupRepository spec_;
   const Policy policy_;
