@@ -96,7 +96,7 @@ class BackupJobs : public ::testing::Test {
     return spec;
   }
 
-  v1::BackupTask PostgresBackup(bool restore = false) const {
+  v1::BackupTask PostgresTask(bool restore = false) const {
     v1::BackupTask task;
     task.mutable_postgres()->mutable_connection()->set_secret("file:" + File("pg.dsn"));
     task.mutable_postgres()->set_parallel(2);
