@@ -39,6 +39,16 @@ std::string Doubled(std::string_view text, char quote) {
   return quoted + quote;
 }
 
+// The first of what PostgreSQL says, with its code.
+Status Said(const PGresult* result) {
+  const char* primary = PQresultErrorField(result, PG_DIAG_MESSAGE_PRIMARY);
+  const char* code = PQresultErrorField(result, PG_DIAG_SQLSTATE);
+  if (primary == nullptr || code == nullptr) {
+    return Unavailable("{}", OneLine(Trim(PQresultErrorMessage(result))));
+  }
+  return Unavailable("{} (SQLSTATE {})", OneLine(primary), code);
+}
+
 }  // namespace
 
 std::string Quoted(std::string_view text) { return Doubled(text, '\''); }
@@ -194,7 +204,7 @@ StatusOr<PgTable> PgWork::Query(const std::string& sql) {
     if (result == nullptr) break;
     const ExecStatusType status = PQresultStatus(result.get());
     if (status != PGRES_TUPLES_OK && status != PGRES_COMMAND_OK && status != PGRES_EMPTY_QUERY) {
-      failed.Update(Unavailable("{}", OneLine(Trim(PQresultErrorMessage(result.get())))));
+      failed.Update(Said(result.get()));
       if (status != PGRES_FATAL_ERROR) return failed;
       continue;
     }

@@ -149,9 +149,7 @@ class PostgresDump final : public Engine {
   Status CountRows(TaskContext& context) {
     for (Table& table : tables_) {
       const StatusOr<std::string> rows = work_->Value("select count(*) from only " + table.name);
-      if (!rows.ok()) {
-        return Annotate(rows.status(), fmt::format("counting the rows of {}", table.name));
-      }
+      if (!rows.ok()) return CannotCount(table, rows.status());
       table.rows = ToNumber(*rows);
       v1::RunProgress progress;
       progress.set_done(static_cast<uint64_t>(&table - tables_.data()) + 1);
@@ -161,6 +159,12 @@ class PostgresDump final : public Engine {
       context.Progress(std::move(progress));
     }
     return OkStatus();
+  }
+
+  static Status CannotCount(const Table& table, const Status& why) {
+    const Status annotated = Annotate(why, fmt::format("counting the rows of {}", table.name));
+    if (Message(why).find("SQLSTATE 42501") == std::string_view::npos) return annotated;
+    return PermissionDenied("{}: grant pg_read_all_data to the user", Message(annotated));
   }
 
   Status Dump(TaskContext& context, const Workspace& workspace, const std::string& target,

@@ -22,6 +22,16 @@ bool Has(std::string_view text, std::string_view part) {
   return text.find(part) != std::string_view::npos;
 }
 
+// Bytes that are not those that were stored, or that are gone.
+bool IsDamage(std::string_view err) {
+  for (const std::string_view mark :
+       {"ciphertext verification failed", "decrypting blob", "not found in repository",
+        "not found in index", "wrong hash", "invalid data returned", "hash mismatch"}) {
+    if (Has(err, mark)) return true;
+  }
+  return Has(err, "no such file") && Has(err, "<data/");
+}
+
 json Parse(std::string_view text) {
   return json::parse(text.begin(), text.end(), nullptr, /*allow_exceptions=*/false);
 }
@@ -179,6 +189,9 @@ Status Repository::Explain(const ToolEnd& end) const {
   }
   if (Has(end.err, "no space left on device")) {
     return ResourceExhausted("the disk of {} is full: make room, or keep fewer backups", place_);
+  }
+  if (IsDamage(end.err)) {
+    return DataLoss("{} is damaged: {}", place_, end.last_words);
   }
   return ToolFailed({.argv = {kRestic}}, end);
 }
