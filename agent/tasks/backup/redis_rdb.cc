@@ -120,7 +120,6 @@ class RedisRdb final : public Engine {
   void Tell(v1::BackupManifest& manifest) const {
     manifest.set_engine(v1::BACKUP_ENGINE_REDIS_RDB);
     manifest.set_source(OneLine(What()));
-    manifest.set_system_identifier(Fact(facts_, "master_replid"));
     manifest.set_server_version(Fact(facts_, "redis_version"));
   }
 
