@@ -1,6 +1,8 @@
 #include "agent/tasks/backup/backup_fixture.h"
+#include "agent/tasks/backup/programs.h"
 #include "agent/tasks/backup/tar_reader.h"
 #include "agent/tasks/backup/workspace.h"
+#include "lib/base/random.h"
 #include "lib/base/text.h"
 #include "lib/testing/redis_server.h"
 
@@ -108,6 +110,62 @@ TEST_F(OtherBackups, AStaleLockIsRemoved) {
   const Told told = Run(FilesTask());
   EXPECT_EQ(told.end.outcome(), v1::RUN_OUTCOME_SUCCEEDED) << told.end.reason();
   EXPECT_THAT(told.output, HasSubstr("stale locks are removed"));
+}
+
+// A small disk of its own.
+class SmallDisk {
+ public:
+  SmallDisk(std::string path, const std::string& size) : path_(std::move(path)) {
+    std::filesystem::create_directories(path_);
+    there_ = testing::RunProgram({"mount", "-t", "tmpfs", "-o", "size=" + size, "tmpfs", path_})
+                 .exit_code == 0;
+  }
+  ~SmallDisk() {
+    if (there_) testing::RunProgram({"umount", path_});
+  }
+  bool there() const { return there_; }
+
+ private:
+  const std::string path_;
+  bool there_ = false;
+};
+
+TEST_F(OtherBackups, ASmallStagingDiskIsNoticedBeforehand) {
+  const SmallDisk disk(staging(), "65m");
+  if (!disk.there()) GTEST_SKIP() << "this user mounts nothing";
+  testing::RedisServer server({"--requirepass", "canary-of-redis"});
+  const Told told = Run(RedisTask(server));
+  EXPECT_EQ(told.end.outcome(), v1::RUN_OUTCOME_FAILED);
+  EXPECT_THAT(told.end.reason(), HasSubstr("free, and the backup needs about"));
+  EXPECT_THAT(told.backups, IsEmpty());
+}
+
+TEST_F(OtherBackups, AFullRepositoryIsNoBackup) {
+  const SmallDisk disk(repository(), "1m");
+  if (!disk.there()) GTEST_SKIP() << "this user mounts nothing";
+  v1::BackupTask task = FilesTask();
+  Write("source/large", RandomBytes(4 << 20));
+  const Told told = Run(task);
+  EXPECT_EQ(told.end.outcome(), v1::RUN_OUTCOME_FAILED);
+  EXPECT_THAT(told.end.reason(), HasSubstr("is full: make room"));
+  EXPECT_THAT(told.backups, IsEmpty());
+  ExpectNothingLeft();
+}
+
+TEST(Programs, AreThoseOfTheServersVersionOrANewerOne) {
+  testing::TempFolder folder;
+  for (const char* major : {"14", "16"}) {
+    std::filesystem::create_directories(folder.File(major) + "/bin");
+    std::ofstream(folder.File(major) + "/bin/pg_dump") << "#!/bin/sh\n";
+    ::chmod((folder.File(major) + "/bin/pg_dump").c_str(), 0700);
+  }
+  const auto find = [&](int major) {
+    return backup::FindPostgres(major, "pg_dump", "postgresql-client", folder.path());
+  };
+  EXPECT_EQ(*find(14), folder.File("14") + "/bin");
+  EXPECT_EQ(*find(15), folder.File("16") + "/bin");
+  EXPECT_THAT(std::string(Message(find(17).status())),
+              HasSubstr("apt-get install postgresql-client-17"));
 }
 
 TEST(Workspace, SaysThatItHasNoRoom) {

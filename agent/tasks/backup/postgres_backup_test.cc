@@ -128,8 +128,7 @@ TEST_F(PostgresBackups, RemoveWhatADeadRunLeft) {
   ExpectNothingLeft();
 }
 
-TEST_F(PostgresBackups, EndWhenTheyAreCancelled) {
-  Sql("begin; lock table orders; commit");
+TEST_F(PostgresBackups, EndWhenTheyAreCancelledAndAtTheirDeadline) {
   const std::string holder =
       fmt::format("host=127.0.0.1 port={} user=postgres dbname=orders", Postgres().port());
   // Somebody holds a table, so the backup waits for it.
@@ -149,6 +148,10 @@ TEST_F(PostgresBackups, EndWhenTheyAreCancelled) {
   const Told told = Wait(run);
   EXPECT_EQ(told.end.outcome(), v1::RUN_OUTCOME_CANCELLED) << told.end.reason();
   EXPECT_THAT(told.backups, IsEmpty());
+  v1::JobSpec late = Job(PostgresTask());
+  *late.mutable_deadline() = wire::ToProto(absl::Seconds(4));
+  const Told timed_out = Run(late);
+  EXPECT_EQ(timed_out.end.outcome(), v1::RUN_OUTCOME_TIMED_OUT) << timed_out.end.reason();
   ExpectNothingLeft();
   lock.Stop(9);
   Sql("select pg_terminate_backend(pid) from pg_stat_activity where query like '%pg_sleep%' and "
