@@ -6,6 +6,7 @@
 #include <cstdlib>
 #include <utility>
 
+#include <fcntl.h>
 #include <poll.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
@@ -40,6 +41,23 @@ std::string HomeVariable() {
 TaskEnd NeverBegan(const Status& why) {
   return {v1::RUN_OUTCOME_NEVER_BEGAN, std::string(Message(why)), -1, 0, {}};
 }
+
+// Killed with the handle, together with its group.
+class RunningBeside final : public ProgramBeside {
+ public:
+  explicit RunningBeside(exec::Program program) : program_(std::move(program)) {}
+  bool HasEnded() const override { return program_.HasEnded(); }
+  ProgramEnd End(int signal, absl::Duration grace) override {
+    program_.Signal(signal);
+    pollfd fd{program_.pidfd(), POLLIN, 0};
+    (void)poll(&fd, 1, static_cast<int>(absl::ToInt64Milliseconds(grace)));
+    const exec::ProgramStatus status = program_.Reap();
+    return {status.exit_code, status.signal, true};
+  }
+
+ private:
+  exec::Program program_;
+};
 
 }  // namespace
 
@@ -177,6 +195,12 @@ void Attempt::Progress(v1::RunProgress progress) {
 
 Status Attempt::Step(std::string_view what) { return tools_.journal.NoteStep(key_, OneLine(what)); }
 
+void Attempt::Artifact(v1::RunArtifact artifact) {
+  v1::RunEvent event = NewEvent();
+  *event.mutable_artifact() = std::move(artifact);
+  Record(std::move(event), Urgency::kUrgent);
+}
+
 void Attempt::TellOutput() {
   const absl::Duration now = tools_.clock.Uptime();
   // Records are in the order of their lines, whichever thread tells them.
@@ -218,6 +242,7 @@ exec::ProgramSpec Attempt::SpecOf(const ProgramRequest& request) const {
   spec.directory = request.directory;
   spec.in = request.in;
   spec.out = request.out;
+  spec.err = request.err;
   for (const auto& [name, value] : request.environment)
     spec.environment.push_back(fmt::format("{}={}", name, value));
   // Of two variables with one name, which one counts depends on the reader: ours alone stay.
@@ -247,32 +272,47 @@ StatusOr<ProgramEnd> Attempt::RunProgram(const ProgramRequest& request) {
     const Status noted = tools_.journal.NoteProcess(key_, *mark);
     if (!noted.ok()) LogWarning("a run's process is not journalled", {{"error", noted}});
   }
-  Supervise(program, end);
-  EndWhatIsLeft(program, end);
+  const Status watched = Supervise(program, request, end);
+  EndWhatIsLeft(program, request, end);
+  MUSTER_RETURN_IF_ERROR(watched);
   return end;
+}
+
+StatusOr<std::unique_ptr<ProgramBeside>> Attempt::StartBeside(const ProgramRequest& request) {
+  if (demand() != Demand::kNone) return Aborted("the run is to end");
+  const exec::Fd nothing(open("/dev/null", O_WRONLY | O_CLOEXEC));
+  exec::ProgramSpec spec = SpecOf(request);
+  if (spec.out < 0) spec.out = nothing.get();
+  if (spec.err < 0) spec.err = nothing.get();
+  spec.environment.push_back(kBesideMark);
+  MUSTER_ASSIGN_OR_RETURN(exec::Program program, exec::Program::Start(spec));
+  return std::make_unique<RunningBeside>(std::move(program));
 }
 
 // Until the program itself has ended; and, if it was asked to end, what it started as well, or
 // there is no more time.
-void Attempt::Supervise(exec::Program& program, ProgramEnd& end) {
+Status Attempt::Supervise(exec::Program& program, const ProgramRequest& request, ProgramEnd& end) {
   Demand carried_out = Demand::kNone;
-  const AttemptProcesses processes(key_, program.pid());
+  const AttemptProcesses processes(key_, program.pid(), Beside::kSpared);
   while (true) {
     const bool ended = program.HasEnded();
-    if (ended && carried_out != Demand::kEnd) return;
-    if (ended && processes.Find().empty()) return;
+    if (ended && carried_out != Demand::kEnd) return OkStatus();
+    if (ended && processes.Find().empty()) return OkStatus();
+    if (request.watch && !ended && carried_out == Demand::kNone) {
+      MUSTER_RETURN_IF_ERROR(request.watch());
+    }
     if (const Demand now = demand(); now != carried_out) {
       carried_out = now;
       end.asked = true;
       program.Signal(now == Demand::kKill ? SIGKILL : SIGTERM);
       if (now == Demand::kKill) continue;
     }
-    Listen(program, ended ? kLeftMilliseconds : kTellMilliseconds);
+    Listen(program, request, ended ? kLeftMilliseconds : kTellMilliseconds);
     TellOutput();
   }
 }
 
-void Attempt::Listen(exec::Program& program, int milliseconds) {
+void Attempt::Listen(exec::Program& program, const ProgramRequest& request, int milliseconds) {
   std::array<pollfd, 4> fds = {pollfd{wake_.get(), POLLIN, 0},
                                pollfd{program.out().get(), POLLIN, 0},
                                pollfd{program.err().get(), POLLIN, 0},
@@ -281,27 +321,27 @@ void Attempt::Listen(exec::Program& program, int milliseconds) {
   (void)poll(fds.data(), fds.size(), milliseconds);
   uint64_t count = 0;
   (void)!::read(wake_.get(), &count, sizeof count);
-  (void)exec::ReadSome(program.out(), kMostAtOnce, [this](std::string_view bytes) {
-    Output(v1::RunOutput::STREAM_STDOUT, bytes);
+  TakeOutput(program, request, kMostAtOnce);
+}
+
+void Attempt::TakeOutput(exec::Program& program, const ProgramRequest& request, size_t most) {
+  (void)exec::ReadSome(program.out(), most, [&](std::string_view bytes) {
+    request.on_out ? request.on_out(bytes) : Output(v1::RunOutput::STREAM_STDOUT, bytes);
   });
-  (void)exec::ReadSome(program.err(), kMostAtOnce, [this](std::string_view bytes) {
-    Output(v1::RunOutput::STREAM_STDERR, bytes);
+  (void)exec::ReadSome(program.err(), most, [&](std::string_view bytes) {
+    request.on_err ? request.on_err(bytes) : Output(v1::RunOutput::STREAM_STDERR, bytes);
   });
 }
 
 // An attempt that is over has nothing running. The group is ended before the program is waited
 // for: until then its number is nobody else's.
-void Attempt::EndWhatIsLeft(exec::Program& program, ProgramEnd& end) {
-  const ProcessesEnded ended = AttemptProcesses(key_, program.pid()).Kill();
+void Attempt::EndWhatIsLeft(exec::Program& program, const ProgramRequest& request,
+                            ProgramEnd& end) {
+  const ProcessesEnded ended = AttemptProcesses(key_, program.pid(), Beside::kSpared).Kill();
   const exec::ProgramStatus status = program.Reap();
   end.exit_code = status.exit_code;
   end.signal = status.signal;
-  (void)exec::ReadSome(program.out(), kMostAtTheEnd, [this](std::string_view bytes) {
-    Output(v1::RunOutput::STREAM_STDOUT, bytes);
-  });
-  (void)exec::ReadSome(program.err(), kMostAtTheEnd, [this](std::string_view bytes) {
-    Output(v1::RunOutput::STREAM_STDERR, bytes);
-  });
+  TakeOutput(program, request, kMostAtTheEnd);
   if (ended.ended > 0 && !end.asked) {
     Note(fmt::format("ended {} that it left behind", CountProcesses(ended.ended)));
   }

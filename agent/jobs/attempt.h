@@ -56,6 +56,7 @@ class Attempt final : private TaskContext {
  private:
   const std::string& run_id() const override { return key_.run_id; }
   const std::string& job() const override { return job_; }
+  const Clock& clock() const override { return tools_.clock; }
   Demand demand() const override;
   Demand WaitForDemand(absl::Duration most) override;
   TaskEnd Ended() const override;
@@ -63,14 +64,17 @@ class Attempt final : private TaskContext {
   void Output(v1::RunOutput::Stream stream, std::string_view bytes) override;
   void Note(std::string_view line) override;
   void Progress(v1::RunProgress progress) override;
+  void Artifact(v1::RunArtifact artifact) override;
   Status Step(std::string_view what) override;
   StatusOr<ProgramEnd> RunProgram(const ProgramRequest& request) override;
+  StatusOr<std::unique_ptr<ProgramBeside>> StartBeside(const ProgramRequest& request) override;
 
   StatusOr<v1::RunEvent> RunToEnd();
   TaskEnd RunTask(Task& task);
-  void Supervise(exec::Program& program, ProgramEnd& end);
-  void Listen(exec::Program& program, int milliseconds);
-  void EndWhatIsLeft(exec::Program& program, ProgramEnd& end);
+  Status Supervise(exec::Program& program, const ProgramRequest& request, ProgramEnd& end);
+  void Listen(exec::Program& program, const ProgramRequest& request, int milliseconds);
+  void TakeOutput(exec::Program& program, const ProgramRequest& request, size_t most);
+  void EndWhatIsLeft(exec::Program& program, const ProgramRequest& request, ProgramEnd& end);
   exec::ProgramSpec SpecOf(const ProgramRequest& request) const;
   v1::RunEvent NewEvent() const;
   v1::RunEvent EndEvent(const TaskEnd& end);

@@ -86,8 +86,8 @@ bool IsAlive(const ProcessMark& mark) {
   return now && now->started == mark.started && now->boot_id == mark.boot_id;
 }
 
-AttemptProcesses::AttemptProcesses(const AttemptKey& key, pid_t group)
-    : marks_(AttemptMarks(key)), group_(group) {}
+AttemptProcesses::AttemptProcesses(const AttemptKey& key, pid_t group, Beside beside)
+    : marks_(AttemptMarks(key)), group_(group), beside_(beside) {}
 
 bool AttemptProcesses::IsOurs(pid_t pid) const {
   const std::optional<Stat> stat = ReadStat(pid);
@@ -97,9 +97,11 @@ bool AttemptProcesses::IsOurs(pid_t pid) const {
   const StatusOr<std::string> environment = ReadFile(fmt::format("/proc/{}/environ", pid));
   if (!environment.ok()) return false;
   const std::vector<std::string_view> variables = Split(*environment, '\0');
-  return std::all_of(marks_.begin(), marks_.end(), [&](std::string_view mark) {
+  const auto carries = [&](std::string_view mark) {
     return std::find(variables.begin(), variables.end(), mark) != variables.end();
-  });
+  };
+  if (beside_ == Beside::kSpared && carries(kBesideMark)) return false;
+  return std::all_of(marks_.begin(), marks_.end(), carries);
 }
 
 HeldProcesses AttemptProcesses::Find() const {

@@ -47,11 +47,15 @@ struct ProcessesEnded {
   size_t left = 0;
 };
 
+// Of the processes that a task runs beside others, which carry kBesideMark.
+enum class Beside { kToo, kSpared };
+inline constexpr char kBesideMark[] = "MUSTER_BESIDE=1";
+
 class AttemptProcesses {
  public:
   // `group`: a process group and session that is the attempt's for certain while this object is
   // used, because its leader was not waited for; 0 without one.
-  AttemptProcesses(const AttemptKey& key, pid_t group);
+  AttemptProcesses(const AttemptKey& key, pid_t group, Beside beside = Beside::kToo);
 
   // Those that are there, but for ended ones that nobody has waited for.
   HeldProcesses Find() const;
@@ -63,6 +67,7 @@ class AttemptProcesses {
 
   const std::vector<std::string> marks_;
   const pid_t group_;
+  const Beside beside_;
 };
 
 // What is left of an attempt whose agent is gone: asked to end, and ended when the grace is over.

@@ -566,6 +566,55 @@ TEST_F(Runs, ATaskRunsProgramsOneAfterTheOtherOverFiles) {
   EXPECT_EQ(journal_->Read({kRun, 1})->step, "checking");
 }
 
+TEST_F(Runs, AServerBesideLivesThroughOtherProgramsAndGoesWithItsHandle) {
+  const std::string server = Script("server", "echo $$ > " + File("pid") + "\nexec sleep 1000");
+  task_ = [&](TaskContext& context) {
+    const auto pid = [&] { return std::atoi(ReadFile(File("pid")).value_or("0").c_str()); };
+    pid_t was = 0;
+    {
+      const auto beside = context.StartBeside({.argv = {server}});
+      EXPECT_TRUE(beside.ok()) << beside.status();
+      EXPECT_TRUE(Eventually([&] { return pid() > 0; }));
+      was = pid();
+      EXPECT_EQ(context.RunProgram({.argv = {"/bin/true"}})->exit_code, 0);
+      EXPECT_TRUE(IsRunning(was)) << "spared when another program ended";
+      EXPECT_FALSE((*beside)->HasEnded());
+      EXPECT_EQ((*beside)->End(SIGTERM, absl::Seconds(10)).signal, SIGTERM);
+    }
+    EXPECT_FALSE(IsRunning(was));
+    return Succeeded();
+  };
+  StartAgent();
+  Assign({Command({})});
+  EXPECT_EQ(End().outcome(), v1::RUN_OUTCOME_SUCCEEDED);
+}
+
+TEST_F(Runs, ATaskMayTakeWhatItsProgramWritesAndWatchIt) {
+  std::string taken;
+  task_ = [&](TaskContext& context) {
+    ProgramRequest speak{.argv = {"/bin/sh", "-c", "echo data; echo talk >&2"}};
+    speak.on_out = [&](std::string_view bytes) { taken += bytes; };
+    speak.on_err = [&](std::string_view bytes) { taken += bytes; };
+    EXPECT_EQ(context.RunProgram(speak)->exit_code, 0);
+    ProgramRequest watched{.argv = {"/bin/sleep", "1000"}};
+    watched.watch = [] { return ResourceExhausted("the disk is full"); };
+    EXPECT_TRUE(absl::IsResourceExhausted(context.RunProgram(watched).status()));
+    v1::RunArtifact artifact;
+    artifact.mutable_backup()->set_snapshot_id("abc");
+    context.Artifact(artifact);
+    return Succeeded();
+  };
+  StartAgent();
+  Assign({Command({})});
+  EXPECT_EQ(End().outcome(), v1::RUN_OUTCOME_SUCCEEDED);
+  EXPECT_THAT(taken, ::testing::AllOf(HasSubstr("data"), HasSubstr("talk")));
+  EXPECT_EQ(Output(), "");
+  const std::vector<v1::RunEvent> events = Events();
+  EXPECT_EQ(std::count_if(events.begin(), events.end(),
+                          [](const v1::RunEvent& event) { return event.has_artifact(); }),
+            1);
+}
+
 // What a kill -9 of the agent leaves: the journal as it was, and the program.
 class KilledAgent : public Runs {
  protected:

@@ -24,7 +24,7 @@ namespace {
 constexpr std::array<std::string_view, 12> kKinds = {"http", "tcp",      "tls",   "dns",
                                                      "icmp", "postgres", "redis", "grpc",
                                                      "host", "process",  "file",  "plugin"};
-constexpr std::array<std::string_view, 1> kJobs = {"command"};
+constexpr std::array<std::string_view, 4> kJobs = {"command", "backup", "restore", "forget"};
 // Link-local IPv4 is left out: clouds serve their metadata there.
 constexpr std::array<std::string_view, 7> kNetworks = {
     "127.0.0.0/8",    "::1/128",  "10.0.0.0/8", "172.16.0.0/12",

@@ -2,12 +2,12 @@
 // agent's own user, and nobody else may write it. Pure once read; any thread may ask.
 //
 //   probes: [http, tcp, tls, dns, icmp, postgres, redis, grpc, host, process, file]  # kinds
-//   networks: [127.0.0.0/8, "::1/128", 10.0.0.0/8]   # addresses that probes may connect to
-//   paths: [/var/backups, /etc/muster/secrets]       # what file probes and file: secrets may name
+//   networks: [127.0.0.0/8, "::1/128", 10.0.0.0/8]   # what probes and backups connect to
+//   paths: [/var/backups, /etc/muster/secrets]       # of file probes, file: secrets, backups
 //   programs: [/usr/lib/nagios/plugins]              # plugins: a program, or a folder of them
 //   env_secrets: [ORDERS_DSN]
 //   systemd_credentials: true
-//   jobs: [command]                                  # kinds
+//   jobs: [command, backup, restore, forget]         # kinds
 //   commands: [/usr/local/bin/report, /opt/jobs]     # what command jobs run: as programs
 //   environment: [REPORT_DAY, ORDERS_*]              # variables that jobs may set
 //

@@ -1,80 +1,21 @@
 #include "agent/probes/pg_session.h"
 
 #include <algorithm>
-#include <array>
 #include <cerrno>
-#include <charconv>
 #include <cstring>
-#include <map>
 
 #include <libpq-fe.h>
 #include <poll.h>
 
-#include "agent/probes/resolve.h"
+#include "agent/probes/pg_address.h"
 #include "lib/base/text.h"
 
 namespace muster::agent {
 namespace {
 
 constexpr size_t kMostRows = 100;
-constexpr std::array<const char*, 6> kFiles = {"passfile",    "sslcert", "sslkey",
-                                               "sslrootcert", "sslcrl",  "sslcrldir"};
 
-using Settings = std::map<std::string, std::string, std::less<>>;
-
-// libpq's own message may quote the string, and with it the password: it is not passed on.
-StatusOr<Settings> ParseDsn(std::string_view dsn) {
-  std::string text(dsn);
-  char* error = nullptr;
-  const std::unique_ptr<PQconninfoOption, decltype(&PQconninfoFree)> options(
-      PQconninfoParse(text.c_str(), &error), &PQconninfoFree);
-  WipeText(text);
-  if (error != nullptr) PQfreemem(error);
-  if (options == nullptr)
-    return InvalidArgument("the connection string is not one that libpq reads");
-  Settings settings;
-  for (const PQconninfoOption* at = options.get(); at->keyword != nullptr; ++at) {
-    if (at->val != nullptr && *at->val != '\0') settings[at->keyword] = at->val;
-  }
-  return settings;
-}
-
-Status CheckFiles(const Settings& settings, const Policy& policy) {
-  if (settings.contains("service")) {
-    return InvalidArgument("a connection string must not name a service: name the host");
-  }
-  for (const char* keyword : kFiles) {
-    const auto found = settings.find(keyword);
-    if (found != settings.end()) MUSTER_RETURN_IF_ERROR(policy.AllowPath(found->second));
-  }
-  return OkStatus();
-}
-
-// Replaces the host by one address that the policy allows; the name stays for TLS.
-Status Pin(Settings& settings, const Policy& policy, const ProbeContext& context, Report& report) {
-  if (!settings.contains("host") && !settings.contains("hostaddr"))
-    settings["host"] = "/var/run/postgresql";
-  const std::string host = settings.contains("hostaddr") ? settings["hostaddr"] : settings["host"];
-  if (!settings.contains("port")) settings["port"] = "5432";
-  const std::string port_text = settings["port"];
-  if (host.find(',') != std::string::npos || settings["host"].find(',') != std::string::npos) {
-    return InvalidArgument("a probe goes to one host: write a check for each of {}", host);
-  }
-  uint16_t port = 0;
-  const auto [end, error] =
-      std::from_chars(port_text.data(), port_text.data() + port_text.size(), port);
-  if (error != std::errc() || end != port_text.data() + port_text.size() || port == 0) {
-    return InvalidArgument("'{}' is not a port", port_text);
-  }
-  if (host.starts_with('@')) return InvalidArgument("abstract sockets are not supported");
-  if (host.starts_with('/')) return policy.AllowPath(host);
-  MUSTER_ASSIGN_OR_RETURN(const Address address,
-                          ResolveAllowed(host, port, policy, context, report));
-  settings["hostaddr"] = address.Ip();
-  return OkStatus();
-}
-
-PGconn* Start(const Settings& settings) {
+PGconn* Start(const PgSettings& settings) {
   std::vector<const char*> keywords;
   std::vector<const char*> values;
   for (const auto& [keyword, value] : settings) {
@@ -92,9 +33,9 @@ PgSession::~PgSession() { PQfinish(connection_); }
 
 StatusOr<std::unique_ptr<PgSession>> PgSession::Open(std::string_view dsn, const Policy& policy,
                                                      const ProbeContext& context, Report& report) {
-  MUSTER_ASSIGN_OR_RETURN(Settings settings, ParseDsn(dsn));
-  MUSTER_RETURN_IF_ERROR(CheckFiles(settings, policy));
-  MUSTER_RETURN_IF_ERROR(Pin(settings, policy, context, report));
+  MUSTER_ASSIGN_OR_RETURN(PgSettings settings, ParsePgSettings(dsn));
+  MUSTER_RETURN_IF_ERROR(AllowPgFiles(settings, policy));
+  MUSTER_RETURN_IF_ERROR(PinPgHost(settings, policy, context, report));
   settings["application_name"] = "muster";
   settings["client_encoding"] = "UTF8";
   report.Begin("connect",

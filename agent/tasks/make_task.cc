@@ -7,6 +7,18 @@ TaskOr MakeTask(const v1::JobSpec& spec, const Policy& policy) {
     case v1::JobSpec::kCommand:
       MUSTER_RETURN_IF_ERROR(policy.AllowJob("command"));
       return MakeCommandTask(spec.command(), policy);
+    case v1::JobSpec::kBackup:
+      MUSTER_RETURN_IF_ERROR(policy.AllowJob("backup"));
+      return MakeBackupTask(spec.backup(), policy);
+    case v1::JobSpec::kVerifyBackup:
+      MUSTER_RETURN_IF_ERROR(policy.AllowJob("backup"));
+      return MakeVerifyBackupTask(spec.verify_backup(), policy);
+    case v1::JobSpec::kRestoreBackup:
+      MUSTER_RETURN_IF_ERROR(policy.AllowJob("restore"));
+      return MakeRestoreBackupTask(spec.restore_backup(), policy);
+    case v1::JobSpec::kForgetBackups:
+      MUSTER_RETURN_IF_ERROR(policy.AllowJob("forget"));
+      return MakeForgetBackupsTask(spec.forget_backups(), policy);
     case v1::JobSpec::TASK_NOT_SET: break;
   }
   return InvalidArgument("the job asks for something that this agent ({}) does not know",

@@ -4,6 +4,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <memory>
 #include <string>
@@ -14,6 +15,7 @@
 
 #include "agent/decide/attempts.h"
 #include "agent/policy/policy.h"
+#include "lib/base/clock.h"
 #include "lib/base/status.h"
 #include "muster/v1/job.pb.h"
 #include "muster/v1/record.pb.h"
@@ -38,12 +40,29 @@ struct ProgramRequest {
   // Open files that it reads and writes instead of /dev/null and the run's output; borrowed.
   int in = -1;
   int out = -1;
+  int err = -1;
+  // Who takes what it writes, in place of the run's output.
+  std::function<void(std::string_view)> on_out;
+  std::function<void(std::string_view)> on_err;
+  // Asked a few times each second while it runs. What is not OK ends it, and is what RunProgram
+  // answers.
+  std::function<Status()> watch;
 };
 
 struct ProgramEnd {
   int exit_code = -1;  // -1 if a signal ended it
   int signal = 0;
   bool asked = false;  // it was asked to end before it had
+};
+
+// A server that a task runs while it runs other programs.
+class ProgramBeside {
+ public:
+  // SIGKILL, if it has not ended.
+  virtual ~ProgramBeside() = default;
+  virtual bool HasEnded() const = 0;
+  // Sends the signal, waits so long at most, then SIGKILL. Once.
+  virtual ProgramEnd End(int signal, absl::Duration grace) = 0;
 };
 
 // What the agent gives to a task. Any thread of the task may call; it must not outlive Task::Run.
@@ -53,6 +72,7 @@ class TaskContext {
 
   virtual const std::string& run_id() const = 0;
   virtual const std::string& job() const = 0;
+  virtual const Clock& clock() const = 0;
 
   // Whether the attempt is to end before it is done: its deadline, somebody's wish, the agent's
   // stop. kKill: there is no more time, not for tidying up either.
@@ -68,6 +88,8 @@ class TaskContext {
   virtual void Output(v1::RunOutput::Stream stream, std::string_view bytes) = 0;
   virtual void Note(std::string_view line) = 0;
   virtual void Progress(v1::RunProgress progress) = 0;
+  // What outlives the run; told at once, and again when more is known of it.
+  virtual void Artifact(v1::RunArtifact artifact) = 0;
   // Journals, durably, what is done next. If nobody sees the attempt's end, this is told with it.
   virtual Status Step(std::string_view what) = 0;
 
@@ -75,6 +97,9 @@ class TaskContext {
   // ended is ended too. If something is demanded it gets SIGTERM, and SIGKILL when there is no more
   // time. NotFound, PermissionDenied, Unavailable: it was not started. One at a time.
   virtual StatusOr<ProgramEnd> RunProgram(const ProgramRequest& request) = 0;
+  // Starts a program and leaves it running, through RunProgram too; without one that takes it, its
+  // output goes to /dev/null. The handle must go before Run returns.
+  virtual StatusOr<std::unique_ptr<ProgramBeside>> StartBeside(const ProgramRequest& request) = 0;
 };
 
 class Task {

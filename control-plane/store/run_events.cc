@@ -111,6 +111,7 @@ RunStep ApplyRunEvent(const AgentRunEvent& event, RunRow& run) {
     case v1::RunEvent::kProgress: return Progressed(event, run);
     case v1::RunEvent::kOutput: return Wrote(event, run);
     case v1::RunEvent::kEnded: return Ended(event, run);
+    case v1::RunEvent::kArtifact:  // the run itself does not change by it
     case v1::RunEvent::EVENT_NOT_SET: break;
   }
   return {};

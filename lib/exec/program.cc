@@ -105,7 +105,8 @@ Status WhyNot(const std::string& file, const std::string& directory, int error) 
 
 StatusOr<pid_t> Spawn(const ProgramSpec& spec, int out, int err) {
   const std::string& file = spec.file.empty() ? spec.argv[0] : spec.file;
-  const SpawnActions actions(spec.in, spec.out >= 0 ? spec.out : out, err, spec.directory);
+  const SpawnActions actions(spec.in, spec.out >= 0 ? spec.out : out,
+                             spec.err >= 0 ? spec.err : err, spec.directory);
   const SpawnAttributes attributes;
   pid_t pid = -1;
   const int error = posix_spawn(&pid, file.c_str(), actions.get(), attributes.get(),
@@ -143,7 +144,7 @@ StatusOr<Program> Program::Start(const ProgramSpec& spec) {
   Pipe out;
   Pipe err;
   if (spec.out < 0) MUSTER_RETURN_IF_ERROR(out.Open());
-  MUSTER_RETURN_IF_ERROR(err.Open());
+  if (spec.err < 0) MUSTER_RETURN_IF_ERROR(err.Open());
   MUSTER_ASSIGN_OR_RETURN(const pid_t pid, Spawn(spec, out.write.get(), err.write.get()));
   Program program(pid, std::move(out.read), std::move(err.read));
   if (!program.pidfd_.open()) return Unavailable("pidfd_open: {}", std::strerror(errno));

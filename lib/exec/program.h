@@ -44,9 +44,10 @@ struct ProgramSpec {
   // "NAME=value", all of it.
   std::vector<std::string> environment;
   std::string directory = "/";
-  // Its stdin and stdout; borrowed until Start returns. -1: /dev/null, and a pipe to us.
+  // Its stdin, stdout and stderr; borrowed until Start returns. -1: /dev/null, and a pipe to us.
   int in = -1;
   int out = -1;
+  int err = -1;
 };
 
 struct ProgramStatus {

@@ -124,12 +124,43 @@ void CheckCommand(const v1::CommandTask& command, const Complain& complain) {
   CheckEnvironment(command, complain);
 }
 
+void CheckDsn(const std::string& dsn, const std::string& path, const Complain& complain) {
+  const bool uri_with_password = RE2::PartialMatch(dsn, "://[^/@:]*:[^/@]+@");
+  if (!uri_with_password && !RE2::PartialMatch(dsn, "(^|[\\s?&])password\\s*=")) return;
+  complain(path,
+           "must not hold a password; put the whole string in a file of the host and write "
+           "connection: {secret: \"file:/etc/muster/secrets/NAME\"}");
+}
+
+void CheckBackup(const v1::BackupTask& backup, const Complain& complain) {
+  const std::string path = "spec.backup";
+  CheckDsn(backup.postgres().dsn(), path + ".postgres.dsn", complain);
+  const v1::BackupVerify& verify = backup.verify();
+  if (verify.queries_size() > 0 && !backup.has_postgres()) {
+    complain(path + ".verify.queries", "are for postgres alone; leave them out");
+  } else if (verify.queries_size() > 0 && !verify.restore()) {
+    complain(path + ".verify.queries", "are asked of what was restored; set verify.restore: true");
+  }
+  if (!backup.repository().has_path()) return;
+  const std::string repository = backup.repository().path() + "/";
+  for (int i = 0; i < backup.files().paths_size(); ++i) {
+    const std::string& source = backup.files().paths(i);
+    if (!repository.starts_with(source.ends_with('/') ? source : source + "/")) continue;
+    complain(fmt::format("{}.files.paths[{}]", path, i),
+             fmt::format("holds the repository {}, which would grow into itself; exclude it by "
+                         "choosing other paths",
+                         backup.repository().path()));
+  }
+}
+
 }  // namespace
 
 void CheckJob(const v1::JobSpec& job, const Complain& complain) {
   if (job.has_schedule()) CheckSchedule(job.schedule(), complain);
   CheckRetry(job, complain);
   if (job.has_command()) CheckCommand(job.command(), complain);
+  if (job.has_backup()) CheckBackup(job.backup(), complain);
+  CheckDsn(job.restore_backup().postgres().dsn(), "spec.restoreBackup.postgres.dsn", complain);
 }
 
 }  // namespace muster::spec

@@ -44,7 +44,9 @@ TEST_P(BadJob, NamesThePlaceAndTheRemedy) {
 INSTANTIATE_TEST_SUITE_P(
     Table, BadJob,
     ::testing::Values(
-        BadCase{"NoTask", Job("  deadline: 1h\n"), "f:5:3: spec: needs one of: command\n"},
+        BadCase{"NoTask", Job("  deadline: 1h\n"),
+                "f:5:3: spec: needs one of: command, backup, "
+                "verifyBackup, restoreBackup, forgetBackups\n"},
         BadCase{
             "CronWithALetter", Scheduled("{cron: 0 x * * *}"),
             "f:5:20: spec.schedule.cron: cron \"0 x * * *\": hour \"x\" at column 3: write 0 to "
@@ -155,6 +157,40 @@ TEST(JobSpec, DefaultsAreFilledIn) {
   EXPECT_EQ(job.retry().wait().seconds(), 30);
   EXPECT_EQ(job.retry().longest_wait().seconds(), 600);
   EXPECT_EQ(job.command().directory(), "/");
+}
+
+std::string Backup(const std::string& fields) {
+  return Job("  backup:\n    repository: {path: /srv/b, password: {secret: file:/k}}\n" + fields);
+}
+
+TEST(JobSpec, OfABackupIsReadWithItsDefaults) {
+  const v1::BackupTask backup =
+      Parsed(Backup("    postgres: {connection: {secret: file:/dsn}, method: dump}\n"
+                    "    keep: {last: 7, daily: 14, minimumAge: 2d}\n"
+                    "    verify: {restore: true, queries: [select true]}\n"))
+          .backup();
+  EXPECT_EQ(backup.staging(), "/var/lib/muster/staging");
+  EXPECT_EQ(backup.postgres().parallel(), 2U);
+  EXPECT_EQ(backup.keep().verified(), 1U);
+  EXPECT_EQ(Parsed(Backup("    redis: {address: localhost:6379}\n")).backup().keep().verified(),
+            1U);
+}
+
+TEST(JobSpec, OfABackupThatCannotBeIsRefused) {
+  EXPECT_NE(Problems(Backup("    postgres: {dsn: host=a password=b}\n"))
+                .find("spec.backup.postgres.dsn: must not hold a password"),
+            std::string::npos);
+  EXPECT_NE(Problems(Backup("    files: {paths: [/srv]}\n")).find("holds the repository /srv/b"),
+            std::string::npos);
+  EXPECT_NE(Problems(Backup("    files: {paths: [/etc]}\n    verify: {queries: [select 1]}\n"))
+                .find("are for postgres alone"),
+            std::string::npos);
+  EXPECT_NE(Problems(Backup("    postgres: {dsn: host=a}\n    verify: {queries: [select 1]}\n"))
+                .find("set verify.restore: true"),
+            std::string::npos);
+  EXPECT_NE(Problems(Backup("    staging: /var/tmp\n"))
+                .find("spec.backup: needs one of: postgres, redis, files"),
+            std::string::npos);
 }
 
 TEST(JobSpec, WithoutAScheduleItHasNone) { EXPECT_FALSE(Parsed(Job(kCommand)).has_schedule()); }

@@ -364,6 +364,10 @@ void FillDefaults(v1::Document& document) {
   if (document.has_receiver()) FillMessage(*document.mutable_receiver());
   if (document.has_job()) {
     document.mutable_job()->mutable_retry();
+    if (document.job().has_backup()) {
+      document.mutable_job()->mutable_backup()->mutable_keep();
+      document.mutable_job()->mutable_backup()->mutable_verify();
+    }
     FillMessage(*document.mutable_job());
   }
 }

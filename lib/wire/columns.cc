@@ -16,6 +16,7 @@ constexpr size_t kMostReasonableEntries = 1 << 16;
 constexpr uint64_t kMostFigure = INT64_MAX;  // what the store's columns hold
 constexpr int kMostExitCode = 255;
 constexpr int kMostSignal = 64;
+constexpr size_t kHashBytes = 32;
 constexpr int64_t kLongestRunSeconds = 366 * 86'400;
 constexpr int64_t kLatestMicros = 32'503'680'000'000'000;  // the year 3000
 
@@ -146,6 +147,82 @@ Status CheckEnded(const v1::RunEnded& ended) {
   return OkStatus();
 }
 
+// What restic names repositories and snapshots by.
+bool IsHexId(std::string_view text) {
+  return text.size() == 2 * kHashBytes &&
+         text.find_first_not_of("0123456789abcdef") == std::string_view::npos;
+}
+
+bool IsHash(std::string_view bytes) { return bytes.empty() || bytes.size() == kHashBytes; }
+
+bool IsDuration(const google::protobuf::Duration& duration) {
+  return duration.seconds() >= 0 && duration.seconds() <= kLongestRunSeconds &&
+         duration.nanos() >= 0 && duration.nanos() < 1'000'000'000;
+}
+
+Status CheckBackup(const v1::Backup& backup) {
+  if (!IsHexId(backup.repository_id()) || !IsHexId(backup.snapshot_id())) {
+    return InvalidArgument("a backup has no id of its repository or snapshot");
+  }
+  if (backup.engine() < v1::BACKUP_ENGINE_POSTGRES_DUMP ||
+      backup.engine() > v1::BACKUP_ENGINE_FILES || backup.proof() < v1::BACKUP_PROOF_TAKEN ||
+      backup.proof() > v1::BACKUP_PROOF_RESTORED) {
+    return InvalidArgument("a backup has an engine or a proof that there is not");
+  }
+  for (const std::string* text : {&backup.repository(), &backup.source(), &backup.problem()}) {
+    if (!IsText(*text, kMostRunText)) return InvalidArgument("a text of a backup is too long");
+  }
+  for (const std::string* name : {&backup.system_identifier(), &backup.database(),
+                                  &backup.server_version(), &backup.client_version()}) {
+    if (!IsText(*name, kMostNameBytes)) return InvalidArgument("a name of a backup is too long");
+  }
+  if (static_cast<size_t>(backup.tables_size()) > kMostTables) {
+    return InvalidArgument("a backup tells of more than {} tables", kMostTables);
+  }
+  for (const v1::TableRows& table : backup.tables()) {
+    if (!IsText(table.table(), kMostNameBytes) || table.rows() > kMostFigure) {
+      return InvalidArgument("a table of a backup has a name or a figure that cannot be");
+    }
+  }
+  for (const uint64_t figure : {backup.source_bytes(), backup.stored_bytes(), backup.files(),
+                                backup.table_count(), backup.row_count(), backup.key_count()}) {
+    if (figure > kMostFigure) return InvalidArgument("a backup has a figure that cannot be");
+  }
+  if (!IsTime(backup.taken_at()) || !IsTime(backup.proven_at()) || !IsDuration(backup.took()) ||
+      !IsDuration(backup.restore_took()) || !IsHash(backup.manifest_hash())) {
+    return InvalidArgument("a backup has a time or a hash that cannot be");
+  }
+  return OkStatus();
+}
+
+Status CheckRestore(const v1::Restore& restore) {
+  if (IsHexId(restore.repository_id()) && IsHexId(restore.snapshot_id()) &&
+      IsText(restore.target(), kMostRunText) && restore.bytes() <= kMostFigure &&
+      IsDuration(restore.took())) {
+    return OkStatus();
+  }
+  return InvalidArgument("a restore is told of with a text or a figure that cannot be");
+}
+
+Status CheckForgotten(const v1::BackupsForgotten& forgotten) {
+  if (IsHexId(forgotten.repository_id()) &&
+      static_cast<size_t>(forgotten.snapshot_ids_size()) <= kMostForgotten &&
+      std::all_of(forgotten.snapshot_ids().begin(), forgotten.snapshot_ids().end(), IsHexId)) {
+    return OkStatus();
+  }
+  return InvalidArgument("backups are told to be forgotten by ids that cannot be");
+}
+
+Status CheckArtifact(const v1::RunArtifact& artifact) {
+  switch (artifact.artifact_case()) {
+    case v1::RunArtifact::kBackup: return CheckBackup(artifact.backup());
+    case v1::RunArtifact::kRestore: return CheckRestore(artifact.restore());
+    case v1::RunArtifact::kForgotten: return CheckForgotten(artifact.forgotten());
+    case v1::RunArtifact::ARTIFACT_NOT_SET: break;
+  }
+  return InvalidArgument("what a run made is of an unknown kind");
+}
+
 Status CheckRunEvent(const v1::RunEvent& event) {
   if (!IsUuid(event.run_id()) || event.fence() == 0 || event.fence() > kMostFigure) {
     return InvalidArgument("a run's event names no attempt of a run");
@@ -158,6 +235,7 @@ Status CheckRunEvent(const v1::RunEvent& event) {
     case v1::RunEvent::kProgress: return CheckProgress(event.progress());
     case v1::RunEvent::kOutput: return CheckOutput(event.output());
     case v1::RunEvent::kEnded: return CheckEnded(event.ended());
+    case v1::RunEvent::kArtifact: return CheckArtifact(event.artifact());
     case v1::RunEvent::EVENT_NOT_SET: break;
   }
   return InvalidArgument("a run's event is of an unknown kind");
@@ -318,6 +396,33 @@ void ClipEnded(v1::RunEnded& ended) {
   ClipMetrics(*ended.mutable_metrics());
 }
 
+void ClipDuration(google::protobuf::Duration& duration) {
+  duration = ToProto(
+      std::clamp(FromProto(duration), absl::ZeroDuration(), absl::Seconds(kLongestRunSeconds)));
+}
+
+void ClipBackup(v1::Backup& backup) {
+  CutText(*backup.mutable_repository(), kMostRunText);
+  CutText(*backup.mutable_source(), kMostRunText);
+  CutText(*backup.mutable_problem(), kMostRunText);
+  CutText(*backup.mutable_system_identifier(), kMostNameBytes);
+  CutText(*backup.mutable_database(), kMostNameBytes);
+  CutText(*backup.mutable_server_version(), kMostNameBytes);
+  CutText(*backup.mutable_client_version(), kMostNameBytes);
+  if (static_cast<size_t>(backup.tables_size()) > kMostTables) backup.clear_tables();
+  for (v1::TableRows& table : *backup.mutable_tables())
+    CutText(*table.mutable_table(), kMostNameBytes);
+  if (backup.has_took()) ClipDuration(*backup.mutable_took());
+  if (backup.has_restore_took()) ClipDuration(*backup.mutable_restore_took());
+}
+
+void ClipArtifact(v1::RunArtifact& artifact) {
+  if (artifact.has_backup()) ClipBackup(*artifact.mutable_backup());
+  if (!artifact.has_restore()) return;
+  CutText(*artifact.mutable_restore()->mutable_target(), kMostRunText);
+  ClipDuration(*artifact.mutable_restore()->mutable_took());
+}
+
 }  // namespace
 
 void Clip(v1::ResultDetail& detail) {
@@ -340,6 +445,7 @@ void Clip(v1::RunEvent& event) {
     progress.set_total(std::min(progress.total(), kMostFigure));
   }
   if (event.has_ended()) ClipEnded(*event.mutable_ended());
+  if (event.has_artifact()) ClipArtifact(*event.mutable_artifact());
 }
 
 bool IsUuid(std::string_view text) {

@@ -32,6 +32,8 @@ void Clip(v1::ResultDetail& detail);
 inline constexpr size_t kMostRunText = 512;
 inline constexpr size_t kMostOutputBytes = 4096;
 inline constexpr size_t kMostUnitBytes = 16;
+inline constexpr size_t kMostTables = 512;
+inline constexpr size_t kMostForgotten = 1000;
 void Clip(v1::RunEvent& event);
 // Lower-case hex digits in five groups: what may stand as run_id.
 bool IsUuid(std::string_view text);

@@ -208,6 +208,18 @@ v1::RunEvent Ended() {
   return event;
 }
 
+v1::RunEvent Artifact() {
+  v1::RunEvent event = Event();
+  v1::Backup& backup = *event.mutable_artifact()->mutable_backup();
+  backup.set_engine(v1::BACKUP_ENGINE_POSTGRES_DUMP);
+  backup.set_repository_id(std::string(64, 'a'));
+  backup.set_snapshot_id(std::string(64, '0'));
+  backup.set_proof(v1::BACKUP_PROOF_TAKEN);
+  backup.set_manifest_hash(std::string(32, '\xff'));
+  backup.add_tables()->set_table("public.orders");
+  return event;
+}
+
 v1::Record RecordOf(uint64_t sequence, const v1::RunEvent& event) {
   v1::Record record;
   record.set_sequence(sequence);
@@ -227,7 +239,8 @@ Status RefusalOf(const v1::RunEvent& event) {
 TEST(Columns, GiveBackWhatHappenedToARunAmongResults) {
   const std::vector<v1::Record> records = {RecordOf(1, Started()),  Result(2, 1, 1'000'000),
                                            RecordOf(3, Progress()), RecordOf(4, Output()),
-                                           Result(5, 1, 2'000'000), RecordOf(6, Ended())};
+                                           Result(5, 1, 2'000'000), RecordOf(6, Artifact()),
+                                           RecordOf(7, Ended())};
   const auto encoded = EncodeBatch(records);
   ASSERT_TRUE(encoded.ok()) << encoded.status();
   const auto decoded = DecodeBatch(encoded->payload);
@@ -304,7 +317,39 @@ TEST(Columns, RefuseARunsEventBeyondItsBounds) {
       });
 }
 
+v1::Backup& BackupIn(v1::RunEvent& event) { return *event.mutable_artifact()->mutable_backup(); }
+
+TEST(Columns, RefuseAnArtifactBeyondItsBounds) {
+  ExpectRefused(
+      Artifact(),
+      {
+          [](v1::RunEvent& e) { e.mutable_artifact()->Clear(); },
+          [](v1::RunEvent& e) { BackupIn(e).set_snapshot_id("latest"); },
+          [](v1::RunEvent& e) { BackupIn(e).clear_repository_id(); },
+          [](v1::RunEvent& e) { BackupIn(e).clear_proof(); },
+          [](v1::RunEvent& e) { BackupIn(e).set_engine(static_cast<v1::BackupEngine>(9)); },
+          [](v1::RunEvent& e) { BackupIn(e).set_manifest_hash("short"); },
+          [](v1::RunEvent& e) { BackupIn(e).set_problem(std::string(513, 'x')); },
+          [](v1::RunEvent& e) { BackupIn(e).set_row_count(UINT64_MAX); },
+          [](v1::RunEvent& e) { BackupIn(e).mutable_took()->set_seconds(-1); },
+          [](v1::RunEvent& e) { BackupIn(e).mutable_taken_at()->set_seconds(-1); },
+          [](v1::RunEvent& e) { BackupIn(e).mutable_tables(0)->set_table(std::string(129, 'x')); },
+          [](v1::RunEvent& e) {
+            while (BackupIn(e).tables_size() < 513) BackupIn(e).add_tables();
+          },
+          [](v1::RunEvent& e) { e.mutable_artifact()->mutable_restore()->set_bytes(1); },
+          [](v1::RunEvent& e) {
+            e.mutable_artifact()->mutable_forgotten()->add_snapshot_ids("one");
+          },
+      });
+}
+
 TEST(Columns, ClipOurOwnRunEventsToTheirBounds) {
+  v1::RunEvent artifact = Artifact();
+  BackupIn(artifact).set_problem(std::string(900, 'x'));
+  BackupIn(artifact).mutable_tables(0)->set_table(std::string(900, 'x'));
+  while (BackupIn(artifact).tables_size() < 600) BackupIn(artifact).add_tables();
+  BackupIn(artifact).mutable_took()->set_seconds(-4);
   v1::RunEvent started = Started();
   started.mutable_started()->set_what(std::string(900, 'x'));
   v1::RunEvent progress = Progress();
@@ -320,7 +365,7 @@ TEST(Columns, ClipOurOwnRunEventsToTheirBounds) {
   ended.mutable_ended()->mutable_metrics(0)->set_name(std::string(7, '\0'));
   for (int i = 0; i < 99; ++i) ended.mutable_ended()->add_metrics();
   uint64_t sequence = 0;
-  for (const v1::RunEvent& event : {started, progress, output, ended}) {
+  for (const v1::RunEvent& event : {started, progress, output, ended, artifact}) {
     const auto decoded = DecodeBatch(EncodeBatch({RecordOf(++sequence, event)})->payload);
     EXPECT_TRUE(decoded.ok()) << decoded.status();
   }

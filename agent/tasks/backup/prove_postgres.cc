@@ -1,0 +1,196 @@
+// A dump restored into a throw-away PostgreSQL: the rows of each table are those of the manifest,
+// and the operator's queries are true.
+#include <charconv>
+#include <csignal>
+
+#include "agent/tasks/backup/engine.h"
+#include "agent/tasks/backup/manifest.h"
+#include "agent/tasks/backup/postgres.h"
+#include "agent/tasks/backup/throw_away.h"
+#include "lib/base/text.h"
+
+namespace muster::agent::backup {
+namespace {
+
+// Like no role that a backup may hold.
+constexpr char kOwner[] = "muster_throw_away";
+constexpr absl::Duration kStartWithin = absl::Minutes(1);
+
+Status MakeDatabase(TaskContext& context, PgWork& work, const v1::BackupManifest& manifest,
+                    const std::string& name) {
+  const std::string make = fmt::format("create database {} template template0 encoding {} ",
+                                       QuotedName(name), Quoted(manifest.encoding()));
+  const Status made = work.Query(fmt::format("{} lc_collate {} lc_ctype {}", make,
+                                             Quoted(manifest.collate()), Quoted(manifest.ctype())))
+                          .status();
+  if (made.ok() || Message(made).find("locale") == std::string_view::npos) return made;
+  context.Note(
+      fmt::format("the server has no locale {}: restored with C instead", manifest.collate()));
+  return work.Query(make + "lc_collate 'C' lc_ctype 'C'").status();
+}
+
+Status FillDatabase(TaskContext& context, const Workspace& workspace, const PgServer& server,
+                    const std::string& programs, const ProveRequest& request) {
+  MUSTER_ASSIGN_OR_RETURN(const exec::Fd password, server.PassFile());
+  ProgramRequest program;
+  program.argv = {programs + "/pg_restore", "--dbname=" + server.Conninfo(),
+                  "--no-password",          "--exit-on-error",
+                  "--no-tablespaces",       fmt::format("--jobs={}", request.parallel),
+                  request.folder + "/dump"};
+  program.in = password.get();
+  program.watch = [&] { return workspace.CheckReserve(); };
+  return Annotate(RunToolWell(context, std::move(program)).status(), "the dump cannot be restored");
+}
+
+Status CompareDatabase(PgWork& work, const v1::BackupManifest& manifest) {
+  Tables restored;
+  for (const v1::TableRows& table : manifest.tables()) {
+    const StatusOr<std::string> rows = work.Value("select count(*) from only " + table.table());
+    if (!rows.ok()) return Annotate(rows.status(), "the restored table " + table.table());
+    uint64_t number = 0;
+    std::from_chars(rows->data(), rows->data() + rows->size(), number);
+    v1::TableRows& found = *restored.Add();
+    found.set_table(table.table());
+    found.set_rows(number);
+  }
+  return Annotate(CompareTables(manifest.tables(), restored), "restored");
+}
+
+int MajorOf(const std::string& version) {
+  int major = 0;
+  std::from_chars(version.data(), version.data() + version.size(), major);
+  return major;
+}
+
+class PostgresProof {
+ public:
+  PostgresProof(TaskContext& context, const Workspace& workspace, const ProveRequest& request)
+      : context_(context), workspace_(workspace), request_(request) {}
+
+  Status Run() {
+    MUSTER_RETURN_IF_ERROR(context_.Step("restores the backup into a throw-away server"));
+    MUSTER_RETURN_IF_ERROR(Start());
+    MUSTER_RETURN_IF_ERROR(Fill());
+    MUSTER_RETURN_IF_ERROR(Compare());
+    return Ask();
+  }
+
+ private:
+  const std::string& database() const { return request_.manifest.database(); }
+
+  Status Start() {
+    MUSTER_ASSIGN_OR_RETURN(programs_, FindPostgres(MajorOf(request_.manifest.server_version()),
+                                                    "initdb", "postgresql"));
+    const std::string& name = request_.verify.user();
+    MUSTER_ASSIGN_OR_RETURN(const ServerUser user,
+                            ServerUser::Find(name.empty() ? "postgres" : name));
+    MUSTER_ASSIGN_OR_RETURN(folder_, MakeServerFolder(workspace_, user));
+    MUSTER_RETURN_IF_ERROR(CheckSocket(folder_ + "/.s.PGSQL.5432"));
+    const std::string data = folder_ + "/data";
+    MUSTER_RETURN_IF_ERROR(
+        RunToolWell(context_, {.argv = user.As({programs_ + "/initdb", "--pgdata=" + data,
+                                                std::string("--username=") + kOwner, "--auth=trust",
+                                                "--encoding=UTF8", "--locale=C", "--no-sync",
+                                                "--no-instructions"})})
+            .status());
+    MUSTER_ASSIGN_OR_RETURN(server_,
+                            ThrowAway::Start(context_, folder_, user.As(Argv(data)), SIGQUIT));
+    return server_->WaitUntil([&] { return PgWork::Open(At("template1"), context_).status(); },
+                              kStartWithin);
+  }
+
+  // No network, no archive, and none of the care that a server takes of data that matters.
+  std::vector<std::string> Argv(const std::string& data) const {
+    std::vector<std::string> argv = {programs_ + "/postgres", "-D", data};
+    for (const char* setting :
+         {"listen_addresses=", "port=5432", "archive_mode=off", "wal_level=minimal",
+          "max_wal_senders=0", "fsync=off", "full_page_writes=off", "synchronous_commit=off",
+          "autovacuum=off", "logging_collector=off", "log_destination=stderr", "ssl=off",
+          "max_wal_size=4GB", "shared_buffers=64MB", "jit=off"}) {
+      argv.insert(argv.end(), {"-c", setting});
+    }
+    argv.insert(argv.end(), {"-c", "unix_socket_directories=" + folder_});
+    return argv;
+  }
+
+  PgServer At(const std::string& name) const { return PgServer::Own(folder_, kOwner, name); }
+
+  Status Fill() {
+    MUSTER_RETURN_IF_ERROR(MakeRoles());
+    if (database() != "template1") {
+      MUSTER_ASSIGN_OR_RETURN(const std::unique_ptr<PgWork> work,
+                              PgWork::Open(At("template1"), context_));
+      MUSTER_RETURN_IF_ERROR(
+          work->Query("drop database if exists " + QuotedName(database())).status());
+      MUSTER_RETURN_IF_ERROR(MakeDatabase(context_, *work, request_.manifest, database()));
+    }
+    return FillDatabase(context_, workspace_, At(database()), programs_, request_);
+  }
+
+  Status MakeRoles() {
+    return Annotate(RunToolWell(context_, {.argv = {programs_ + "/psql", "--no-psqlrc", "--quiet",
+                                                    "--set=ON_ERROR_STOP=1",
+                                                    "--dbname=" + At("template1").Conninfo(),
+                                                    "--file=" + request_.folder + "/roles.sql"},
+                                           .on_out = [](std::string_view) {}})
+                        .status(),
+                    "the roles cannot be restored");
+  }
+
+  Status Compare() {
+    MUSTER_ASSIGN_OR_RETURN(work_, PgWork::Open(At(database()), context_));
+    return CompareDatabase(*work_, request_.manifest);
+  }
+
+  Status Ask() {
+    for (const std::string& query : request_.verify.queries()) {
+      const StatusOr<std::string> answer = work_->Value(query);
+      if (!answer.ok()) {
+        return Annotate(answer.status(), fmt::format("the query \"{}\"", OneLine(query)));
+      }
+      if (*answer == "t") continue;
+      return DataLoss("the restored database answers '{}', not true, to: {}",
+                      OneLine(Truncate(*answer, 100)), OneLine(query));
+    }
+    return OkStatus();
+  }
+
+  TaskContext& context_;
+  const Workspace& workspace_;
+  const ProveRequest& request_;
+  std::string programs_;
+  std::string folder_;
+  std::unique_ptr<ThrowAway> server_;
+  std::unique_ptr<PgWork> work_;
+};
+
+}  // namespace
+
+Status ProvePostgres(TaskContext& context, const Workspace& workspace,
+                     const ProveRequest& request) {
+  return PostgresProof(context, workspace, request).Run();
+}
+
+Status RestoreDatabase(TaskContext& context, const Workspace& workspace, const PgServer& server,
+                       const ProveRequest& request, const std::string& database) {
+  MUSTER_ASSIGN_OR_RETURN(const std::unique_ptr<PgWork> work, PgWork::Open(server, context));
+  MUSTER_ASSIGN_OR_RETURN(const std::string version,
+                          work->Value("select current_setting('server_version')"));
+  MUSTER_ASSIGN_OR_RETURN(const std::string programs,
+                          FindPostgres(MajorOf(version), "pg_restore", "postgresql-client"));
+  MUSTER_RETURN_IF_ERROR(context.Step("makes the database " + database));
+  MUSTER_RETURN_IF_ERROR(MakeDatabase(context, *work, request.manifest, database));
+  const PgServer target = server.Database(database);
+  Status filled = FillDatabase(context, workspace, target, programs, request);
+  if (filled.ok()) {
+    const StatusOr<std::unique_ptr<PgWork>> restored = PgWork::Open(target, context);
+    filled = restored.ok() ? CompareDatabase(**restored, request.manifest) : restored.status();
+  }
+  // Where the run is to end nothing can be asked of the server any more.
+  if (!filled.ok() && !work->Query("drop database " + QuotedName(database)).ok()) {
+    context.Note(fmt::format("the database {} is left half restored: drop it", database));
+  }
+  return filled;
+}
+
+}  // namespace muster::agent::backup

@@ -1,0 +1,77 @@
+// A backup of any age, proven once more.
+#include "agent/tasks/backup/kept_backup.h"
+#include "agent/tasks/tasks.h"
+#include "lib/base/text.h"
+#include "lib/wire/time.h"
+
+namespace muster::agent {
+namespace backup {
+namespace {
+
+class VerifyBackupTask final : public Task {
+ public:
+  VerifyBackupTask(v1::VerifyBackupTask spec, Policy policy)
+      : spec_(std::move(spec)), policy_(std::move(policy)) {}
+
+  std::string What() const override {
+    return fmt::format("a proof of the backup {}", spec_.backup().snapshot_id().substr(0, 8));
+  }
+
+  TaskEnd Run(TaskContext& context) override {
+    KeptBackup kept(spec_.repository(), spec_.backup(), spec_.staging(), policy_);
+    const Status status = Prove(context, kept);
+    return EndOf(
+        context, status,
+        spec_.verify().restore() && !kept.of_files() ? "read back and restored" : "read back");
+  }
+
+ private:
+  Status Prove(TaskContext& context, KeptBackup& kept) const {
+    MUSTER_RETURN_IF_ERROR(kept.Open(context));
+    const Status proven = ProveOpen(context, kept);
+    // Only what the bytes say is said of the backup: not that this host had no room.
+    if (!absl::IsDataLoss(proven)) return proven;
+    v1::Backup record = kept.Record();
+    record.clear_manifest_hash();
+    record.set_problem(OneLine(Message(proven)));
+    SetProof(context, v1::BACKUP_PROOF_TAKEN, record);
+    Tell(context, record);
+    return proven;
+  }
+
+  Status ProveOpen(TaskContext& context, KeptBackup& kept) const {
+    const absl::Duration began = context.clock().Uptime();
+    const bool restores = spec_.verify().restore() && !kept.of_files();
+    std::string folder;
+    if (restores) {
+      MUSTER_RETURN_IF_ERROR(kept.workspace().NeedRoom(2 * kept.bytes(), "the restored backup"));
+      MUSTER_ASSIGN_OR_RETURN(folder, kept.workspace().MakeSub("restored"));
+    }
+    MUSTER_RETURN_IF_ERROR(kept.ReadBack(context, folder));
+    v1::Backup record = kept.Record();
+    SetProof(context, v1::BACKUP_PROOF_READ_BACK, record);
+    Tell(context, record);
+    if (!restores) return OkStatus();
+    MUSTER_RETURN_IF_ERROR(
+        backup::Prove(context, kept.workspace(),
+                      {folder, kept.manifest(), spec_.verify(), std::max(1U, spec_.parallel())}));
+    *record.mutable_restore_took() = wire::ToProto(context.clock().Uptime() - began);
+    SetProof(context, v1::BACKUP_PROOF_RESTORED, record);
+    Tell(context, record);
+    return OkStatus();
+  }
+
+  const v1::VerifyBackupTask spec_;
+  const Policy policy_;
+};
+
+}  // namespace
+}  // namespace backup
+
+TaskOr MakeVerifyBackupTask(const v1::VerifyBackupTask& spec, const Policy& policy) {
+  MUSTER_RETURN_IF_ERROR(policy.AllowPath(spec.staging()));
+  MUSTER_RETURN_IF_ERROR(backup::Repository::Check(spec.repository(), policy));
+  return std::make_unique<backup::VerifyBackupTask>(spec, policy);
+}
+
+}  // namespace muster::agent

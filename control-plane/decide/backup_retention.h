@@ -1,0 +1,52 @@
+// Which backups of one job are kept, and why. Pure. Nothing is removed that might be needed:
+//
+//   is it held?                                     ─► keep
+//   did the job's newest run fail?                  ─► keep them all
+//   is no rule set?                                 ─► keep them all
+//   of another server than the newest verified?     ─► keep: somebody must look
+//   newer than the newest verified, or as new?      ─► keep
+//   one of the K newest verified?                   ─► keep
+//   younger than the minimum age?                   ─► keep
+//   verified, and named by a rule?                  ─► keep
+//   else                                            ─► delete
+//
+// Only verified backups are counted by rules, so that failures push nothing out.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include <absl/time/time.h>
+
+#include "muster/v1/backup.pb.h"
+
+namespace muster::control {
+
+struct KeptBackup {
+  std::string id;
+  absl::Time taken_at;
+  std::string system_identifier;
+  v1::BackupProof proof = v1::BACKUP_PROOF_TAKEN;
+  bool has_problem = false;
+  std::string held_because;  // somebody wants it to stay; empty if nobody does
+};
+
+struct RetentionFacts {
+  v1::BackupKeep keep;
+  // What counts as verified: restored where the job restores, else read back.
+  v1::BackupProof verified_from = v1::BACKUP_PROOF_READ_BACK;
+  bool newest_run_failed = false;
+  std::vector<KeptBackup> backups;  // in any order
+  absl::Time now;
+};
+
+struct RetentionDecision {
+  std::string id;
+  bool keep = true;
+  std::string reason;
+};
+
+// One for each backup, newest first; those of one moment by id.
+std::vector<RetentionDecision> DecideRetention(const RetentionFacts& facts);
+
+}  // namespace muster::control
