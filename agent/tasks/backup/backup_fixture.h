@@ -46,6 +46,20 @@ inline testing::PostgresServer& Postgres() {
   return server;
 }
 
+// An empty repository to copy: to make one takes a second.
+inline const std::string& EmptyRepository() {
+  static const auto& folder = *[] {
+    static testing::TempFolder folder;
+    auto* made = &folder;
+    std::ofstream(made->File("key")) << kRepositoryPassword;
+    testing::RunProgram({"restic", "-r", made->File("repository"), "--no-cache", "--password-file",
+                         made->File("key"), "init"});
+    return made;
+  }();
+  static const std::string path = folder.File("repository");
+  return path;
+}
+
 class BackupJobs : public ::testing::Test {
  protected:
   BackupJobs() {
@@ -53,6 +67,8 @@ class BackupJobs : public ::testing::Test {
                                 Postgres().port(), kPgPassword));
     Write("repository.key", kRepositoryPassword);
     Allow("jobs: [backup, restore, forget]");
+    std::filesystem::copy(EmptyRepository(), repository(),
+                          std::filesystem::copy_options::recursive);
     ::chmod(folder_.path().c_str(), 0711);
   }
   ~BackupJobs() override { StopAgent(); }

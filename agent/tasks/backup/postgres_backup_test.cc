@@ -16,6 +16,7 @@ class PostgresBackups : public BackupJobs {
 };
 
 TEST_F(PostgresBackups, IsTakenAndReadBack) {
+  std::filesystem::remove_all(repository());  // then it is made
   const Told told = Run(PostgresTask());
   ASSERT_EQ(told.end.outcome(), v1::RUN_OUTCOME_SUCCEEDED) << told.end.reason() << told.output;
   ASSERT_THAT(told.backups, SizeIs(2));
