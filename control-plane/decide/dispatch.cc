@@ -31,7 +31,8 @@ AttemptEnd EndOf(v1::RunOutcome outcome) {
 RetryPolicy PolicyOf(const v1::JobSpec& spec) {
   RetryPolicy policy;
   policy.attempts = std::max(1U, spec.retry().attempts());
-  policy.repeatable = spec.command().repeatable();
+  // What a backup or a restore leaves half done it takes away itself.
+  policy.repeatable = !spec.has_command() || spec.command().repeatable();
   if (spec.retry().has_wait()) policy.wait.first = wire::FromProto(spec.retry().wait());
   if (spec.retry().has_longest_wait()) {
     policy.wait.longest = wire::FromProto(spec.retry().longest_wait());

@@ -159,6 +159,13 @@ TEST(Dispatch, AFailureIsTriedAgainOnlyIfTheTaskMayBeRepeated) {
   EXPECT_EQ(last.row.reason, "attempt 3 of 3: exit code 3");
 }
 
+TEST(Dispatch, ABackupThatFailedMayBeTriedAgain) {
+  RunRow run = Ended("a", v1::RUN_OUTCOME_FAILED);
+  run.spec.mutable_retry()->set_attempts(2);
+  run.spec.mutable_backup();
+  EXPECT_EQ(Only(DecideDispatch(Facts({run}), kNow)).row.phase, RunPhase::kWaiting);
+}
+
 TEST(Dispatch, AnUnknownOutcomeIsNeverTriedAgain) {
   RunRow run = Ended("a", v1::RUN_OUTCOME_UNKNOWN);
   run.spec.mutable_retry()->set_attempts(3);

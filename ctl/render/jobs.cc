@@ -152,6 +152,38 @@ std::string CommandText(const v1::CommandTask& command) {
   return text;
 }
 
+std::string PlaceText(const v1::BackupRepository& repository) {
+  return repository.has_path() ? repository.path() : repository.url();
+}
+
+std::string SourceText(const v1::BackupTask& backup) {
+  switch (backup.source_case()) {
+    case v1::BackupTask::kPostgres: return "a PostgreSQL database";
+    case v1::BackupTask::kRedis: return "Redis at " + backup.redis().address();
+    case v1::BackupTask::kFiles: return fmt::format("{}", fmt::join(backup.files().paths(), " "));
+    case v1::BackupTask::SOURCE_NOT_SET: break;
+  }
+  return "";
+}
+
+std::string TaskFact(const v1::JobSpec& spec) {
+  switch (spec.task_case()) {
+    case v1::JobSpec::kCommand: return Fact("Command", CommandText(spec.command()));
+    case v1::JobSpec::kBackup:
+      return Fact("Backup", fmt::format("{} into {}{}", SourceText(spec.backup()),
+                                        PlaceText(spec.backup().repository()),
+                                        spec.backup().verify().restore() ? ", restored" : ""));
+    case v1::JobSpec::kVerifyBackup:
+      return Fact("Verifies", "a backup in " + PlaceText(spec.verify_backup().repository()));
+    case v1::JobSpec::kRestoreBackup:
+      return Fact("Restores", "a backup in " + PlaceText(spec.restore_backup().repository()));
+    case v1::JobSpec::kForgetBackups:
+      return Fact("Forgets", "backups in " + PlaceText(spec.forget_backups().repository()));
+    case v1::JobSpec::TASK_NOT_SET: break;
+  }
+  return "";
+}
+
 std::string LimitsText(const v1::JobSpec& spec) {
   const uint32_t attempts = std::max(spec.retry().attempts(), 1u);
   return fmt::format("{} an attempt, {} attempt{}", DurationText(wire::FromProto(spec.deadline())),
@@ -289,7 +321,7 @@ std::string DescribeJobText(const v1::JobSpec& spec, const v1::Job& job,
   text += Fact("Schedule", ScheduleWords(spec.schedule()));
   if (spec.has_schedule()) text += Fact("Rules", RulesText(spec.schedule()));
   text += Fact("Blackouts", BlackoutsText(spec.schedule()));
-  text += Fact("Agent", AgentsText(spec)) + Fact("Command", CommandText(spec.command()));
+  text += Fact("Agent", AgentsText(spec)) + TaskFact(spec);
   text += Fact("Limits", LimitsText(spec));
   text += Fact("Exclusive", fmt::format("{}", fmt::join(spec.exclusive(), ", ")));
   text += Fact("Paused", PausedText(json, style.now));
