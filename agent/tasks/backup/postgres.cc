@@ -105,7 +105,8 @@ std::string PgServer::Conninfo() const {
   }
   // None of the user's own: a password is what the connection string holds.
   if (!settings_.contains("passfile")) {
-    text += fmt::format("passfile={}", password_->empty() ? "/dev/null" : kStdin);
+    // Where there is none, a name that no file can have: libpq warns of others at every connection.
+    text += fmt::format("passfile={}", password_->empty() ? "/dev/null/none" : kStdin);
   }
   return text;
 }
