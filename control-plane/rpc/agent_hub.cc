@@ -44,6 +44,9 @@ StatusOr<AgentHub::Opened> AgentHub::Open(const v1::Hello& hello, const std::str
       witnesses_.Present(agent, hello.has_witnessed() ? &hello.witnessed() : nullptr));
   MUSTER_ASSIGN_OR_RETURN(const std::string store_epoch, store_.database().StoreEpoch());
   NoteEpoch(store_epoch);
+  // An agent that comes from another replica may have a newer plan than our last look at the store:
+  // an older one would take its new checks away, and what is known of them.
+  RefreshBook();
   const std::shared_ptr<const CheckBook> book = this->book();
   v1::Plan plan = PlanFor(*book, agent, opened.labels);
   std::vector<uint32_t> ids;
@@ -265,6 +268,7 @@ void AgentHub::RefreshBook() {
   const auto fresh = std::make_shared<const CheckBook>(CheckBook{*revision, std::move(*checks)});
   {
     absl::MutexLock lock(&mutex_);
+    if (book_->revision >= fresh->revision) return;  // somebody else was faster
     book_ = fresh;
   }
   for (const auto& stream : Streams()) stream->BookChanged(fresh);

@@ -81,7 +81,8 @@ class AgentStream final : public grpc::ServerBidiReactor<v1::FromAgent, v1::ToAg
   void BookChanged(std::shared_ptr<const CheckBook> book) override {
     Post([this, book = std::move(book)] {
       absl::MutexLock lock(&work_mutex_);
-      if (session_ != nullptr) SetPlan(*book);
+      // Work on the pool may overtake.
+      if (session_ != nullptr && book->revision >= hub_.book()->revision) SetPlan(*book);
     });
   }
   void AssignmentsChanged(const AssignmentBook& book) override {
