@@ -8,8 +8,9 @@
 //   terminate other   start          terminate it, wait   terminate it, drop the other, wait
 //   allow             start          start                start
 //
-// A run whose outcome is unknown is over (docs/decisions/0039). Who waits is started by admission.h,
-// oldest first, once the runs before it are over: each but `allow` claims its job for itself.
+// A run whose outcome is unknown is over (docs/decisions/0039). Who waits is started by
+// admission.h, oldest first, once the runs before it are over: each but `allow` claims its job for
+// itself.
 #pragma once
 
 #include <string>
