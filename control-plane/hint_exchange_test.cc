@@ -47,11 +47,12 @@ class HintExchangeTest : public ::testing::Test {
       };
     };
     exchange_ = std::make_unique<HintExchange>(
-        std::move(wire), HintReactions{note("specs"), note("transitions"), note("revocations"),
-                                       note("replicas"), note("runs"), [this](const std::string& agent) {
-                                         absl::MutexLock lock(&mutex_);
-                                         looks_.push_back("states of " + agent);
-                                       }});
+        std::move(wire),
+        HintReactions{note("specs"), note("transitions"), note("revocations"), note("replicas"),
+                      note("runs"), [this](const std::string& agent) {
+                        absl::MutexLock lock(&mutex_);
+                        looks_.push_back("states of " + agent);
+                      }});
   }
 
   std::vector<std::string> looks() {

@@ -36,8 +36,8 @@ Status RetentionLoop::Tick(absl::Time now) {
   }
   uint64_t runs = 0;
   for (uint64_t dropped = options_.batch; dropped >= options_.batch; runs += dropped) {
-    MUSTER_ASSIGN_OR_RETURN(
-        dropped, store_.runs().DropBefore(epoch_, now - options_.runs, options_.batch));
+    MUSTER_ASSIGN_OR_RETURN(dropped,
+                            store_.runs().DropBefore(epoch_, now - options_.runs, options_.batch));
   }
   // Pauses that lie behind what is decided.
   MUSTER_RETURN_IF_ERROR(store_.runs().Forget(epoch_, {}));

@@ -103,10 +103,10 @@ class TestPlane {
     const auto certificate = *authority_->IssueServer("r-test");
     own_ = *net::CurrentIdentity::Make(
         {authority_->RootsPem(), certificate.chain_pem, certificate.key_pem});
-    main_.Serve(
-        net::MutualTls(own_),
-        {link_.get(), identity_.get(), specs_.get(), states_.get(), alerts_.get(), runs_.get(), system_.get()},
-        *gate_);
+    main_.Serve(net::MutualTls(own_),
+                {link_.get(), identity_.get(), specs_.get(), states_.get(), alerts_.get(),
+                 runs_.get(), system_.get()},
+                *gate_);
     enroll_.Serve(net::ServerTls(own_), {enrollment_.get()}, *gate_);
     serving_ = true;
   }

@@ -243,7 +243,8 @@ TEST_P(RunStoreTest, WhatIsOnAgentsHandsAndWhenItChanges) {
 TEST_P(RunStoreTest, AskedForAgainIsTheSameRun) {
   const auto first = store_->runs().Start(RunOf("run-1", now_), Note("run.start"));
   ASSERT_OK(first);
-  const auto again = store_->runs().Start(RunOf("run-1", now_ + absl::Seconds(1)), Note("run.start"));
+  const auto again =
+      store_->runs().Start(RunOf("run-1", now_ + absl::Seconds(1)), Note("run.start"));
   ASSERT_OK(again);
   EXPECT_EQ(again->slot, now_);
   const auto other = store_->runs().Start(RunOf("run-2", now_), Note("run.start"));
