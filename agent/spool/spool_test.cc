@@ -3,7 +3,6 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <signal.h>
-#include <sys/mount.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -14,6 +13,7 @@
 
 #include "agent/spool/recorder.h"
 #include "lib/testing/servers.h"
+#include "lib/testing/small_disk.h"
 #include "lib/wire/columns.h"
 #include "lib/wire/time.h"
 
@@ -330,33 +330,9 @@ TEST(Spool, KeepsEverythingAfterKill) {
   }
 }
 
-// A small file system that goes with the object.
-class SmallDisk {
- public:
-  explicit SmallDisk(const std::string& path) : path_(path) {
-    ::mkdir(path_.c_str(), 0700);
-    mounted_ = ::mount("tmpfs", path_.c_str(), "tmpfs", 0, "size=3m,mode=0700") == 0;
-  }
-  ~SmallDisk() {
-    if (mounted_) ::umount2(path_.c_str(), MNT_DETACH);
-  }
-  bool mounted() const { return mounted_; }
-  void Fill() const {
-    std::ofstream file(path_ + "/filler", std::ios::binary);
-    const std::string block(512, 'x');
-    while (file.write(block.data(), 512).flush()) {
-    }
-  }
-  void MakeRoom() const { ::unlink((path_ + "/filler").c_str()); }
-
- private:
-  const std::string path_;
-  bool mounted_ = false;
-};
-
 TEST(Spool, NamesWhatAFullDiskDidNotTakeOnceThereIsRoom) {
   TempFolder folder;
-  const SmallDisk disk(folder.File("disk"));
+  const testing::SmallDisk disk(folder.File("disk"), "3m");
   if (!disk.mounted()) GTEST_SKIP() << "this machine lets nobody mount a file system";
   auto spool = MustOpen(folder.File("disk/log.db"), SystemClock());
   uint64_t appended = 0;

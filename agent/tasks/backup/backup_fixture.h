@@ -12,6 +12,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include "agent/jobs/executor.h"
 #include "lib/base/file.h"
@@ -21,9 +22,14 @@
 
 namespace muster::agent {
 
-// Passwords that must be found nowhere.
-inline constexpr char kPgPassword[] = "canary-of-postgres";
-inline constexpr char kRepositoryPassword[] = "canary-of-the-repository";
+// Passwords hold this word, which must be found nowhere. It is this process's own: the same tests
+// in another process show theirs as they prepare.
+inline const std::string& Canary() {
+  static const auto& word = *new std::string(fmt::format("canary-{}-", ::getpid()));
+  return word;
+}
+inline std::string PgPassword() { return Canary() + "of-postgres"; }
+inline std::string RepositoryPassword() { return Canary() + "of-the-repository"; }
 
 // One server for all tests of a program: the superuser "postgres" is trusted, "keeper" (a member
 // of pg_read_all_data) and "stranger" have a password.
@@ -34,7 +40,7 @@ inline testing::PostgresServer& Postgres() {
         fmt::format("create role keeper login password '{0}'; "
                     "create role stranger login password '{0}'; "
                     "grant pg_read_all_data to keeper",
-                    kPgPassword));
+                    PgPassword()));
     made->Sql(
         "copy (values ('local all all trust'), ('host all postgres 127.0.0.1/32 trust'), "
         "('host all all 127.0.0.1/32 scram-sha-256')) to "
@@ -51,7 +57,7 @@ inline const std::string& EmptyRepository() {
   static const auto& folder = *[] {
     static testing::TempFolder folder;
     auto* made = &folder;
-    std::ofstream(made->File("key")) << kRepositoryPassword;
+    std::ofstream(made->File("key")) << RepositoryPassword();
     testing::RunProgram({"restic", "-r", made->File("repository"), "--no-cache", "--password-file",
                          made->File("key"), "init"});
     return made;
@@ -64,8 +70,8 @@ class BackupJobs : public ::testing::Test {
  protected:
   BackupJobs() {
     Write("pg.dsn", fmt::format("host=127.0.0.1 port={} user=keeper password={} dbname=orders",
-                                Postgres().port(), kPgPassword));
-    Write("repository.key", kRepositoryPassword);
+                                Postgres().port(), PgPassword()));
+    Write("repository.key", RepositoryPassword());
     Allow("jobs: [backup, restore, forget]");
     std::filesystem::copy(EmptyRepository(), repository(),
                           std::filesystem::copy_options::recursive);

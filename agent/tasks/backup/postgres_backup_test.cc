@@ -67,17 +67,17 @@ TEST_F(PostgresBackups, ShowNoPasswordToAnybody) {
     for (const auto& process : std::filesystem::directory_iterator("/proc")) {
       const std::string line = ReadFile(process.path() / "cmdline").value_or("");
       seen.insert(line.substr(0, line.find('\0')));
-      EXPECT_THAT(line, Not(HasSubstr("canary-"))) << line;
+      EXPECT_THAT(line, Not(HasSubstr(Canary()))) << line;
     }
   });
   ASSERT_EQ(told.end.outcome(), v1::RUN_OUTCOME_SUCCEEDED) << told.end.reason();
   EXPECT_TRUE(seen.contains("/usr/bin/restic"));
-  EXPECT_THAT(told.output, Not(HasSubstr("canary-")));
+  EXPECT_THAT(told.output, Not(HasSubstr(Canary())));
   StopAgent();
   for (const auto& entry : std::filesystem::recursive_directory_iterator(folder_.path())) {
     const std::string name = entry.path().filename();
     if (!entry.is_regular_file() || name == "pg.dsn" || name == "repository.key") continue;
-    EXPECT_THAT(ReadFile(entry.path()).value_or(""), Not(HasSubstr("canary-"))) << entry.path();
+    EXPECT_THAT(ReadFile(entry.path()).value_or(""), Not(HasSubstr(Canary()))) << entry.path();
   }
 }
 
@@ -94,7 +94,7 @@ TEST_F(PostgresBackups, FailWithAClearReason) {
   EXPECT_THAT(Run(task).end.reason(), HasSubstr("Connection refused"));
 
   Write("pg.dsn", fmt::format("host=127.0.0.1 port={} user=stranger password={} dbname=orders",
-                              Postgres().port(), kPgPassword));
+                              Postgres().port(), PgPassword()));
   EXPECT_THAT(Run(task).end.reason(), HasSubstr("grant pg_read_all_data"));
 
   Write("repository.key", "another");
