@@ -31,6 +31,7 @@ RunStep Started(const AgentRunEvent& event, RunRow& run) {
   if (run.phase != RunPhase::kAssigned) return {};
   run.phase = RunPhase::kBegan;
   run.state = v1::RUN_STATE_RUNNING;
+  run.progress.Clear();  // of the attempt before
   if (run.started_at == absl::InfinitePast()) run.started_at = event.at;
   run.reason = OneLine(event.event->started().what());
   return {.changed = true, .what = "started"};
@@ -104,8 +105,11 @@ StatusOr<std::map<std::string, RunRow>> RunsOf(sql::Transaction& t,
 
 }  // namespace
 
-RunStep ApplyRunEvent(const AgentRunEvent& event, RunRow& run) {
-  if (event.agent != run.agent || event.event->fence() != run.fence) return {};
+RunStep ApplyRunEvent(const AgentRunEvent& told, RunRow& run) {
+  if (told.agent != run.agent || told.event->fence() != run.fence) return {};
+  // Whatever the agent's clock says, nothing happened before it was given the run.
+  AgentRunEvent event = told;
+  event.at = std::max(told.at, run.assigned_at);
   switch (event.event->event_case()) {
     case v1::RunEvent::kStarted: return Started(event, run);
     case v1::RunEvent::kProgress: return Progressed(event, run);

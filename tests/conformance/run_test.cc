@@ -198,6 +198,17 @@ TEST_P(RunStoreTest, AnAgentMovesNoOtherAgentsRunAndNoOlderAttempt) {
   ASSERT_OK(Tell({Ended("run-of-nobody", v1::RUN_OUTCOME_SUCCEEDED)}));
 }
 
+TEST_P(RunStoreTest, NothingHappenedBeforeTheAgentWasGivenTheRun) {
+  OnHands("run-1");
+  v1::RunEvent started = Started("run-1");
+  started.clear_at();  // 1970, as the store writes "never"
+  v1::RunEvent ended = Ended("run-1", v1::RUN_OUTCOME_SUCCEEDED);
+  ended.clear_at();
+  ASSERT_OK(Tell({started, ended}));
+  EXPECT_EQ(Found("run-1").started_at, now_);
+  EXPECT_EQ(Found("run-1").finished_at, now_);
+}
+
 TEST_P(RunStoreTest, TheTruthComesLateButComes) {
   RunRow run = OnHands("run-1");
   run.phase = RunPhase::kOver;
@@ -206,6 +217,18 @@ TEST_P(RunStoreTest, TheTruthComesLateButComes) {
   ASSERT_OK(Tell({Ended("run-1", v1::RUN_OUTCOME_SUCCEEDED)}));
   EXPECT_EQ(Found("run-1").state, v1::RUN_STATE_SUCCEEDED);
   ASSERT_OK(Tell({Ended("run-1", v1::RUN_OUTCOME_FAILED)}));
+  EXPECT_EQ(Found("run-1").state, v1::RUN_STATE_SUCCEEDED);
+}
+
+TEST_P(RunStoreTest, TheTruthOfALaterAttemptComesLateToo) {
+  RunRow run = OnHands("run-1");
+  ASSERT_OK(Tell({Ended("run-1", v1::RUN_OUTCOME_FAILED)}));
+  run.fence = 2;
+  ASSERT_EQ(Change(run, RunPhase::kAttemptOver, 1), 1U);
+  run.phase = RunPhase::kOver;
+  run.state = v1::RUN_STATE_UNKNOWN;
+  ASSERT_EQ(Change(run, RunPhase::kAssigned, 2), 1U);
+  ASSERT_OK(Tell({Ended("run-1", v1::RUN_OUTCOME_SUCCEEDED, 2)}));
   EXPECT_EQ(Found("run-1").state, v1::RUN_STATE_SUCCEEDED);
 }
 
