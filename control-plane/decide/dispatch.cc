@@ -66,9 +66,7 @@ class Dispatcher {
     if (run.stop != RunStop::kNo) {
       return Conclude(run, v1::RUN_STATE_CANCELLED, "cancelled", run.stop_reason, false);
     }
-    if (run.fence == 0 && !facts_.jobs.contains(run.job)) {
-      return Conclude(run, v1::RUN_STATE_MISSED, "missed", "the job was deleted", false);
-    }
+    if (!facts_.jobs.contains(run.job)) return NoAttempt(run, "the job was deleted", false);
     const absl::Time due = Opens(run);
     if (due > now_) return LookAgain(std::min(due, run.start_by));
     const std::optional<std::string> agent = Place(run);
@@ -80,8 +78,8 @@ class Dispatcher {
     }
     const std::string why = NobodyWhy(run);
     if (now_ > run.start_by) {
-      return Conclude(run, v1::RUN_STATE_MISSED, "missed",
-                      fmt::format("had not begun by {}: {}", TimeText(run.start_by), why), true);
+      return NoAttempt(run, fmt::format("had not begun by {}: {}", TimeText(run.start_by), why),
+                       true);
     }
     LookAgain(run.start_by + absl::Nanoseconds(1));
     Hold(run, why);
@@ -174,7 +172,7 @@ class Dispatcher {
     for (const std::string& id : admitted.start) Assign(*waiting_.at(id));
     for (const HeldRun& held : admitted.held) Hold(*waiting_.at(held.run), held.reason);
     for (const HeldRun& missed : admitted.missed) {
-      Conclude(*waiting_.at(missed.run), v1::RUN_STATE_MISSED, "missed", missed.reason, true);
+      NoAttempt(*waiting_.at(missed.run), missed.reason, true);
     }
     LookAgain(admitted.next_look);
   }
@@ -185,6 +183,8 @@ class Dispatcher {
     next.agent = *Place(run);
     next.fence = run.fence + 1;
     next.assigned_at = now_;
+    next.outcome = v1::RUN_OUTCOME_UNSPECIFIED;
+    next.exit_code = -1;
     next.reason = fmt::format("assigned to {}", next.agent);
     Change(run, std::move(next), "assigned");
   }
@@ -194,6 +194,15 @@ class Dispatcher {
     RunRow next = run;
     next.reason = why;
     Change(run, std::move(next), "held");
+  }
+
+  // It waits, and will not begin: missed, or, where an attempt was made, as that ended.
+  void NoAttempt(const RunRow& run, const std::string& why, bool tells) {
+    if (run.fence == 0) return Conclude(run, v1::RUN_STATE_MISSED, "missed", why, tells);
+    Conclude(
+        run, StateOf(run.outcome), "over",
+        fmt::format("attempt {} did not succeed, and no further one began: {}", run.fence, why),
+        tells);
   }
 
   void Conclude(const RunRow& run, v1::RunState state, std::string what, std::string reason,

@@ -2,10 +2,10 @@
 //
 //   a run that                               becomes
 //   waits, and somebody wants it stopped     over: CANCELLED
-//   waits, its job deleted, never begun      over: MISSED
+//   waits, its job deleted                   over: MISSED, or as its last attempt ended
 //   waits and may begin (admission.h)        assigned to the first agent by name that its selector
 //                                            matches and that is connected
-//   waits, past its start_by                 over: MISSED
+//   waits, past its start_by                 the same
 //   ended an attempt                         waiting for the next (retry.h), or over
 //   an agent has, that was revoked           over: UNKNOWN
 //   an agent has, that has long told nothing over: UNKNOWN, until the agent tells

@@ -166,6 +166,31 @@ TEST(Dispatch, ABackupThatFailedMayBeTriedAgain) {
   EXPECT_EQ(Only(DecideDispatch(Facts({run}), kNow)).row.phase, RunPhase::kWaiting);
 }
 
+TEST(Dispatch, ARunWhoseNextAttemptCannotBeginIsAsItsLastOneEnded) {
+  RunRow run = Ended("a", v1::RUN_OUTCOME_TIMED_OUT);
+  run.spec.mutable_retry()->set_attempts(2);
+  run.spec.mutable_command()->set_repeatable(true);
+  DispatchFacts facts = Facts({Only(DecideDispatch(Facts({run}), kNow)).row});
+  DispatchFacts deleted = facts;
+  deleted.jobs.clear();
+  EXPECT_EQ(Only(DecideDispatch(deleted, kNow)).row.state, v1::RUN_STATE_TIMED_OUT);
+  facts.agents.clear();
+  const RunChange late = Only(DecideDispatch(facts, kNow + absl::Hours(3)));
+  EXPECT_EQ(late.row.state, v1::RUN_STATE_TIMED_OUT);
+  EXPECT_TRUE(late.concludes);
+  EXPECT_TRUE(late.row.reason.starts_with("attempt 1 did not succeed, and no further one began"));
+}
+
+TEST(Dispatch, AFurtherAttemptKnowsNothingOfTheLastOnesEnd) {
+  RunRow run = Ended("a", v1::RUN_OUTCOME_FAILED);
+  run.exit_code = 3;
+  run.phase = RunPhase::kWaiting;
+  const RunChange again = Only(DecideDispatch(Facts({run}), kNow));
+  EXPECT_EQ(again.row.fence, 2U);
+  EXPECT_EQ(again.row.outcome, v1::RUN_OUTCOME_UNSPECIFIED);
+  EXPECT_EQ(again.row.exit_code, -1);
+}
+
 TEST(Dispatch, AnUnknownOutcomeIsNeverTriedAgain) {
   RunRow run = Ended("a", v1::RUN_OUTCOME_UNKNOWN);
   run.spec.mutable_retry()->set_attempts(3);

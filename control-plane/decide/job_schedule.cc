@@ -9,11 +9,9 @@ namespace muster::control {
 namespace {
 
 StatusOr<absl::Time> ReadTime(std::string_view field, const std::string& text) {
-  absl::Time time;
-  std::string error;
-  if (absl::ParseTime(absl::RFC3339_full, text, &time, &error)) return time;
-  return InvalidArgument("{}: \"{}\" is no RFC 3339 time; write one like 2026-12-24T02:00:00Z",
-                         field, text);
+  StatusOr<absl::Time> time = ParseTime(text);
+  if (!time.ok()) return InvalidArgument("{}: {}", field, Message(time.status()));
+  return time;
 }
 
 StatusOr<Timetable> ReadCron(std::string_view field, const std::string& text, absl::TimeZone zone) {
