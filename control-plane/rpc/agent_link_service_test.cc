@@ -138,6 +138,28 @@ class OpenSession {
   std::unique_ptr<grpc::ClientReaderWriter<v1::FromAgent, v1::ToAgent>> stream_;
 };
 
+// Another replica took the documents a moment ago, and this one has not looked since: an older plan
+// would take the agent's new checks away, and what is known of them.
+TEST(Session, APlanIsNeverOlderThanWhatTheAgentMayHaveHeardElsewhere) {
+  TestPlane plane;
+  for (int i = 1; i <= 5; ++i) {
+    v1::Document document;
+    document.set_api_version("muster/v1");
+    document.set_kind("Check");
+    document.mutable_metadata()->set_name(fmt::format("check-{}", i));
+    document.mutable_check()->mutable_every()->set_seconds(60);
+    document.mutable_check()->mutable_probe()->mutable_tcp()->set_address("127.0.0.1:1");
+    ASSERT_TRUE(plane.store().specs().Apply({document}, {"test", "spec.apply", "", "", {}}).ok());
+    OpenSession session(plane, fmt::format("host-{}", i));
+    v1::Plan first;
+    ASSERT_TRUE(session.Hears([&](const v1::ToAgent& message) {
+      first = message.plan();
+      return message.has_plan();
+    }));
+    EXPECT_EQ(first.checks_size(), i);
+  }
+}
+
 TEST(Session, AnAgentIsSentElsewhereByAReplicaThatTakesOthersStill) {
   TestPlane plane;
   OpenSession session(plane, "host-a");

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <charconv>
+#include <map>
 
 #include "control-plane/decide/job_schedule.h"
 #include "control-plane/rpc/paging.h"
@@ -52,11 +53,20 @@ bool NewerFirst(const v1::Run& a, const v1::Run& b) {
   return at != other ? at > other : a.id() < b.id();
 }
 
-const PauseRow* PauseAt(const std::vector<PauseRow>& pauses, absl::Time now) {
+// Of one job.
+struct OpenRuns {
+  uint32_t queued = 0;
+  uint32_t running = 0;
+};
+
+void SetPause(const std::vector<PauseRow>& pauses, absl::Time now, v1::Job& job) {
   for (const PauseRow& pause : pauses) {
-    if (pause.since <= now && now < pause.until) return &pause;
+    if (pause.since > now || now >= pause.until) continue;
+    job.set_paused(true);
+    if (pause.until == absl::InfiniteFuture()) return;
+    *job.mutable_paused_until() = wire::ToProto(pause.until);
+    return;
   }
-  return nullptr;
 }
 
 Status SetUpcoming(const v1::JobSpec& spec, const JobRow* row, absl::Time now, v1::Job& job) {
@@ -168,15 +178,16 @@ Status ListRuns(Store& store, const v1::ListRunsRequest& request, v1::ListRunsRe
   return OkStatus();
 }
 
+StatusOr<v1::Run> FindRun(RunStore& runs, const std::string& id) {
+  MUSTER_ASSIGN_OR_RETURN(const std::optional<RunRow> run, runs.Find(id));
+  if (run.has_value()) return RunMessage(*run);
+  MUSTER_ASSIGN_OR_RETURN(const std::optional<MissedRow> missed, runs.FindMissed(id));
+  if (missed.has_value()) return MissedMessage(*missed);
+  return NotFound("there is no run {}", id);
+}
+
 Status GetRun(RunStore& runs, const v1::GetRunRequest& request, v1::GetRunResponse& response) {
-  MUSTER_ASSIGN_OR_RETURN(const std::optional<RunRow> run, runs.Find(request.id()));
-  if (!run.has_value()) {
-    MUSTER_ASSIGN_OR_RETURN(const std::optional<MissedRow> missed, runs.FindMissed(request.id()));
-    if (!missed.has_value()) return NotFound("there is no run {}", request.id());
-    *response.mutable_run() = MissedMessage(*missed);
-    return OkStatus();
-  }
-  *response.mutable_run() = RunMessage(*run);
+  MUSTER_ASSIGN_OR_RETURN(*response.mutable_run(), FindRun(runs, request.id()));
   MUSTER_ASSIGN_OR_RETURN(const std::vector<TrailRow> trail, runs.Trail(request.id()));
   for (const TrailRow& row : trail) {
     v1::RunTrailEntry& entry = *response.add_trail();
@@ -193,6 +204,12 @@ Status ListJobs(Store& store, const v1::ListJobsRequest& request, absl::Time now
   MUSTER_ASSIGN_OR_RETURN(const std::vector<SpecRow> specs, store.specs().Jobs());
   MUSTER_ASSIGN_OR_RETURN(const std::vector<JobRow> rows, store.runs().Jobs());
   MUSTER_ASSIGN_OR_RETURN(const std::vector<RunRow> open, store.runs().Open());
+  std::map<std::string, const JobRow*> row_of;
+  for (const JobRow& row : rows) row_of[row.name] = &row;
+  std::map<std::string, OpenRuns> open_of;
+  for (const RunRow& run : open) {
+    ++(run.state == v1::RUN_STATE_RUNNING ? open_of[run.job].running : open_of[run.job].queued);
+  }
   const uint32_t size = PageSize(request.page_size());
   for (const SpecRow& spec : specs) {
     const std::string& name = spec.document.metadata().name();
@@ -205,24 +222,13 @@ Status ListJobs(Store& store, const v1::ListJobsRequest& request, absl::Time now
     v1::Job& job = *response.add_items();
     job.set_name(name);
     job.set_schedule(ScheduleText(spec.document.job()));
-    const auto row =
-        std::find_if(rows.begin(), rows.end(), [&](const JobRow& one) { return one.name == name; });
-    if (row != rows.end()) {
-      if (const PauseRow* pause = PauseAt(row->pauses, now)) {
-        job.set_paused(true);
-        if (pause->until != absl::InfiniteFuture()) {
-          *job.mutable_paused_until() = wire::ToProto(pause->until);
-        }
-      }
-    }
-    MUSTER_RETURN_IF_ERROR(
-        SetUpcoming(spec.document.job(), row == rows.end() ? nullptr : &*row, now, job));
+    const auto row = row_of.find(name);
+    const JobRow* known = row == row_of.end() ? nullptr : row->second;
+    if (known != nullptr) SetPause(known->pauses, now, job);
+    MUSTER_RETURN_IF_ERROR(SetUpcoming(spec.document.job(), known, now, job));
     MUSTER_RETURN_IF_ERROR(SetLast(store.runs(), job));
-    for (const RunRow& run : open) {
-      if (run.job != name) continue;
-      run.state == v1::RUN_STATE_RUNNING ? job.set_running(job.running() + 1)
-                                         : job.set_queued(job.queued() + 1);
-    }
+    job.set_running(open_of[name].running);
+    job.set_queued(open_of[name].queued);
   }
   return OkStatus();
 }

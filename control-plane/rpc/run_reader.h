@@ -12,6 +12,9 @@ v1::Run MissedMessage(const MissedRow& row);
 // The job's document. NotFound names it.
 StatusOr<SpecRow> FindJob(Store& store, const std::string& name);
 
+// A run, or missed slots. NotFound names it.
+StatusOr<v1::Run> FindRun(RunStore& runs, const std::string& id);
+
 Status ListRuns(Store& store, const v1::ListRunsRequest& request, v1::ListRunsResponse& response);
 Status GetRun(RunStore& runs, const v1::GetRunRequest& request, v1::GetRunResponse& response);
 Status ListJobs(Store& store, const v1::ListJobsRequest& request, absl::Time now,

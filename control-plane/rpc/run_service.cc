@@ -12,7 +12,6 @@
 namespace muster::control {
 namespace {
 
-constexpr absl::Duration kPeriod = absl::Milliseconds(250);
 constexpr uint32_t kLogPage = 200;
 // A run by hand that cannot begin by then is missed.
 constexpr absl::Duration kManualPatience = absl::Hours(1);
@@ -34,64 +33,63 @@ AuditNote Note(const net::Identity& caller, std::string action, std::string subj
           .at = at};
 }
 
-// Sends the run each time that it is another, until it is over.
-class WatchRunStream final : public OutStream<v1::Run, WatchRunStream>, public RunFollower {
+bool IsOver(const v1::Run& run) {
+  return run.state() != v1::RUN_STATE_QUEUED && run.state() != v1::RUN_STATE_RUNNING;
+}
+
+// A stream about one run, which `Read` reads a page of.
+template <typename Message, typename Derived>
+class RunStream : public OutStream<Message, Derived>, public Follower {
  public:
-  WatchRunStream(RunService& service, std::string id) : service_(service), id_(std::move(id)) {}
+  RunStream(Followers& followers, RunStore& runs, std::string id)
+      : followers_(followers), runs_(runs), id_(std::move(id)) {}
 
-  void Start(Gate& gate, grpc::CallbackServerContext& context) {
-    if (Begin(gate, context, "muster.v1.RunService.WatchRun")) service_.Enter(shared_from_this());
+  void Start(Gate& gate, grpc::CallbackServerContext& context, std::string_view method) {
+    if (this->Begin(gate, context, method)) followers_.Enter(this->shared_from_this());
   }
-  void Drained() { service_.Drained(); }
-  void Gone() { service_.Leave(this); }
+  void Drained() { followers_.Wake(); }
+  void Gone() { followers_.Leave(this); }
 
-  void Pump(RunStore& runs) override {
-    if (Ended() || Queued() > 0) return;
-    const Status status = Look(runs);
-    if (!status.ok()) End(status);
+  void Look() override {
+    if (this->Ended() || this->Queued() > 0) return;
+    const Status status = static_cast<Derived*>(this)->Read();
+    if (!status.ok()) this->End(status);
   }
 
- private:
-  Status Look(RunStore& runs) {
-    v1::GetRunRequest request;
-    request.set_id(id_);
-    v1::GetRunResponse found;
-    MUSTER_RETURN_IF_ERROR(GetRun(runs, request, found));
-    std::string bytes = found.run().SerializeAsString();
-    if (bytes != told_) Put(found.run());
+ protected:
+  Followers& followers_;
+  RunStore& runs_;
+  const std::string id_;
+};
+
+// Sends the run each time that it is another, until it is over.
+class WatchRunStream final : public RunStream<v1::Run, WatchRunStream> {
+ public:
+  using RunStream::RunStream;
+
+  Status Read() {
+    MUSTER_ASSIGN_OR_RETURN(v1::Run run, FindRun(runs_, id_));
+    const bool over = IsOver(run);
+    std::string bytes = run.SerializeAsString();
+    if (bytes != told_) Put(std::move(run));
     told_ = std::move(bytes);
-    if (found.run().has_finished_at()) End(OkStatus());
+    if (over) End(OkStatus());
     return OkStatus();
   }
 
-  RunService& service_;
-  const std::string id_;
-  std::string told_;  // owned by whoever pumps
+ private:
+  std::string told_;  // owned by whoever looks
 };
 
-class RunLogStream final : public OutStream<v1::RunLogEntry, RunLogStream>, public RunFollower {
+class RunLogStream final : public RunStream<v1::RunLogEntry, RunLogStream> {
  public:
-  RunLogStream(RunService& service, v1::RunLogRequest request)
-      : service_(service), request_(std::move(request)) {}
+  RunLogStream(Followers& followers, RunStore& runs, const v1::RunLogRequest& request)
+      : RunStream(followers, runs, request.id()), follow_(request.follow()) {}
 
-  void Start(Gate& gate, grpc::CallbackServerContext& context) {
-    if (Begin(gate, context, "muster.v1.RunService.RunLog")) service_.Enter(shared_from_this());
-  }
-  void Drained() { service_.Drained(); }
-  void Gone() { service_.Leave(this); }
-
-  void Pump(RunStore& runs) override {
-    if (Ended() || Queued() > 0) return;
-    const Status status = Look(runs);
-    if (!status.ok()) End(status);
-  }
-
- private:
-  Status Look(RunStore& runs) {
+  Status Read() {
     // Whether it is over is read first: what it wrote is stored before its end.
-    MUSTER_ASSIGN_OR_RETURN(const bool over, IsOver(runs));
-    MUSTER_ASSIGN_OR_RETURN(std::vector<OutputRow> rows,
-                            runs.Output(request_.id(), after_, kLogPage));
+    MUSTER_ASSIGN_OR_RETURN(const v1::Run run, FindRun(runs_, id_));
+    MUSTER_ASSIGN_OR_RETURN(std::vector<OutputRow> rows, runs_.Output(id_, after_, kLogPage));
     for (OutputRow& row : rows) {
       v1::RunLogEntry entry;
       entry.set_attempt(static_cast<uint32_t>(row.fence));
@@ -102,21 +100,14 @@ class RunLogStream final : public OutStream<v1::RunLogEntry, RunLogStream>, publ
       Put(std::move(entry));
       after_ = std::move(row);
     }
-    if (rows.size() < kLogPage && (over || !request_.follow())) End(OkStatus());
+    const bool goes_on = follow_ && !IsOver(run);
+    if (rows.size() < kLogPage && !goes_on) End(OkStatus());
     return OkStatus();
   }
 
-  StatusOr<bool> IsOver(RunStore& runs) const {
-    MUSTER_ASSIGN_OR_RETURN(const std::optional<RunRow> run, runs.Find(request_.id()));
-    if (run.has_value()) return run->phase == RunPhase::kOver;
-    MUSTER_ASSIGN_OR_RETURN(const auto missed, runs.FindMissed(request_.id()));
-    if (!missed.has_value()) return NotFound("there is no run {}", request_.id());
-    return true;
-  }
-
-  RunService& service_;
-  const v1::RunLogRequest request_;
-  OutputRow after_;  // owned by whoever pumps
+ private:
+  const bool follow_;
+  OutputRow after_;  // owned by whoever looks
 };
 
 }  // namespace
@@ -128,10 +119,10 @@ RunService::RunService(Store& store, Gate& gate, const Clock& clock,
       clock_(clock),
       on_change_(std::move(on_change)),
       pool_("run-reads", 2, 1000),
-      loop_("runs", kPeriod, [this] { Tick(); }) {}
+      followers_("runs", pool_) {}
 
 RunService::~RunService() {
-  loop_.Stop();
+  followers_.Stop();
   pool_.Stop();
 }
 
@@ -169,15 +160,15 @@ grpc::ServerUnaryReactor* RunService::GetRun(grpc::CallbackServerContext* contex
 
 grpc::ServerWriteReactor<v1::RunLogEntry>* RunService::RunLog(grpc::CallbackServerContext* context,
                                                               const v1::RunLogRequest* request) {
-  const auto stream = std::make_shared<RunLogStream>(*this, *request);
-  stream->Start(gate_, *context);
+  const auto stream = std::make_shared<RunLogStream>(followers_, store_.runs(), *request);
+  stream->Start(gate_, *context, "muster.v1.RunService.RunLog");
   return stream.get();
 }
 
 grpc::ServerWriteReactor<v1::Run>* RunService::WatchRun(grpc::CallbackServerContext* context,
                                                         const v1::WatchRunRequest* request) {
-  const auto stream = std::make_shared<WatchRunStream>(*this, request->id());
-  stream->Start(gate_, *context);
+  const auto stream = std::make_shared<WatchRunStream>(followers_, store_.runs(), request->id());
+  stream->Start(gate_, *context, "muster.v1.RunService.WatchRun");
   return stream.get();
 }
 
@@ -312,36 +303,6 @@ Status RunService::Fill(const net::Identity& caller, const v1::BackfillRequest& 
   for (const RunRow& run : made) *response.add_items() = RunMessage(run);
   on_change_();
   return OkStatus();
-}
-
-void RunService::Enter(std::shared_ptr<RunFollower> follower) {
-  const RunFollower* key = follower.get();
-  {
-    absl::MutexLock lock(&mutex_);
-    followers_[key] = std::move(follower);
-  }
-  loop_.Wake();
-}
-
-void RunService::Leave(const RunFollower* follower) {
-  absl::MutexLock lock(&mutex_);
-  followers_.erase(follower);
-}
-
-void RunService::Tick() {
-  std::vector<std::shared_ptr<RunFollower>> followers;
-  {
-    absl::MutexLock lock(&mutex_);
-    for (const auto& [key, follower] : followers_) followers.push_back(follower);
-  }
-  for (const auto& follower : followers) {
-    if (follower->pumping.exchange(true)) continue;
-    const bool taken = pool_.Submit([this, follower] {
-      follower->Pump(store_.runs());
-      follower->pumping = false;
-    });
-    if (!taken) follower->pumping = false;
-  }
 }
 
 }  // namespace muster::control

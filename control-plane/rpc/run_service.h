@@ -1,18 +1,11 @@
 // RunService: jobs and runs, as operators see and steer them.
 //
-// Who waits for a run, or follows its log, is a stream that looks at the store each quarter of a
-// second, and at once when there may be news. It holds one page at most and reads the next one when
-// that is sent: a slow reader costs nobody memory.
+// Who waits for a run, or follows its log, follows the store (followers.h), a page at a time.
 #pragma once
 
-#include <atomic>
 #include <functional>
-#include <map>
-#include <memory>
 
-#include <absl/base/thread_annotations.h>
-#include <absl/synchronization/mutex.h>
-
+#include "control-plane/rpc/followers.h"
 #include "control-plane/rpc/gate.h"
 #include "control-plane/store/store.h"
 #include "lib/base/clock.h"
@@ -20,15 +13,6 @@
 #include "muster/v1/run_service.grpc.pb.h"
 
 namespace muster::control {
-
-// A stream that looks at the store again and again.
-class RunFollower {
- public:
-  virtual ~RunFollower() = default;
-  // On the service's pool; one at a time.
-  virtual void Pump(RunStore& runs) = 0;
-  std::atomic<bool> pumping = false;
-};
 
 class RunService final : public v1::RunService::CallbackService {
  public:
@@ -66,11 +50,7 @@ class RunService final : public v1::RunService::CallbackService {
                                      v1::BackfillResponse* response) override;
 
   // There may be something new for those who wait.
-  void RunsChanged() { loop_.Wake(); }
-  // The page is sent: there may be another.
-  void Drained() { loop_.Wake(); }
-  void Enter(std::shared_ptr<RunFollower> follower);
-  void Leave(const RunFollower* follower);
+  void RunsChanged() { followers_.Wake(); }
 
  private:
   Status Start(const net::Identity& caller, const v1::StartRunRequest& request,
@@ -81,16 +61,13 @@ class RunService final : public v1::RunService::CallbackService {
   Status Resume(const net::Identity& caller, const v1::ResumeJobRequest& request);
   Status Fill(const net::Identity& caller, const v1::BackfillRequest& request,
               v1::BackfillResponse& response);
-  void Tick();
 
   Store& store_;
   Gate& gate_;
   const Clock& clock_;
   const std::function<void()> on_change_;
   exec::Pool pool_;
-  absl::Mutex mutex_;
-  std::map<const RunFollower*, std::shared_ptr<RunFollower>> followers_ ABSL_GUARDED_BY(mutex_);
-  exec::PeriodicLoop loop_;  // last: its thread uses all the others
+  Followers followers_;
 };
 
 }  // namespace muster::control

@@ -1,6 +1,5 @@
 #include "control-plane/rpc/state_service.h"
 
-#include <atomic>
 #include <optional>
 
 #include "control-plane/rpc/out_stream.h"
@@ -8,7 +7,6 @@
 namespace muster::control {
 namespace {
 
-constexpr absl::Duration kWatchPeriod = absl::Milliseconds(250);
 constexpr uint32_t kWatchPage = 500;
 constexpr size_t kHistoryAhead = 2000;  // entries read ahead of a slow reader
 
@@ -42,26 +40,24 @@ class HistoryStream final : public OutStream<v1::HistoryEntry, HistoryStream> {
 
 }  // namespace
 
-class WatchStream final : public OutStream<v1::WatchEvent, WatchStream> {
+class WatchStream final : public OutStream<v1::WatchEvent, WatchStream>, public Follower {
  public:
   WatchStream(StateService& service, v1::WatchRequest request)
       : service_(service), request_(std::move(request)) {}
 
   void Start(Gate& gate, grpc::CallbackServerContext& context) {
-    if (Begin(gate, context, "muster.v1.StateService.Watch")) service_.Enter(shared_from_this());
+    if (Begin(gate, context, "muster.v1.StateService.Watch"))
+      service_.followers_.Enter(shared_from_this());
   }
   // The page is sent: there may be another.
   void Drained() { service_.StatesChanged(); }
-  void Gone() { service_.Leave(this); }
+  void Gone() { service_.followers_.Leave(this); }
 
-  // On the service's pool; one at a time.
-  void Pump() {
+  void Look() override {
     if (Ended() || Queued() > 0) return;
     const Status status = synced_ ? Follow() : First();
     if (!status.ok()) End(status);
   }
-
-  std::atomic<bool> pumping = false;
 
  private:
   bool Wanted(const CheckStateRow& row) const {
@@ -131,7 +127,7 @@ class WatchStream final : public OutStream<v1::WatchEvent, WatchStream> {
 
   StateService& service_;
   const v1::WatchRequest request_;
-  // Owned by whoever pumps.
+  // Owned by whoever looks.
   bool started_ = false;
   bool synced_ = false;
   uint32_t check_ = 0;
@@ -147,10 +143,10 @@ StateService::StateService(Store& store, Gate& gate, const Clock& clock)
       gate_(gate),
       reader_(store, clock),
       pool_("state-reads", 2, 1000),
-      loop_("watch", kWatchPeriod, [this] { Tick(); }) {}
+      followers_("watch", pool_) {}
 
 StateService::~StateService() {
-  loop_.Stop();
+  followers_.Stop();
   pool_.Stop();
 }
 
@@ -181,36 +177,6 @@ grpc::ServerWriteReactor<v1::WatchEvent>* StateService::Watch(grpc::CallbackServ
   const auto stream = std::make_shared<WatchStream>(*this, *request);
   stream->Start(gate_, *context);
   return stream.get();
-}
-
-void StateService::Enter(std::shared_ptr<WatchStream> stream) {
-  const WatchStream* key = stream.get();
-  {
-    absl::MutexLock lock(&mutex_);
-    watchers_[key] = std::move(stream);
-  }
-  loop_.Wake();
-}
-
-void StateService::Leave(const WatchStream* stream) {
-  absl::MutexLock lock(&mutex_);
-  watchers_.erase(stream);
-}
-
-void StateService::Tick() {
-  std::vector<std::shared_ptr<WatchStream>> watchers;
-  {
-    absl::MutexLock lock(&mutex_);
-    for (const auto& [key, watcher] : watchers_) watchers.push_back(watcher);
-  }
-  for (const auto& watcher : watchers) {
-    if (watcher->pumping.exchange(true)) continue;
-    const bool taken = pool_.Submit([watcher] {
-      watcher->Pump();
-      watcher->pumping = false;
-    });
-    if (!taken) watcher->pumping = false;
-  }
 }
 
 }  // namespace muster::control

@@ -8,9 +8,7 @@
 #include <memory>
 #include <set>
 
-#include <absl/base/thread_annotations.h>
-#include <absl/synchronization/mutex.h>
-
+#include "control-plane/rpc/followers.h"
 #include "control-plane/rpc/gate.h"
 #include "control-plane/rpc/state_reader.h"
 #include "lib/exec/threads.h"
@@ -38,21 +36,15 @@ class StateService final : public v1::StateService::CallbackService {
                                                   const v1::WatchRequest* request) override;
 
   // There may be something new for watchers.
-  void StatesChanged() { loop_.Wake(); }
+  void StatesChanged() { followers_.Wake(); }
 
  private:
   friend class WatchStream;
-  void Tick();
-  void Enter(std::shared_ptr<WatchStream> stream);
-  void Leave(const WatchStream* stream);
-
   Store& store_;
   Gate& gate_;
   StateReader reader_;
   exec::Pool pool_;  // history and watch reads: they may be long, so not with the unary calls
-  absl::Mutex mutex_;
-  std::map<const WatchStream*, std::shared_ptr<WatchStream>> watchers_ ABSL_GUARDED_BY(mutex_);
-  exec::PeriodicLoop loop_;  // last: its thread uses all the others
+  Followers followers_;
 };
 
 }  // namespace muster::control

@@ -12,6 +12,7 @@ namespace {
 
 constexpr std::string_view kMissedColumns =
     "id, job, slot, last_slot, slots, reason, why, recorded_at";
+constexpr std::string_view kPauseColumns = "job, since, until, reason, by";
 constexpr int64_t kOver = static_cast<int64_t>(RunPhase::kOver);
 constexpr int64_t kMissed = v1::RUN_STATE_MISSED;
 
@@ -68,6 +69,14 @@ MissedRow ReadMissed(const sql::Row& row) {
           .recorded_at = row.Time(7)};
 }
 
+PauseRow ReadPause(const sql::Row& row) {
+  return {.job = row.Text(0),
+          .since = row.Time(1),
+          .until = TimeOr(row, 2, absl::InfiniteFuture()),
+          .reason = row.Text(3),
+          .by = row.Text(4)};
+}
+
 // An older slot that ends late changes nothing.
 Status NoteHealth(sql::Transaction& t, std::string_view job, const JobHealth& health) {
   return t
@@ -109,13 +118,13 @@ StatusOr<bool> ChangeOne(sql::Transaction& t, const RunChange& change) {
   MUSTER_ASSIGN_OR_RETURN(
       const int64_t changed,
       t.Execute("UPDATE runs SET phase = $1, state = $2, reason = $3, due_at = $4, start_by = $5, "
-                "agent = $6, fence = $7, assigned_at = $8, finished_at = $9 "
-                "WHERE id = $10 AND phase = $11 AND fence = $12",
+                "agent = $6, fence = $7, assigned_at = $8, finished_at = $9, outcome = $10, "
+                "exit_code = $11 WHERE id = $12 AND phase = $13 AND fence = $14",
                 {static_cast<int64_t>(run.phase), int64_t{run.state}, std::string_view(run.reason),
                  sql::ToMicros(run.due_at), TimeOrZero(run.start_by), std::string_view(run.agent),
                  Signed(run.fence), TimeOrZero(run.assigned_at), TimeOrZero(run.finished_at),
-                 std::string_view(run.id), static_cast<int64_t>(change.expected_phase),
-                 Signed(change.expected_fence)}));
+                 int64_t{run.outcome}, int64_t{run.exit_code}, std::string_view(run.id),
+                 static_cast<int64_t>(change.expected_phase), Signed(change.expected_fence)}));
   return changed == 1;
 }
 
@@ -156,7 +165,7 @@ Status DecideOne(sql::Transaction& t, const JobDecision& decision, absl::Time no
 StatusOr<std::vector<PauseRow>> PausesOf(sql::Transaction& t, std::string_view job) {
   MUSTER_ASSIGN_OR_RETURN(
       const sql::Rows rows,
-      t.Query("SELECT job, since, until, reason, by FROM job_pauses WHERE job = $1 ORDER BY id",
+      t.Query(fmt::format("SELECT {} FROM job_pauses WHERE job = $1 ORDER BY id", kPauseColumns),
               {job}));
   std::vector<PauseRow> pauses;
   for (const sql::Row& row : rows) {
@@ -188,12 +197,10 @@ StatusOr<std::vector<JobRow>> RunStore::Jobs() {
                 "last_reason, last_at FROM jobs ORDER BY name"));
     MUSTER_ASSIGN_OR_RETURN(
         const sql::Rows pauses,
-        t.Query("SELECT job, since, until, reason, by FROM job_pauses ORDER BY job, id"));
+        t.Query(fmt::format("SELECT {} FROM job_pauses ORDER BY job, id", kPauseColumns)));
     std::map<std::string, std::vector<PauseRow>> paused;
     for (const sql::Row& row : pauses) {
-      paused[row.Text(0)].push_back({row.Text(0), row.Time(1),
-                                     TimeOr(row, 2, absl::InfiniteFuture()), row.Text(3),
-                                     row.Text(4)});
+      paused[row.Text(0)].push_back(ReadPause(row));
     }
     for (const sql::Row& row : rows) {
       JobRow& job = jobs.emplace_back();

@@ -100,8 +100,9 @@ struct JobRow {
 
 // What the leader decides of a run that is open.
 struct RunChange {
-  RunRow
-      row;  // phase, state, reason, due_at, start_by, agent, fence, assigned_at, finished_at count
+  // Phase, state, reason, due_at, start_by, agent, fence, assigned_at, finished_at, outcome and
+  // exit_code count.
+  RunRow row;
   RunPhase expected_phase = RunPhase::kWaiting;
   uint64_t expected_fence = 0;
   std::string what;        // of the trail; empty: no entry
