@@ -7,12 +7,21 @@
 #include "lib/wire/time.h"
 
 namespace muster::agent::backup {
+namespace {
+
+// Who looks for a backup makes no repository for it.
+v1::BackupRepository AsItIs(v1::BackupRepository repository) {
+  repository.set_create(false);
+  return repository;
+}
+
+}  // namespace
 
 KeptBackup::KeptBackup(const v1::BackupRepository& repository, const v1::BackupIdentity& identity,
                        const std::string& staging, const Policy& policy)
     : identity_(identity),
       staging_(staging),
-      repository_(repository, policy, staging + "/restic-cache") {}
+      repository_(AsItIs(repository), policy, staging + "/restic-cache") {}
 
 Status KeptBackup::Open(TaskContext& context) {
   int removed = 0;

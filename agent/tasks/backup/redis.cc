@@ -69,8 +69,13 @@ StatusOr<std::unique_ptr<RedisLink>> RedisLink::Open(const std::string& address,
     MUSTER_ASSIGN_OR_RETURN(const HostPort target, ParseHostPort(address));
     MUSTER_ASSIGN_OR_RETURN(const Address at,
                             ResolveAllowed(target.host, target.port, policy, within, report));
-    MUSTER_ASSIGN_OR_RETURN(std::unique_ptr<Stream> stream, Stream::Connect(at, within));
-    link.reset(new RedisLink(std::move(stream), context));
+    StatusOr<std::unique_ptr<Stream>> stream = Stream::Connect(at, within);
+    if (absl::IsUnavailable(stream.status())) {
+      return Unavailable("Redis cannot be reached: {}: start it, or correct the address",
+                         Message(stream.status()));
+    }
+    MUSTER_RETURN_IF_ERROR(stream.status());
+    link.reset(new RedisLink(*std::move(stream), context));
   }
   if (auth.empty()) return link;
   MUSTER_ASSIGN_OR_RETURN(const Secret secret, policy.ReadSecret(auth));

@@ -7,6 +7,7 @@
 
 #include "agent/probes/probe.h"
 #include "agent/probes/resolve.h"
+#include "agent/tasks/backup/repository_files.h"
 #include "lib/base/file.h"
 #include "lib/base/text.h"
 
@@ -17,20 +18,28 @@ using nlohmann::json;
 
 constexpr char kRestic[] = "/usr/bin/restic";
 constexpr char kUnlocked[] = "--no-lock";
+constexpr size_t kMostWords = 200;  // of restic's, in a reason
+constexpr char kNoSpace[] = "no space left on device";
+// Of a snapshot that it then leaves out, as if there were none.
+constexpr char kIgnored[] = "could not load snapshot";
 
 bool Has(std::string_view text, std::string_view part) {
   return text.find(part) != std::string_view::npos;
 }
 
-// Bytes that are not those that were stored, or that are gone.
-bool IsDamage(std::string_view err) {
+// What restic says of bytes that are not those that were stored, or that are gone.
+bool IsDamage(std::string_view line) {
   for (const std::string_view mark :
        {"ciphertext verification failed", "decrypting blob", "not found in repository",
-        "not found in index", "wrong hash", "invalid data returned", "hash mismatch"}) {
-    if (Has(err, mark)) return true;
+        "not found in index", "wrong hash", "invalid data returned", "hash mismatch",
+        "Unmarshal: ", kIgnored}) {
+    if (Has(line, mark)) return true;
   }
-  return Has(err, "no such file") && Has(err, "<data/");
+  return Has(line, "no such file") && Has(line, "<data/");
 }
+
+// A pack that ends too early; over a network that is a broken connection as well.
+bool IsCutPack(std::string_view line) { return Has(line, "<data/") && Has(line, "EOF"); }
 
 json Parse(std::string_view text) {
   return json::parse(text.begin(), text.end(), nullptr, /*allow_exceptions=*/false);
@@ -173,13 +182,21 @@ StatusOr<ToolEnd> Repository::RunWell(TaskContext& context, const Call& call) {
   return end;
 }
 
+Status Repository::Damaged(std::string_view how) const {
+  return DataLoss(
+      "{} is damaged: {}. Take a new backup into a new repository now; restic check --read-data "
+      "says what of this one is left",
+      place_, Truncate(how, kMostWords));
+}
+
+// Of a folder muster sees the files itself.
+Status Repository::CheckFiles() const {
+  if (!spec_.has_path()) return OkStatus();
+  const Status found = LookForDamage(spec_.path());
+  return found.ok() ? found : Damaged(Message(found));
+}
+
 Status Repository::Explain(const ToolEnd& end) const {
-  if (Has(end.err, "wrong password or no key found")) {
-    return PermissionDenied(
-        "the password of {} is wrong: it must be what the repository was made "
-        "with",
-        place_);
-  }
   if (Has(end.err, "already locked")) {
     return Unavailable(
         "{} is locked by somebody who is at work, or by a process of another host "
@@ -187,11 +204,18 @@ Status Repository::Explain(const ToolEnd& end) const {
         "removes what is stale)",
         place_);
   }
-  if (Has(end.err, "no space left on device")) {
+  if (Has(end.err, kNoSpace)) {
     return ResourceExhausted("the disk of {} is full: make room, or keep fewer backups", place_);
   }
-  if (IsDamage(end.err)) {
-    return DataLoss("{} is damaged: {}", place_, end.last_words);
+  MUSTER_RETURN_IF_ERROR(CheckFiles());
+  if (Has(end.err, "wrong password or no key found")) {
+    return PermissionDenied(
+        "the password of {} is wrong: it must be what the repository was made "
+        "with",
+        place_);
+  }
+  for (const std::string_view line : Split(end.err, '\n')) {
+    if (IsDamage(line) || (spec_.has_path() && IsCutPack(line))) return Damaged(OneLine(line));
   }
   return ToolFailed({.argv = {kRestic}}, end);
 }
@@ -211,6 +235,7 @@ Status Repository::Open(TaskContext& context) {
 }
 
 Status Repository::Make(TaskContext& context) {
+  if (spec_.has_path()) MUSTER_RETURN_IF_ERROR(CheckNotBegun(spec_.path()));
   MUSTER_RETURN_IF_ERROR(RunWell(context, {.arguments = {"init"}}).status());
   context.Note(fmt::format("made the repository {}", place_));
   return OkStatus();
@@ -225,6 +250,8 @@ Status Repository::ReadConfig(TaskContext& context) {
   if (end.exit_code != 0 && Has(end.err, "Is there a repository at the following location?")) {
     // Of a folder that is there and cannot be read as well.
     if (!Has(end.err, "no such file") && !Has(end.err, "does not exist")) return Explain(end);
+    // Not a new one over what is left of an old one.
+    MUSTER_RETURN_IF_ERROR(CheckFiles());
     return NotFound(
         "there is no repository at {}: is its disk mounted? If there is to be a new "
         "one, set repository.create: true",
@@ -241,7 +268,11 @@ StatusOr<Repository::Listed> Repository::Find(TaskContext& context, const std::s
                           RunWell(context, {.arguments = {"snapshots", snapshot}}));
   const json list = Parse(end.out);
   if (!list.is_array() || list.size() != 1 || !TextOf(list[0], "id").starts_with(snapshot)) {
-    return NotFound("{} has no snapshot {}", place_, snapshot);
+    if (Has(end.err, kIgnored)) return Damaged(end.last_words);
+    return NotFound(
+        "{} has no snapshot {}: it was removed, or its file was lost (restic snapshots lists those "
+        "that are there)",
+        place_, snapshot);
   }
   Listed listed{.id = TextOf(list[0], "id"), .taken_at = absl::UnixEpoch(), .paths = {}};
   if (const auto time = ParseTime(TextOf(list[0], "time")); time.ok()) listed.taken_at = *time;
@@ -254,11 +285,14 @@ StatusOr<Repository::Listed> Repository::Find(TaskContext& context, const std::s
 }
 
 StatusOr<std::set<std::string>> Repository::AllIds(TaskContext& context) {
-  MUSTER_ASSIGN_OR_RETURN(const ToolEnd end, RunWell(context, {.arguments = {"snapshots"}}));
-  const json list = Parse(end.out);
-  if (!list.is_array()) return DataLoss("the snapshots of {} cannot be listed", place_);
+  // By their names alone: `snapshots` leaves those out that it cannot read.
+  MUSTER_ASSIGN_OR_RETURN(const ToolEnd end,
+                          RunWell(context, {.arguments = {"list", "snapshots"}}));
   std::set<std::string> ids;
-  for (const json& snapshot : list) ids.insert(TextOf(snapshot, "id"));
+  for (std::string_view line : Split(end.out, '\n')) {
+    line = Trim(line);
+    if (!line.empty()) ids.emplace(line);
+  }
   return ids;
 }
 
@@ -337,7 +371,13 @@ Status Repository::Restore(TaskContext& context, const std::string& snapshot,
   Call call;
   call.arguments = {"restore", snapshot, "--target", target};
   call.watch = watch;
-  return RunWell(context, call).status();
+  MUSTER_ASSIGN_OR_RETURN(const ToolEnd end, Run(context, call));
+  if (end.exit_code == 0) return OkStatus();
+  // That is the target's disk, not the repository's.
+  if (Has(end.err, kNoSpace)) {
+    return ResourceExhausted("the disk of {} is full: make room, or choose another", target);
+  }
+  return Explain(end);
 }
 
 Status Repository::Forget(TaskContext& context, const std::vector<std::string>& snapshots) {

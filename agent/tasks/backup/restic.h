@@ -60,13 +60,14 @@ class Repository {
   // Into the folder. `watch` as in ProgramRequest.
   Status Restore(TaskContext& context, const std::string& snapshot, const std::string& target,
                  const std::function<Status()>& watch);
-  // What is known of a snapshot; NotFound without it.
+  // What is known of a snapshot; NotFound without it, DataLoss if it is there and spoilt.
   struct Listed {
     std::string id;
     absl::Time taken_at;
     std::vector<std::string> paths;
   };
   StatusOr<Listed> Find(TaskContext& context, const std::string& snapshot);
+  // Of spoilt ones as well.
   StatusOr<std::set<std::string>> AllIds(TaskContext& context);
   // That a restore of it writes.
   StatusOr<uint64_t> RestoredBytes(TaskContext& context, const std::string& snapshot);
@@ -87,6 +88,9 @@ class Repository {
   // Run, with every exit code but 0 an error that says what to do.
   StatusOr<ToolEnd> RunWell(TaskContext& context, const Call& call);
   Status Explain(const ToolEnd& end) const;
+  // DataLoss that says what to do.
+  Status Damaged(std::string_view how) const;
+  Status CheckFiles() const;
   Status AllowAddress(TaskContext& context) const;
   Status Make(TaskContext& context);
   Status ReadConfig(TaskContext& context);
