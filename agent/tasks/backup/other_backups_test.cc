@@ -86,6 +86,43 @@ TEST_F(OtherBackups, FilesAreTakenAndReadBack) {
   EXPECT_EQ(*ReadFile(File("restored") + File("source/deep/two")), "2");
 }
 
+TEST_F(OtherBackups, OneWhoseSnapshotIsSpoiltHasAProblem) {
+  const Told told = Run(FilesTask());
+  ASSERT_EQ(told.end.outcome(), v1::RUN_OUTCOME_SUCCEEDED) << told.end.reason();
+  const std::string id = told.last().snapshot_id();
+  std::filesystem::permissions(repository() + "/snapshots/" + id,
+                               std::filesystem::perms::owner_write,
+                               std::filesystem::perm_options::add);
+  std::ofstream(repository() + "/snapshots/" + id, std::ios::app) << "spoilt";
+  v1::JobSpec verify;
+  v1::VerifyBackupTask& task = *verify.mutable_verify_backup();
+  task.mutable_backup()->set_snapshot_id(id);
+  task.mutable_backup()->set_engine(v1::BACKUP_ENGINE_FILES);
+  *task.mutable_repository() = RepositorySpec();
+  task.set_staging(staging());
+  *verify.mutable_deadline() = wire::ToProto(absl::Minutes(5));
+  const Told spoilt = Run(verify);
+  EXPECT_EQ(spoilt.end.outcome(), v1::RUN_OUTCOME_FAILED);
+  EXPECT_THAT(spoilt.end.reason(), HasSubstr("is damaged"));
+  EXPECT_THAT(spoilt.end.reason(), HasSubstr("restic check --read-data"));
+  ASSERT_THAT(spoilt.backups, SizeIs(1));
+  EXPECT_EQ(spoilt.last().snapshot_id(), id);
+  EXPECT_EQ(spoilt.last().repository_id(), told.last().repository_id());
+  EXPECT_EQ(spoilt.last().problem(), spoilt.end.reason());
+}
+
+TEST_F(OtherBackups, NoRepositoryIsMadeOverAnOldOne) {
+  const Told told = Run(FilesTask());
+  ASSERT_EQ(told.end.outcome(), v1::RUN_OUTCOME_SUCCEEDED) << told.end.reason();
+  std::filesystem::rename(repository() + "/config", File("config"));
+  const Told failed = Run(FilesTask());
+  EXPECT_EQ(failed.end.outcome(), v1::RUN_OUTCOME_FAILED);
+  EXPECT_THAT(failed.end.reason(), HasSubstr("its file config is missing"));
+  EXPECT_FALSE(std::filesystem::exists(repository() + "/config"));
+  std::filesystem::rename(File("config"), repository() + "/config");
+  EXPECT_EQ(Run(FilesTask()).end.outcome(), v1::RUN_OUTCOME_SUCCEEDED);
+}
+
 TEST_F(OtherBackups, AMissingFolderIsNoEmptyBackup) {
   v1::BackupTask task = FilesTask();
   task.mutable_files()->add_paths(File("not-mounted"));

@@ -27,19 +27,22 @@ class VerifyBackupTask final : public Task {
 
  private:
   Status Prove(TaskContext& context, KeptBackup& kept) const {
-    MUSTER_RETURN_IF_ERROR(kept.Open(context));
-    const Status proven = ProveOpen(context, kept);
-    // Only what the bytes say is said of the backup: not that this host had no room.
-    if (!absl::IsDataLoss(proven)) return proven;
-    v1::Backup record = kept.Record();
-    record.clear_manifest_hash();
+    const Status proven = OpenAndProve(context, kept);
+    // Only what the bytes say is said of the backup: not that this host had no room. Whose bytes
+    // they are is not known where the repository's own configuration is spoilt.
+    if (!absl::IsDataLoss(proven) || kept.repository().id().empty()) return proven;
+    v1::Backup record;
+    record.set_repository_id(kept.repository().id());
+    record.set_snapshot_id(spec_.backup().snapshot_id());
+    record.set_engine(spec_.backup().engine());
     record.set_problem(OneLine(Message(proven)));
     SetProof(context, v1::BACKUP_PROOF_TAKEN, record);
     Tell(context, record);
     return proven;
   }
 
-  Status ProveOpen(TaskContext& context, KeptBackup& kept) const {
+  Status OpenAndProve(TaskContext& context, KeptBackup& kept) const {
+    MUSTER_RETURN_IF_ERROR(kept.Open(context));
     const absl::Duration began = context.clock().Uptime();
     const bool restores = spec_.verify().restore() && !kept.of_files();
     std::string folder;
