@@ -51,6 +51,20 @@ Status Said(const PGresult* result) {
 
 }  // namespace
 
+Status Advised(const Status& status) {
+  const std::string_view said = Message(status);
+  if (status.ok() || said.find("FATAL: ") == std::string_view::npos) return status;
+  for (const std::string_view mark : {"authentication failed", "no pg_hba.conf entry",
+                                      "\" does not exist", "permitted to log in"}) {
+    if (said.find(mark) == std::string_view::npos) continue;
+    return PermissionDenied(
+        "{}: see to the user, the password and the database in the connection string, and to the "
+        "server's pg_hba.conf",
+        said);
+  }
+  return status;
+}
+
 std::string Quoted(std::string_view text) { return Doubled(text, '\''); }
 std::string QuotedName(std::string_view name) { return Doubled(name, '"'); }
 
@@ -142,7 +156,7 @@ StatusOr<std::unique_ptr<PgWork>> PgWork::Open(const PgServer& server, TaskConte
   std::unique_ptr<PgWork> work(
       new PgWork(PQconnectStartParams(keywords.data(), values.data(), 0), context));
   WipeText(password);
-  MUSTER_RETURN_IF_ERROR(work->Connect(kConnectWithin));
+  MUSTER_RETURN_IF_ERROR(Advised(work->Connect(kConnectWithin)));
   return work;
 }
 

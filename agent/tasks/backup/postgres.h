@@ -42,6 +42,9 @@ class PgServer {
   std::shared_ptr<const Secret> password_ = std::make_shared<const Secret>();
 };
 
+// With what to do, where the server does not let the user of the connection string in.
+Status Advised(const Status& status);
+
 // 'text' for SQL, and "name".
 std::string Quoted(std::string_view text);
 std::string QuotedName(std::string_view name);

@@ -110,7 +110,7 @@ class PostgresDump final : public Engine {
     MUSTER_RETURN_IF_ERROR(DumpGlobals(context, folder, "tablespaces"));
     Tell(manifest);
     MUSTER_RETURN_IF_ERROR(ReadClientVersion(context, manifest));
-    return Check(context, folder + "/dump");
+    return NotKept(Check(context, folder + "/dump"), workspace);
   }
 
   ResticSource Source(const std::string& folder) const override {
@@ -194,7 +194,10 @@ class PostgresDump final : public Engine {
       context.Progress(std::move(progress));
       return workspace.CheckReserve();
     };
-    return RunToolWell(context, std::move(request)).status();
+    const Status dumped = RunToolWell(context, std::move(request)).status();
+    // Whatever pg_dump says of a full disk, how much is left and what to do is told.
+    if (!dumped.ok() && !absl::IsAborted(dumped)) MUSTER_RETURN_IF_ERROR(workspace.CheckReserve());
+    return Advised(dumped);
   }
 
   // Without the passwords of roles where the user may not see them.
@@ -210,7 +213,7 @@ class PostgresDump final : public Engine {
     if (!facts_.superuser && std::string_view(which) == "roles") {
       context.Note("the user is no superuser: roles are kept without their passwords");
     }
-    return RunToolWell(context, std::move(request)).status();
+    return Advised(RunToolWell(context, std::move(request)).status());
   }
 
   void Tell(v1::BackupManifest& manifest) const {
@@ -241,10 +244,13 @@ class PostgresDump final : public Engine {
   // pg_dump's exit code is not enough: its list of contents must name every table, and each
   // table's file must hold as many rows as the table did.
   Status Check(TaskContext& context, const std::string& dump) const {
-    MUSTER_ASSIGN_OR_RETURN(
-        const ToolEnd list,
-        RunToolWell(context, {.argv = {programs_ + "/pg_restore", "--list", dump}}));
-    const std::map<std::string, std::string> files = DataFiles(list.out);
+    const StatusOr<ToolEnd> list =
+        RunToolWell(context, {.argv = {programs_ + "/pg_restore", "--list", dump}});
+    if (absl::IsUnavailable(list.status())) {
+      return DataLoss("the dump cannot be read: {}", Message(list.status()));
+    }
+    MUSTER_RETURN_IF_ERROR(list.status());
+    const std::map<std::string, std::string> files = DataFiles(list->out);
     std::map<std::string, uint64_t> lines;
     MUSTER_RETURN_IF_ERROR(
         HashFolder(context, dump, [&](const std::string& path, std::string_view bytes) {
@@ -255,6 +261,14 @@ class PostgresDump final : public Engine {
         }).status());
     for (const Table& table : tables_) MUSTER_RETURN_IF_ERROR(CheckTable(table, lines));
     return OkStatus();
+  }
+
+  static Status NotKept(const Status& check, const Workspace& workspace) {
+    if (!absl::IsDataLoss(check)) return check;
+    return DataLoss(
+        "{}: nothing was put into the repository. Run it again, and if that comes back look at the "
+        "disk of {}",
+        Message(check), workspace.staging());
   }
 
   // Behind the rows stand "\." and two empty lines.

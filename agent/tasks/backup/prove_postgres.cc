@@ -39,7 +39,10 @@ Status FillDatabase(TaskContext& context, const Workspace& workspace, const PgSe
                   request.folder + "/dump"};
   program.in = password.get();
   program.watch = [&] { return workspace.CheckReserve(); };
-  return Annotate(RunToolWell(context, std::move(program)).status(), "the dump cannot be restored");
+  const Status filled = RunToolWell(context, std::move(program)).status();
+  // Where the disk is full, that is why.
+  if (!filled.ok() && !absl::IsAborted(filled)) MUSTER_RETURN_IF_ERROR(workspace.CheckReserve());
+  return Annotate(filled, "the dump cannot be restored");
 }
 
 Status CompareDatabase(PgWork& work, const v1::BackupManifest& manifest) {
