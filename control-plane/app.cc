@@ -24,6 +24,7 @@
 #include "control-plane/rpc/agent_hub.h"
 #include "control-plane/rpc/agent_link_service.h"
 #include "control-plane/rpc/alert_service.h"
+#include "control-plane/rpc/backup_service.h"
 #include "control-plane/rpc/enrollment_service.h"
 #include "control-plane/rpc/gate.h"
 #include "control-plane/rpc/identity_service.h"
@@ -307,6 +308,7 @@ class Plane {
     states_.emplace(*store_, *gate_, clock_);
     alerts_.emplace(*store_, *gate_, clock_);
     runs_.emplace(*store_, *gate_, clock_, [this] { RunsCame(); });
+    backups_.emplace(*store_, *gate_, clock_, [this] { RunsCame(); });
     system_.emplace(*store_, *witnesses_, *gate_, clock_, [this] { return LocalFacts(); });
   }
 
@@ -352,9 +354,10 @@ class Plane {
     MUSTER_ASSIGN_OR_RETURN(own_, net::CurrentIdentity::Make(std::move(first)));
     if (enroll_ != nullptr)
       MUSTER_RETURN_IF_ERROR(enroll_->Serve(net::ServerTls(own_), {&*enrollment_}, *gate_));
-    return main_->Serve(net::MutualTls(own_),
-                        {&*link_, &*identity_, &*specs_, &*states_, &*alerts_, &*runs_, &*system_},
-                        *gate_);
+    return main_->Serve(
+        net::MutualTls(own_),
+        {&*link_, &*identity_, &*specs_, &*states_, &*alerts_, &*runs_, &*backups_, &*system_},
+        *gate_);
   }
 
   void StartLoops() {
@@ -460,6 +463,7 @@ class Plane {
   std::optional<SpecService> specs_;
   std::optional<AlertService> alerts_;
   std::optional<RunService> runs_;
+  std::optional<BackupService> backups_;
   std::optional<SystemService> system_;
   std::unique_ptr<Port> main_;
   std::unique_ptr<Port> enroll_;

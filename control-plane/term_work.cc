@@ -8,6 +8,7 @@
 
 #include "control-plane/loops/absence_loop.h"
 #include "control-plane/loops/alert_loop.h"
+#include "control-plane/loops/backup_loop.h"
 #include "control-plane/loops/cluster_loop.h"
 #include "control-plane/loops/job_loop.h"
 #include "control-plane/loops/retention_loop.h"
@@ -37,6 +38,7 @@ class TermWork final : public LeaderWork {
         absence_loop_(around.store, term_->epoch(), Absence()),
         cluster_loop_(around.store, term_->epoch(), Cluster()),
         job_loop_(around.store, term_->epoch(), Jobs()),
+        backup_loop_(around.store, term_->epoch(), Backups()),
         retention_loop_(around.store, term_->epoch(),
                         {.history = around.config.keep_history,
                          .resolved_alerts = around.config.keep_resolved_alerts,
@@ -45,18 +47,20 @@ class TermWork final : public LeaderWork {
     absence_runner_.emplace("absence", absl::Seconds(1), around_.clock, Guarded(absence_loop_));
     cluster_runner_.emplace("cluster", absl::Seconds(1), around_.clock, Guarded(cluster_loop_));
     job_runner_.emplace("jobs", absl::Milliseconds(500), around_.clock, Guarded(job_loop_));
+    backup_runner_.emplace("backups", absl::Seconds(1), around_.clock, Guarded(backup_loop_));
     retention_runner_.emplace("retention", absl::Hours(1), around_.clock, Guarded(retention_loop_));
   }
 
   ~TermWork() override {
     // The slowest to stop is told first.
     notifier_.Stop();
-    for (auto* runner :
-         {&retention_runner_, &job_runner_, &cluster_runner_, &absence_runner_, &alert_runner_}) {
+    for (auto* runner : {&retention_runner_, &backup_runner_, &job_runner_, &cluster_runner_,
+                         &absence_runner_, &alert_runner_}) {
       (*runner)->Stop();
     }
     Count(AlertCounts{});
     Count(JobCounts{});
+    Count(std::map<std::string, BackupSummary>{});
   }
 
   void Wake() override {
@@ -124,6 +128,34 @@ class TermWork final : public LeaderWork {
     return options;
   }
 
+  BackupLoopOptions Backups() {
+    BackupLoopOptions options;
+    options.on_changed = [this] {
+      around_.on_runs();
+      job_runner_->Wake();
+    };
+    options.on_summaries = [this](const std::map<std::string, BackupSummary>& summaries) {
+      Count(summaries);
+      alert_runner_->Wake();
+    };
+    return options;
+  }
+
+  // Elsewhere than on the leader there are none.
+  void Count(const std::map<std::string, BackupSummary>& summaries) {
+    std::map<std::string, BackupFigures> figures;
+    for (const auto& [job, summary] : summaries) {
+      figures[job] = {.kept = summary.kept,
+                      .verified = summary.verified,
+                      .newest_at = summary.newest_at,
+                      .verified_at = summary.verified_at,
+                      .source_bytes = summary.source_bytes,
+                      .stored_bytes = summary.stored_bytes,
+                      .restore_took = summary.restore_took};
+    }
+    around_.metrics.backups.Set(figures);
+  }
+
   // Elsewhere than on the leader these are 0.
   void Count(const JobCounts& counts) {
     around_.metrics.runs_queued.Set(static_cast<double>(counts.queued));
@@ -146,9 +178,10 @@ class TermWork final : public LeaderWork {
   AbsenceLoop absence_loop_;
   ClusterLoop cluster_loop_;
   JobLoop job_loop_;
+  BackupLoop backup_loop_;
   RetentionLoop retention_loop_;
   std::optional<Runner> alert_runner_, absence_runner_, cluster_runner_, job_runner_,
-      retention_runner_;
+      backup_runner_, retention_runner_;
 };
 
 }  // namespace

@@ -16,6 +16,9 @@ TaskOr MakeTask(const v1::JobSpec& spec, const Policy& policy) {
     case v1::JobSpec::kRestoreBackup:
       MUSTER_RETURN_IF_ERROR(policy.AllowJob("restore"));
       return MakeRestoreBackupTask(spec.restore_backup(), policy);
+    case v1::JobSpec::kListBackups:
+      MUSTER_RETURN_IF_ERROR(policy.AllowJob("backup"));
+      return MakeListBackupsTask(spec.list_backups(), policy);
     case v1::JobSpec::kForgetBackups:
       MUSTER_RETURN_IF_ERROR(policy.AllowJob("forget"));
       return MakeForgetBackupsTask(spec.forget_backups(), policy);

@@ -10,5 +10,6 @@ TaskOr MakeBackupTask(const v1::BackupTask& spec, const Policy& policy);
 TaskOr MakeVerifyBackupTask(const v1::VerifyBackupTask& spec, const Policy& policy);
 TaskOr MakeRestoreBackupTask(const v1::RestoreBackupTask& spec, const Policy& policy);
 TaskOr MakeForgetBackupsTask(const v1::ForgetBackupsTask& spec, const Policy& policy);
+TaskOr MakeListBackupsTask(const v1::ListBackupsTask& spec, const Policy& policy);
 
 }  // namespace muster::agent

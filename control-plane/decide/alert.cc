@@ -50,10 +50,14 @@ constexpr std::string_view kLateKey = "late/";
 
 std::string LateKey(std::string_view job) { return fmt::format("{}{}", kLateKey, job); }
 
-// Of an alert of JobKey's or LateKey's shape, the job; else empty.
+constexpr std::string_view kBackupKey = "backup/";
+
+std::string BackupKey(std::string_view job) { return fmt::format("{}{}", kBackupKey, job); }
+
+// Of an alert of JobKey's, LateKey's or BackupKey's shape, the job; else empty.
 std::string_view JobOf(const AlertRow& alert) {
   const std::string_view key = alert.key;
-  for (const std::string_view prefix : {kJobKey, kLateKey}) {
+  for (const std::string_view prefix : {kJobKey, kLateKey, kBackupKey}) {
     if (key.starts_with(prefix)) return key.substr(prefix.size());
   }
   return {};
@@ -99,6 +103,7 @@ class Round {
     for (const auto& [name, job] : facts_.jobs) {
       FollowJob(name, job);
       FollowLate(name, job);
+      FollowBackups(name, job);
     }
     for (const auto& [name, agent] : facts_.agents) RaiseAbsence(name, agent);
     for (const TransitionRow& transition : facts_.transitions) Follow(transition);
@@ -249,6 +254,34 @@ class Round {
                                 "late");
     Fire(alert, v1::SEVERITY_WARNING, now_,
          fmt::format("due at {} and has not begun", TimeText(job.waits_since)));
+  }
+
+  void FollowBackups(const std::string& name, const JobNote& job) {
+    AlertRow* open = Find(BackupKey(name));
+    const BackupHealth health =
+        job.backup.has_value()
+            ? JudgeBackups({*job.backup, job.backups, job.keep_problem, job.changed_at}, now_)
+            : BackupHealth{};
+    if (health.severity == v1::SEVERITY_UNSPECIFIED) {
+      if (open != nullptr) Resolve(*open, now_, "its backups are well");
+      return;
+    }
+    if (open == nullptr) {
+      AlertRow& alert = OpenAlert({.key = BackupKey(name),
+                                   .name = fmt::format("backup/{}", name),
+                                   .started_at = now_,
+                                   .summary = health.summary,
+                                   .description = job.description,
+                                   .runbook = job.runbook},
+                                  "");
+      return Fire(alert, health.severity, now_, health.summary);
+    }
+    const bool changed = open->severity != health.severity;
+    if (!changed && open->summary == health.summary) return;
+    open->severity = health.severity;
+    open->summary = health.summary;
+    Note(*open, now_, changed ? "severity" : "again", health.summary);
+    if (changed && open->told) Tell(*open, "changed");
   }
 
   void RaiseAbsence(const std::string& name, const AgentPresence& agent) {

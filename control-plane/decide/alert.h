@@ -14,17 +14,20 @@
 // untold alerts stay untold. The loss of a replica is an alert of its own, too, until it is seen
 // again or forgotten. A job whose newest slot failed, was missed or has an unknown outcome is one,
 // until a newer slot succeeds; one whose run cannot begin for five minutes is another, until it
-// begins or is missed. An alert that fires and was told to nobody (inhibited, or no
+// begins or is missed; one whose backups are too old, bad or of an unusual size (backup_health.h)
+// is a third, until they are not. An alert that fires and was told to nobody (inhibited, or no
 // receiver yet) is told when that ends. What is not asked any more (deleted check, revoked agent,
 // moved selector) resolves with that reason.
 #pragma once
 
 #include <map>
+#include <optional>
 #include <set>
 #include <string>
 #include <utility>
 #include <vector>
 
+#include "control-plane/decide/backup_health.h"
 #include "control-plane/store/alert_store.h"
 #include "control-plane/store/history_store.h"
 #include "control-plane/store/run_store.h"
@@ -55,6 +58,11 @@ struct JobNote {
   JobHealth health;
   absl::Time waits_since = absl::InfiniteFuture();
   std::string waits_why;
+  // Of a job that makes backups; when it was applied.
+  std::optional<v1::BackupTask> backup;
+  BackupSummary backups;
+  std::string keep_problem;  // as in JobRow
+  absl::Time changed_at = absl::InfinitePast();
   std::string description;
   std::string runbook;
 };

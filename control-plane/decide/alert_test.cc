@@ -289,6 +289,29 @@ TEST(Alert, OfAJobIsRaisedByWhatNobodyKnowsAndEndsWithTheJob) {
   EXPECT_EQ(plane.LastReason(), "job nightly was deleted");
 }
 
+TEST(Alert, OfBackupsLastsUntilTheyAreWell) {
+  Plane plane;
+  JobNote& job = plane.facts_.jobs["nightly"];
+  job.changed_at = plane.now_;
+  job.backup.emplace();
+  job.backup->mutable_verified_within()->set_seconds(3600);
+  plane.Decide();
+  EXPECT_THAT(plane.Told(), IsEmpty());
+  job.keep_problem = "refused";
+  plane.Decide();
+  EXPECT_THAT(plane.Told(), ElementsAre("raised warning backup/nightly"));
+  plane.now_ += absl::Hours(2);
+  plane.Decide();
+  plane.Decide();
+  EXPECT_THAT(plane.Told(), ElementsAre("changed critical backup/nightly"));
+  EXPECT_EQ(plane.facts_.open.at(0).summary,
+            "no verified backup is younger than 1h: there is none");
+  job.keep_problem.clear();
+  job.backups = {.kept = 1, .verified = 1, .newest_at = plane.now_, .verified_at = plane.now_};
+  plane.Decide();
+  EXPECT_THAT(plane.Told(), ElementsAre("resolved critical backup/nightly"));
+}
+
 TEST(Alert, LooksAtEachCheckOnItsOwn) {
   Plane plane;
   plane.See(kCritical, true, "a", 1).See(kWarning, true, "b", 2).See(kOk, true, "c", 1).Decide();

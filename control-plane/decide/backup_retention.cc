@@ -14,10 +14,6 @@
 namespace muster::control {
 namespace {
 
-bool IsVerified(const KeptBackup& backup, v1::BackupProof from) {
-  return backup.proof >= from && !backup.has_problem;
-}
-
 bool HasRules(const v1::BackupKeep& keep) {
   return keep.last() + uint64_t{keep.hourly()} + keep.daily() + keep.weekly() + keep.monthly() +
              keep.yearly() >
@@ -47,11 +43,12 @@ class Retention {
       return a.taken_at != b.taken_at ? a.taken_at > b.taken_at : a.id < b.id;
     });
     for (const KeptBackup& backup : backups_)
-      if (IsVerified(backup, facts_.verified_from)) verified_.push_back(&backup);
-    // Of the server that is backed up now; those of another are looked at by nobody but people.
+      if (backup.verified) verified_.push_back(&backup);
+    // Of the server that is backed up now, in the repository of now; others are for people.
     if (!verified_.empty()) {
-      std::erase_if(verified_, [server = verified_.front()->system_identifier](const auto* one) {
-        return one->system_identifier != server;
+      std::erase_if(verified_, [newest = verified_.front()](const auto* one) {
+        return one->system_identifier != newest->system_identifier ||
+               one->repository_id != newest->repository_id;
       });
     }
     NameByRules();
@@ -105,6 +102,9 @@ class Retention {
     if (backup.system_identifier != newest.system_identifier) {
       return "of another server than the newest verified one: remove it by hand";
     }
+    if (backup.repository_id != newest.repository_id) {
+      return "in another repository than the newest verified one: remove it by hand";
+    }
     if (backup.taken_at >= newest.taken_at) return "as new as the newest verified one, or newer";
     const size_t least = std::max(1U, facts_.keep.verified());
     const auto rank = std::find(verified_.begin(), verified_.end(), &backup) - verified_.begin();
@@ -121,7 +121,7 @@ class Retention {
   }
 
   std::string WhyDeleted(const KeptBackup& backup) const {
-    if (IsVerified(backup, facts_.verified_from)) return "no rule names it";
+    if (backup.verified) return "no rule names it";
     if (backup.has_problem) return "it is not to be relied upon, and a newer one is verified";
     return "it was never verified, and a newer one is";
   }
@@ -133,6 +133,23 @@ class Retention {
 };
 
 }  // namespace
+
+RetentionFacts RetentionOf(const v1::BackupKeep& keep, const std::vector<BackupRow>& backups,
+                           v1::RunState newest_run, absl::Time now) {
+  RetentionFacts facts{.keep = keep, .backups = {}, .now = now};
+  facts.newest_run_failed =
+      newest_run != v1::RUN_STATE_SUCCEEDED && newest_run != v1::RUN_STATE_UNSPECIFIED;
+  for (const BackupRow& row : backups) {
+    facts.backups.push_back({.id = row.id(),
+                             .taken_at = wire::FromProto(row.backup.taken_at()),
+                             .system_identifier = row.backup.system_identifier(),
+                             .repository_id = row.backup.repository_id(),
+                             .verified = IsVerified(row),
+                             .has_problem = !row.backup.problem().empty(),
+                             .held_because = row.held_because});
+  }
+  return facts;
+}
 
 std::vector<RetentionDecision> DecideRetention(const RetentionFacts& facts) {
   return Retention(facts).Decide();

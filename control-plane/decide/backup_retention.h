@@ -3,7 +3,8 @@
 //   is it held?                                     ─► keep
 //   did the job's newest run fail?                  ─► keep them all
 //   is no rule set?                                 ─► keep them all
-//   of another server than the newest verified?     ─► keep: somebody must look
+//   of another server than the newest verified, or  ─► keep: somebody must look
+//     in another repository?
 //   newer than the newest verified, or as new?      ─► keep
 //   one of the K newest verified?                   ─► keep
 //   younger than the minimum age?                   ─► keep
@@ -18,7 +19,9 @@
 
 #include <absl/time/time.h>
 
+#include "control-plane/store/backup_store.h"
 #include "muster/v1/backup.pb.h"
+#include "muster/v1/run_service.pb.h"
 
 namespace muster::control {
 
@@ -26,15 +29,14 @@ struct KeptBackup {
   std::string id;
   absl::Time taken_at;
   std::string system_identifier;
-  v1::BackupProof proof = v1::BACKUP_PROOF_TAKEN;
+  std::string repository_id;
+  bool verified = false;  // proven as its job asked for when it was made, and nothing is wrong
   bool has_problem = false;
   std::string held_because;  // somebody wants it to stay; empty if nobody does
 };
 
 struct RetentionFacts {
   v1::BackupKeep keep;
-  // What counts as verified: restored where the job restores, else read back.
-  v1::BackupProof verified_from = v1::BACKUP_PROOF_READ_BACK;
   bool newest_run_failed = false;
   std::vector<KeptBackup> backups;  // in any order
   absl::Time now;
@@ -45,6 +47,10 @@ struct RetentionDecision {
   bool keep = true;
   std::string reason;
 };
+
+// Of the job's backups that are in their repository, as the catalogue knows them.
+RetentionFacts RetentionOf(const v1::BackupKeep& keep, const std::vector<BackupRow>& backups,
+                           v1::RunState newest_run, absl::Time now);
 
 // One for each backup, newest first; those of one moment by id.
 std::vector<RetentionDecision> DecideRetention(const RetentionFacts& facts);

@@ -19,9 +19,8 @@ using ::testing::IsEmpty;
 
 const absl::Time kNow = *ParseTime("2026-11-28T12:00:00Z");
 
-KeptBackup Backup(const std::string& id, absl::Duration age,
-                  v1::BackupProof proof = v1::BACKUP_PROOF_READ_BACK) {
-  return {.id = id, .taken_at = kNow - age, .system_identifier = "7", .proof = proof};
+KeptBackup Backup(const std::string& id, absl::Duration age, bool verified = true) {
+  return {.id = id, .taken_at = kNow - age, .system_identifier = "7", .verified = verified};
 }
 
 std::vector<std::string> Deleted(const RetentionFacts& facts) {
@@ -76,8 +75,7 @@ TEST(BackupRetention, KeepsTheLastVerifiedBackupForEver) {
   facts.backups[0].taken_at = kNow - absl::Hours(24 * 4000);
   facts.keep.set_last(1);
   for (int i = 0; i < 20; ++i) {
-    facts.backups.push_back(
-        Backup(fmt::format("bad{}", i), absl::Hours(24 * i), v1::BACKUP_PROOF_TAKEN));
+    facts.backups.push_back(Backup(fmt::format("bad{}", i), absl::Hours(24 * i), false));
   }
   EXPECT_THAT(Deleted(facts), IsEmpty());
 }
@@ -98,11 +96,19 @@ TEST(BackupRetention, LeavesBackupsOfAnotherServerToPeople) {
   EXPECT_THAT(ReasonOf(facts, "d3"), HasSubstr("of another server"));
 }
 
+TEST(BackupRetention, LeavesBackupsInAnotherRepositoryToPeople) {
+  RetentionFacts facts = Daily(4);
+  facts.keep.set_last(1);
+  facts.backups[1].repository_id = facts.backups[3].repository_id = "old";
+  EXPECT_THAT(Deleted(facts), ElementsAre("d2"));
+  EXPECT_THAT(ReasonOf(facts, "d3"), HasSubstr("in another repository"));
+}
+
 TEST(BackupRetention, CountsOnlyVerifiedBackups) {
   RetentionFacts facts = Daily(6);
   facts.keep.set_last(2);
   facts.backups[1].has_problem = true;
-  facts.backups[2].proof = v1::BACKUP_PROOF_TAKEN;
+  facts.backups[1].verified = facts.backups[2].verified = false;
   EXPECT_THAT(Deleted(facts), ElementsAre("d1", "d2", "d4", "d5"));
   EXPECT_THAT(ReasonOf(facts, "d1"), HasSubstr("not to be relied upon"));
 }
@@ -125,12 +131,11 @@ RetentionFacts Draw(Random& random) {
   facts.keep.set_verified(1 + static_cast<uint32_t>(random.Below(uint64_t{4})));
   *facts.keep.mutable_minimum_age() = wire::ToProto(random.Below(absl::Hours(100)));
   facts.newest_run_failed = random.Below(uint64_t{8}) == 0;
-  if (random.Below(uint64_t{2}) == 0) facts.verified_from = v1::BACKUP_PROOF_RESTORED;
   const uint64_t many = random.Below(uint64_t{30});
   for (uint64_t i = 0; i < many; ++i) {
     KeptBackup backup = Backup(fmt::format("b{}", i), random.Below(absl::Hours(9000)),
-                               static_cast<v1::BackupProof>(1 + random.Below(uint64_t{3})));
-    backup.has_problem = random.Below(uint64_t{5}) == 0;
+                               random.Below(uint64_t{2}) == 0);
+    backup.has_problem = !backup.verified && random.Below(uint64_t{3}) == 0;
     if (random.Below(uint64_t{6}) == 0) backup.system_identifier = "8";
     if (random.Below(uint64_t{9}) == 0) backup.held_because = "held";
     facts.backups.push_back(std::move(backup));
@@ -149,14 +154,11 @@ TEST(BackupRetention, NeverGoesBelowTheVerifiedOnesNorTouchesWhatIsNewer) {
       keep[one.id] = one.keep;
       ASSERT_FALSE(one.reason.empty()) << "seed " << seed;
     }
-    const auto verified = [&](const KeptBackup& one) {
-      return one.proof >= facts.verified_from && !one.has_problem;
-    };
     std::map<std::string, uint32_t> there;
     std::map<std::string, uint32_t> left;
     const KeptBackup* newest = nullptr;
     for (const KeptBackup& one : facts.backups) {
-      if (!verified(one)) continue;
+      if (!one.verified) continue;
       ++there[one.system_identifier];
       if (keep[one.id]) ++left[one.system_identifier];
       if (newest == nullptr || one.taken_at > newest->taken_at) newest = &one;

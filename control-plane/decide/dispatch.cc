@@ -96,13 +96,22 @@ class Dispatcher {
   }
 
   std::optional<std::string> Place(const RunRow& run) const {
-    for (const auto& [name, agent] : facts_.agents) {
-      if (agent.connected && !agent.revoked &&
-          decide::Selects(run.spec.agents(), name, agent.labels)) {
-        return name;
+    if (const auto named = run.spec.agents().find("agent"); named != run.spec.agents().end()) {
+      const auto agent = facts_.agents.find(named->second);
+      if (agent != facts_.agents.end() && Takes(agent->first, agent->second, run)) {
+        return agent->first;
       }
+      // Another agent may carry that as a label of its own.
+    }
+    for (const auto& [name, agent] : facts_.agents) {
+      if (Takes(name, agent, run)) return name;
     }
     return std::nullopt;
+  }
+
+  static bool Takes(const std::string& name, const HostView& agent, const RunRow& run) {
+    return agent.connected && !agent.revoked &&
+           decide::Selects(run.spec.agents(), name, agent.labels);
   }
 
   std::string NobodyWhy(const RunRow& run) const {

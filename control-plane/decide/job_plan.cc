@@ -23,6 +23,7 @@ class Planner {
   Planner(const JobFacts& facts, const v1::JobSpec& spec, const Schedule& schedule, absl::Time now)
       : facts_(facts), spec_(spec), schedule_(schedule), now_(now) {
     for (const RunRow* run : facts.open) {
+      if (!run->action.empty()) continue;
       const bool began = run->fence > 0 || run->phase != RunPhase::kWaiting;
       (began ? overlap_.running : overlap_.waiting).push_back(run->id);
       if (!began) waiting_.push_back(run);

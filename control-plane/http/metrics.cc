@@ -16,6 +16,15 @@ prometheus::Gauge& MakeGauge(prometheus::Registry& registry, const char* name, c
   return prometheus::BuildGauge().Name(name).Help(help).Register(registry).Add({});
 }
 
+prometheus::Family<prometheus::Gauge>& MakeGauges(prometheus::Registry& registry, const char* name,
+                                                  const char* help) {
+  return prometheus::BuildGauge().Name(name).Help(help).Register(registry);
+}
+
+double Seconds(absl::Time time) {
+  return time == absl::InfinitePast() ? 0 : absl::ToDoubleSeconds(time - absl::UnixEpoch());
+}
+
 prometheus::Family<prometheus::Counter>& MakeFamily(prometheus::Registry& registry,
                                                     const char* name, const char* help) {
   return prometheus::BuildCounter().Name(name).Help(help).Register(registry);
@@ -50,6 +59,44 @@ CounterFamily::CounterFamily(prometheus::Family<prometheus::Counter>& family,
 prometheus::Counter& CounterFamily::With(std::string_view value) {
   const auto found = counters_.find(value);
   return found == counters_.end() ? *counters_.find("other")->second : *found->second;
+}
+
+BackupGauges::BackupGauges(prometheus::Registry& registry)
+    : gauges_(
+          {{MakeGauges(registry, "muster_backups", "Backups that are in their repository."),
+            [](const BackupFigures& f) { return static_cast<double>(f.kept); }},
+           {MakeGauges(registry, "muster_backups_verified",
+                       "Backups that were proven as their job asks for."),
+            [](const BackupFigures& f) { return static_cast<double>(f.verified); }},
+           {MakeGauges(registry, "muster_backup_last_timestamp_seconds",
+                       "The moment whose state the newest backup holds; 0 if there is none."),
+            [](const BackupFigures& f) { return Seconds(f.newest_at); }},
+           {MakeGauges(registry, "muster_backup_last_verified_timestamp_seconds",
+                       "The moment whose state the newest verified backup holds; 0 if there is "
+                       "none."),
+            [](const BackupFigures& f) { return Seconds(f.verified_at); }},
+           {MakeGauges(registry, "muster_backup_source_bytes", "What the newest backup holds."),
+            [](const BackupFigures& f) { return static_cast<double>(f.source_bytes); }},
+           {MakeGauges(registry, "muster_backup_stored_bytes",
+                       "What the newest backup takes in its repository."),
+            [](const BackupFigures& f) { return static_cast<double>(f.stored_bytes); }},
+           {MakeGauges(registry, "muster_backup_restore_seconds",
+                       "How long the last restore took until it answered; 0 if there was none."),
+            [](const BackupFigures& f) { return absl::ToDoubleSeconds(f.restore_took); }}}),
+      series_(gauges_.size()) {}
+
+void BackupGauges::Set(const std::map<std::string, BackupFigures>& figures) {
+  const absl::MutexLock lock(&mutex_);
+  for (size_t i = 0; i < gauges_.size(); ++i) {
+    for (const auto& [job, series] : series_[i])
+      if (!figures.contains(job)) gauges_[i].family.Remove(series);
+    std::erase_if(series_[i], [&](const auto& entry) { return !figures.contains(entry.first); });
+    for (const auto& [job, one] : figures) {
+      auto [at, is_new] = series_[i].try_emplace(job, nullptr);
+      if (is_new) at->second = &gauges_[i].family.Add({{"job", job}});
+      at->second->Set(gauges_[i].value(one));
+    }
+  }
 }
 
 Metrics::Metrics(std::string_view version)
@@ -94,6 +141,7 @@ Metrics::Metrics(std::string_view version)
                                   "How long the last heartbeat took.")),
       runs_queued(MakeGauge(*registry_, "muster_runs_queued", "Runs that have not begun.")),
       runs_running(MakeGauge(*registry_, "muster_runs_running", "Runs that have begun.")),
+      backups(*registry_),
       runs(MakeFamily(*registry_, "muster_runs_total", "Runs that are over."), "state",
            {"succeeded", "failed", "timed_out", "cancelled", "missed", "unknown"}),
       audit_contradictions(MakeGauge(*registry_, "muster_audit_contradictions",

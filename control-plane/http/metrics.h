@@ -1,12 +1,16 @@
-// What the control plane counts, for Prometheus. Every series is there from the start, at zero;
-// label values come from fixed lists only. Any thread may use any member.
+// What the control plane counts, for Prometheus. Every series but those of backups is there from
+// the start, at zero; label values come from fixed lists, or are names of backup jobs. Any thread
+// may use any member.
 #pragma once
 
 #include <map>
 #include <memory>
 #include <string>
 #include <string_view>
+#include <vector>
 
+#include <absl/base/thread_annotations.h>
+#include <absl/synchronization/mutex.h>
 #include <absl/time/time.h>
 #include <prometheus/counter.h>
 #include <prometheus/gauge.h>
@@ -24,6 +28,34 @@ class CounterFamily {
 
  private:
   std::map<std::string, prometheus::Counter*, std::less<>> counters_;
+};
+
+// What the catalogue holds of one job's backups. A time in the infinite past: there is none.
+struct BackupFigures {
+  uint64_t kept = 0;
+  uint64_t verified = 0;
+  absl::Time newest_at = absl::InfinitePast();
+  absl::Time verified_at = absl::InfinitePast();
+  uint64_t source_bytes = 0;
+  uint64_t stored_bytes = 0;
+  absl::Duration restore_took;
+};
+
+// Gauges with the label `job`, which come and go with the jobs.
+class BackupGauges {
+ public:
+  explicit BackupGauges(prometheus::Registry& registry);
+  // In place of what was there.
+  void Set(const std::map<std::string, BackupFigures>& figures);
+
+ private:
+  struct Gauge {
+    prometheus::Family<prometheus::Gauge>& family;
+    double (*value)(const BackupFigures&);
+  };
+  const std::vector<Gauge> gauges_;
+  absl::Mutex mutex_;
+  std::vector<std::map<std::string, prometheus::Gauge*>> series_ ABSL_GUARDED_BY(mutex_);
 };
 
 class Metrics {
@@ -58,6 +90,7 @@ class Metrics {
   prometheus::Gauge& heartbeat_seconds;
   prometheus::Gauge& runs_queued;  // on the leader
   prometheus::Gauge& runs_running;
+  BackupGauges backups;
   CounterFamily runs;  // state: succeeded, failed, timed_out, cancelled, missed, unknown, other
   prometheus::Gauge& audit_contradictions;
   prometheus::Gauge& redis_up;  // 1 while hints go out and come in

@@ -18,6 +18,7 @@ AlertLoop::AlertLoop(Store& store, LeaderEpoch epoch, AlertLoopOptions options)
 Status AlertLoop::Tick(absl::Time now) {
   MUSTER_RETURN_IF_ERROR(ReadSpecs());
   MUSTER_RETURN_IF_ERROR(ReadJobs());
+  MUSTER_RETURN_IF_ERROR(ReadBackups());
   if (now < agents_read_ || now >= agents_read_ + options_.agents_every) {
     MUSTER_RETURN_IF_ERROR(ReadAgents(now));
   }
@@ -97,10 +98,14 @@ Status AlertLoop::ReadSpecs() {
   MUSTER_ASSIGN_OR_RETURN(const std::vector<SpecRow> jobs, store_.specs().Jobs());
   jobs_.clear();
   for (const SpecRow& row : jobs) {
-    jobs_[row.document.metadata().name()] = {.description = row.document.job().description(),
-                                             .runbook = row.document.job().runbook()};
+    const v1::JobSpec& job = row.document.job();
+    JobNote& note = jobs_[row.document.metadata().name()];
+    note = {
+        .changed_at = row.changed_at, .description = job.description(), .runbook = job.runbook()};
+    if (job.has_backup()) note.backup = job.backup();
   }
   run_revision_.reset();
+  backup_revision_.reset();
   spec_revision_ = revision;
   specs_read_ = true;
   return OkStatus();
@@ -112,19 +117,31 @@ Status AlertLoop::ReadJobs() {
   MUSTER_ASSIGN_OR_RETURN(std::vector<JobRow> rows, store_.runs().Jobs());
   for (JobRow& row : rows) {
     const auto job = jobs_.find(row.name);
-    if (job != jobs_.end()) job->second.health = std::move(row.health);
+    if (job == jobs_.end()) continue;
+    job->second.health = std::move(row.health);
+    job->second.keep_problem = std::move(row.keep_problem);
   }
   MUSTER_ASSIGN_OR_RETURN(const std::vector<RunRow> open, store_.runs().Open());
   for (auto& [name, job] : jobs_) job.waits_since = absl::InfiniteFuture();
   for (const RunRow& run : open) {
     const auto job = jobs_.find(run.job);
     const bool waits = run.phase == RunPhase::kWaiting && run.fence == 0 &&
-                       run.trigger == v1::RUN_TRIGGER_SCHEDULE;
+                       run.trigger == v1::RUN_TRIGGER_SCHEDULE && run.action.empty();
     if (job == jobs_.end() || !waits || run.due_at >= job->second.waits_since) continue;
     job->second.waits_since = run.due_at;
     job->second.waits_why = run.reason;
   }
   run_revision_ = revision;
+  return OkStatus();
+}
+
+Status AlertLoop::ReadBackups() {
+  MUSTER_ASSIGN_OR_RETURN(const uint64_t revision, store_.backups().Revision());
+  if (backup_revision_ == revision) return OkStatus();
+  MUSTER_ASSIGN_OR_RETURN(const std::vector<BackupRow> kept, store_.backups().Kept());
+  std::map<std::string, BackupSummary> summaries = Summaries(kept);
+  for (auto& [name, job] : jobs_) job.backups = std::move(summaries[name]);
+  backup_revision_ = revision;
   return OkStatus();
 }
 

@@ -49,6 +49,7 @@ class AlertLoop {
   Status ReadStrangers(AlertFacts& facts);
   Status ReadSpecs();
   Status ReadJobs();
+  Status ReadBackups();
   Status ReadAgents(absl::Time now);
   Status ReadReplicas();
   // Fills facts.removed; returns the newest revision seen.
@@ -67,6 +68,7 @@ class AlertLoop {
   std::vector<std::string> receivers_;
   std::map<std::string, JobNote> jobs_;
   std::optional<uint64_t> run_revision_;
+  std::optional<uint64_t> backup_revision_;
   absl::Time agents_read_ = absl::InfinitePast();
   std::map<std::string, AgentPresence> agents_;
   std::map<std::string, ReplicaPresence> replicas_;

@@ -12,7 +12,7 @@ constexpr uint32_t kPage = 1000;
 // Rounds of one tick; the rest comes with the next.
 constexpr int kMostRounds = 20;
 // Jobs whose slots are stored in one transaction.
-constexpr size_t kMostDecisions = 200;
+constexpr size_t kMostDecisions = 2000;
 
 }  // namespace
 
@@ -26,6 +26,7 @@ Status JobLoop::Tick(absl::Time now) {
 
 StatusOr<bool> JobLoop::Round(absl::Time now) {
   MUSTER_RETURN_IF_ERROR(ReadSpecs());
+  MUSTER_RETURN_IF_ERROR(ReadJobs());
   MUSTER_ASSIGN_OR_RETURN(const uint64_t revision, store_.runs().Revision());
   const bool changed = run_revision_ != revision;
   const bool waits = !open_.empty() && now >= agents_read_ + options_.agents_every;
@@ -33,12 +34,14 @@ StatusOr<bool> JobLoop::Round(absl::Time now) {
   next_look_ = absl::InfiniteFuture();
   if (changed) {
     MUSTER_ASSIGN_OR_RETURN(open_, store_.runs().Open());
-    for (auto& [name, job] : jobs_) job.next_look = absl::InfinitePast();
   }
   run_revision_ = revision;
   MUSTER_ASSIGN_OR_RETURN(bool more, PlanJobs(now));
-  if (more) return true;  // the runs that are new now are among the open ones of the next round
-  MUSTER_ASSIGN_OR_RETURN(more, Dispatch(now));
+  // The runs that are new now are among the open ones of the next round.
+  if (!more) {
+    MUSTER_ASSIGN_OR_RETURN(more, Dispatch(now));
+  }
+  if (more) next_look_ = absl::InfinitePast();
   return more;
 }
 
@@ -57,64 +60,116 @@ Status JobLoop::ReadSpecs() {
   }
   jobs_ = std::move(jobs);
   spec_revision_ = revision;
-  run_revision_.reset();  // look at all again
-  forget_ = true;
+  ReadAllAgain();
+  return OkStatus();
+}
+
+void JobLoop::ReadAllAgain() {
+  pause_revision_.reset();
+  run_revision_.reset();
+}
+
+// Nobody but the leader moves a job's slots on: the rest is known from what it stored.
+Status JobLoop::ReadJobs() {
+  MUSTER_ASSIGN_OR_RETURN(const uint64_t revision, store_.runs().PauseRevision());
+  if (pause_revision_ == revision) return OkStatus();
+  MUSTER_ASSIGN_OR_RETURN(std::vector<JobRow> rows, store_.runs().Jobs());
+  MUSTER_RETURN_IF_ERROR(ForgetDeleted(rows));
+  for (auto& [name, job] : jobs_) {
+    job.row.reset();
+    job.next_look = absl::InfinitePast();
+  }
+  for (JobRow& row : rows) {
+    if (const auto job = jobs_.find(row.name); job != jobs_.end()) job->second.row = std::move(row);
+  }
+  next_look_ = absl::InfinitePast();
+  pause_revision_ = revision;
   return OkStatus();
 }
 
 StatusOr<bool> JobLoop::PlanJobs(absl::Time now) {
-  const bool due = std::any_of(jobs_.begin(), jobs_.end(),
-                               [now](const auto& job) { return job.second.next_look <= now; });
-  if (due || forget_) {
-    MUSTER_ASSIGN_OR_RETURN(const std::vector<JobRow> rows, store_.runs().Jobs());
-    MUSTER_RETURN_IF_ERROR(ForgetDeleted(rows));
-    forget_ = false;
-    std::map<std::string, const JobRow*> row_of;
-    for (const JobRow& row : rows) row_of[row.name] = &row;
-    std::map<std::string, std::vector<const RunRow*>> open_of;
-    for (const RunRow& run : open_) open_of[run.job].push_back(&run);
-    std::vector<JobDecision> decisions;
-    for (auto& [name, job] : jobs_) {
-      if (job.next_look > now || decisions.size() >= kMostDecisions) continue;
-      JobFacts facts{.name = name,
-                     .spec = job.spec.document.job(),
-                     .generation = job.spec.generation,
-                     .changed_at = job.spec.changed_at,
-                     .open = std::move(open_of[name]),
-                     .last_missed = job.last_missed};
-      if (const auto row = row_of.find(name); row != row_of.end()) facts.row = *row->second;
-      StatusOr<JobPlan> plan = PlanJob(facts, now);
-      if (!plan.ok()) {
-        // A spec that an older program let in: said once, until it is changed.
-        LogError("a job's schedule cannot be read", {{"job", name}, {"error", plan.status()}});
-        job.next_look = absl::InfiniteFuture();
-        continue;
-      }
-      job.next_look = plan->next_look;
-      if (plan->decision.has_value()) decisions.push_back(*std::move(plan->decision));
-    }
-    if (!decisions.empty()) {
-      const Status stored = store_.runs().Decide(epoch_, decisions, now);
-      if (!stored.ok()) {
-        run_revision_.reset();
-        return stored;
-      }
-      for (const JobDecision& decision : decisions) Note(decision);
-      options_.on_changed();
-      return true;
-    }
+  MUSTER_ASSIGN_OR_RETURN(const std::vector<JobDecision> decisions, DecideDue(now));
+  if (decisions.empty()) {
+    for (const auto& [name, job] : jobs_) next_look_ = std::min(next_look_, job.next_look);
+    return false;
   }
-  for (const auto& [name, job] : jobs_) next_look_ = std::min(next_look_, job.next_look);
-  return false;
+  const StatusOr<uint64_t> stored = store_.runs().Decide(epoch_, decisions, now);
+  if (!stored.ok()) {
+    ReadAllAgain();
+    return stored.status();
+  }
+  Keep(decisions, *stored);
+  options_.on_changed();
+  return true;
 }
 
-void JobLoop::Note(const JobDecision& decision) {
-  const auto job = jobs_.find(decision.row.name);
-  if (job == jobs_.end()) return;
-  if (!decision.missed.empty()) job->second.last_missed = decision.missed.back();
-  for (const RunRow& run : decision.runs) {
-    if (run.phase == RunPhase::kOver) options_.on_over(run.state);
+StatusOr<std::vector<JobDecision>> JobLoop::DecideDue(absl::Time now) {
+  std::vector<JobDecision> decisions;
+  const bool due = std::any_of(jobs_.begin(), jobs_.end(),
+                               [now](const auto& job) { return job.second.next_look <= now; });
+  if (!due) return decisions;
+  std::map<std::string_view, std::vector<const RunRow*>> open_of;
+  for (const RunRow& run : open_) open_of[run.job].push_back(&run);
+  for (auto& [name, job] : jobs_) {
+    if (job.next_look > now) continue;
+    if (decisions.size() == kMostDecisions) break;
+    const JobFacts facts{.name = name,
+                         .spec = job.spec.document.job(),
+                         .generation = job.spec.generation,
+                         .changed_at = job.spec.changed_at,
+                         .row = job.row,
+                         .open = std::move(open_of[name]),
+                         .last_missed = job.last_missed};
+    StatusOr<JobPlan> plan = PlanJob(facts, now);
+    if (!plan.ok()) {
+      // A spec that an older program let in: said once, until it is changed.
+      LogError("a job's schedule cannot be read", {{"job", name}, {"error", plan.status()}});
+      job.next_look = absl::InfiniteFuture();
+      continue;
+    }
+    job.next_look = plan->next_look;
+    if (plan->decision.has_value()) decisions.push_back(*std::move(plan->decision));
   }
+  return decisions;
+}
+
+void JobLoop::Keep(const std::vector<JobDecision>& decisions, uint64_t revision) {
+  bool whole = IsNext(revision);
+  for (const JobDecision& decision : decisions) {
+    const auto job = jobs_.find(decision.row.name);
+    if (job == jobs_.end()) continue;
+    std::optional<JobRow>& row = job->second.row;
+    if (!row.has_value()) row.emplace();
+    row->name = decision.row.name;
+    row->spec = decision.row.spec;
+    row->generation = decision.row.generation;
+    row->decided_until = decision.row.decided_until;
+    if (!decision.missed.empty()) job->second.last_missed = decision.missed.back();
+    for (const RunRow& run : decision.runs) {
+      if (run.phase == RunPhase::kOver) {
+        options_.on_over(run.state);
+      } else {
+        open_.push_back(run);
+      }
+    }
+    whole = whole && decision.changes.empty() && decision.stops.empty();
+  }
+  if (whole) {
+    run_revision_ = revision;
+  } else {
+    run_revision_.reset();
+  }
+}
+
+void JobLoop::Keep(const std::vector<RunChange>& changes, const RunStore::Changed& changed) {
+  if (changed.made != changes.size() || !IsNext(changed.revision)) return run_revision_.reset();
+  std::map<std::string_view, const RunRow*> after;
+  for (const RunChange& change : changes) after[change.row.id] = &change.row;
+  for (RunRow& run : open_) {
+    if (const auto row = after.find(run.id); row != after.end()) run = *row->second;
+  }
+  std::erase_if(open_, [](const RunRow& run) { return run.phase == RunPhase::kOver; });
+  run_revision_ = changed.revision;
 }
 
 Status JobLoop::ForgetDeleted(const std::vector<JobRow>& rows) {
@@ -139,8 +194,10 @@ StatusOr<bool> JobLoop::Dispatch(absl::Time now) {
   const DispatchPlan plan = DecideDispatch(facts, now);
   next_look_ = std::min(next_look_, plan.next_look);
   if (plan.changes.empty()) return false;
-  MUSTER_ASSIGN_OR_RETURN(const uint64_t made, store_.runs().Change(epoch_, plan.changes, now));
-  if (made == 0) return false;
+  MUSTER_ASSIGN_OR_RETURN(const RunStore::Changed changed,
+                          store_.runs().Change(epoch_, plan.changes, now));
+  Keep(plan.changes, changed);
+  if (changed.made == 0) return false;
   for (const RunChange& change : plan.changes) {
     if (change.row.phase == RunPhase::kOver) options_.on_over(change.row.state);
   }

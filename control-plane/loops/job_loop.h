@@ -39,6 +39,7 @@ class JobLoop {
  private:
   struct Known {
     SpecRow spec;
+    std::optional<JobRow> row;  // as it is stored; nullopt: nothing was decided yet
     absl::Time next_look = absl::InfinitePast();
     std::optional<MissedRow> last_missed;
   };
@@ -46,11 +47,17 @@ class JobLoop {
   // Whether anything changed, so that another look may find more.
   StatusOr<bool> Round(absl::Time now);
   Status ReadSpecs();
+  Status ReadJobs();
   StatusOr<bool> PlanJobs(absl::Time now);
   StatusOr<bool> Dispatch(absl::Time now);
   Status ReadAgents(absl::Time now);
   Status ForgetDeleted(const std::vector<JobRow>& rows);
-  void Note(const JobDecision& decision);
+  StatusOr<std::vector<JobDecision>> DecideDue(absl::Time now);
+  // What was stored is known without reading it again, unless others wrote meanwhile.
+  void Keep(const std::vector<JobDecision>& decisions, uint64_t revision);
+  void Keep(const std::vector<RunChange>& changes, const RunStore::Changed& changed);
+  bool IsNext(uint64_t revision) const { return run_revision_ == revision - 1; }
+  void ReadAllAgain();
 
   Store& store_;
   const LeaderEpoch epoch_;
@@ -58,8 +65,8 @@ class JobLoop {
   // Caches, each refreshed from the store.
   std::optional<uint64_t> spec_revision_;
   std::optional<uint64_t> run_revision_;
+  std::optional<uint64_t> pause_revision_;
   std::map<std::string, Known> jobs_;
-  bool forget_ = false;  // jobs may have been deleted
   std::vector<RunRow> open_;
   absl::Time agents_read_ = absl::InfinitePast();
   std::map<std::string, HostView> agents_;

@@ -39,6 +39,10 @@ Status RetentionLoop::Tick(absl::Time now) {
     MUSTER_ASSIGN_OR_RETURN(dropped,
                             store_.runs().DropBefore(epoch_, now - options_.runs, options_.batch));
   }
+  for (uint64_t dropped = options_.batch; dropped >= options_.batch;) {
+    MUSTER_ASSIGN_OR_RETURN(
+        dropped, store_.backups().DropForgottenBefore(epoch_, now - options_.runs, options_.batch));
+  }
   // Pauses that lie behind what is decided.
   MUSTER_RETURN_IF_ERROR(store_.runs().Forget(epoch_, {}));
   if (segments + alerts + runs > 0) {

@@ -1,7 +1,5 @@
 #include "control-plane/rpc/alert_reader.h"
 
-#include <charconv>
-
 #include "control-plane/decide/alert.h"
 #include "control-plane/rpc/paging.h"
 #include "lib/wire/time.h"
@@ -18,23 +16,6 @@ AlertFilter FilterOf(const v1::ListAlertsRequest& request, absl::Time now) {
     filter.resolved_since = now - absl::Hours(24);
   }
   return filter;
-}
-
-struct Position {
-  absl::Time before = absl::InfiniteFuture();
-  std::string id;
-};
-
-StatusOr<Position> ReadPosition(const std::string& token) {
-  if (token.empty()) return Position{};
-  MUSTER_ASSIGN_OR_RETURN(const std::vector<std::string> parts, ReadPageToken(token, 2));
-  int64_t micros = 0;
-  const char* end = parts[0].data() + parts[0].size();
-  const auto read = std::from_chars(parts[0].data(), end, micros);
-  if (read.ec != std::errc() || read.ptr != end) {
-    return InvalidArgument("the page token is not one that this call gave out");
-  }
-  return Position{absl::FromUnixMicros(micros), parts[1]};
 }
 
 std::string_view StateName(OutboxState state) {
@@ -74,7 +55,7 @@ v1::AlertEvent ToProto(const AlertEventRow& row) {
 
 Status ListAlerts(AlertStore& alerts, const v1::ListAlertsRequest& request, absl::Time now,
                   v1::ListAlertsResponse& response) {
-  MUSTER_ASSIGN_OR_RETURN(const Position position, ReadPosition(request.page_token()));
+  MUSTER_ASSIGN_OR_RETURN(const NewestFirst position, ReadNewestFirst(request.page_token()));
   const uint32_t size = PageSize(request.page_size());
   MUSTER_ASSIGN_OR_RETURN(
       std::vector<AlertRow> rows,
@@ -83,8 +64,8 @@ Status ListAlerts(AlertStore& alerts, const v1::ListAlertsRequest& request, absl
   if (more) rows.resize(size);
   for (const AlertRow& row : rows) *response.add_items() = AlertMessage(row);
   if (more) {
-    response.set_next_page_token(MakePageToken(
-        {fmt::format("{}", absl::ToUnixMicros(rows.back().started_at)), rows.back().id}));
+    response.set_next_page_token(
+        MakePageToken(NewestFirst{rows.back().started_at, rows.back().id}));
   }
   return OkStatus();
 }

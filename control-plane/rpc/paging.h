@@ -7,6 +7,8 @@
 #include <string>
 #include <vector>
 
+#include <absl/time/time.h>
+
 #include "lib/base/status.h"
 
 namespace muster::control {
@@ -22,5 +24,13 @@ std::string MakePageToken(const std::vector<std::string>& parts);
 // InvalidArgument unless the token is one of ours with that many parts. An empty token is empty
 // parts.
 StatusOr<std::vector<std::string>> ReadPageToken(const std::string& token, size_t parts);
+
+// A place in a list that begins with the newest.
+struct NewestFirst {
+  absl::Time before = absl::FromUnixMicros(INT64_MAX / 2);
+  std::string id;
+};
+std::string MakePageToken(const NewestFirst& last);
+StatusOr<NewestFirst> ReadNewestFirst(const std::string& token);
 
 }  // namespace muster::control

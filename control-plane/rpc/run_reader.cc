@@ -1,7 +1,6 @@
 #include "control-plane/rpc/run_reader.h"
 
 #include <algorithm>
-#include <charconv>
 #include <map>
 
 #include "control-plane/decide/job_schedule.h"
@@ -15,7 +14,7 @@ constexpr uint32_t kDefaultRuns = 200;
 constexpr size_t kUpcoming = 5;
 
 StatusOr<RunFilter> FilterOf(const v1::ListRunsRequest& request) {
-  RunFilter filter{.job = request.job(), .agent = request.agent()};
+  RunFilter filter{.job = request.job(), .agent = request.agent(), .own = request.own()};
   for (const int state : request.state()) {
     if (!v1::RunState_IsValid(state) || state == v1::RUN_STATE_UNSPECIFIED) {
       return InvalidArgument("state: {} is none", state);
@@ -28,23 +27,6 @@ StatusOr<RunFilter> FilterOf(const v1::ListRunsRequest& request) {
   }
   filter.id_prefix = prefix;
   return filter;
-}
-
-struct Position {
-  absl::Time before = absl::FromUnixMicros(INT64_MAX / 2);
-  std::string id;
-};
-
-StatusOr<Position> ReadPosition(const std::string& token) {
-  MUSTER_ASSIGN_OR_RETURN(const std::vector<std::string> parts, ReadPageToken(token, 2));
-  if (parts[0].empty()) return Position{};
-  int64_t micros = 0;
-  const char* end = parts[0].data() + parts[0].size();
-  if (const auto read = std::from_chars(parts[0].data(), end, micros);
-      read.ec != std::errc() || read.ptr != end) {
-    return InvalidArgument("page_token: not one of ours");
-  }
-  return Position{absl::FromUnixMicros(micros), parts[1]};
 }
 
 bool NewerFirst(const v1::Run& a, const v1::Run& b) {
@@ -89,8 +71,8 @@ Status SetUpcoming(const v1::JobSpec& spec, const JobRow* row, absl::Time now, v
 
 // The newest of the job's runs and missed slots.
 Status SetLast(RunStore& runs, v1::Job& job) {
-  const RunFilter filter{.job = job.name()};
-  const Position newest;
+  const RunFilter filter{.job = job.name(), .own = true};
+  const NewestFirst newest;
   MUSTER_ASSIGN_OR_RETURN(const auto last, runs.List(filter, newest.before, newest.id, 1));
   MUSTER_ASSIGN_OR_RETURN(const auto missed, runs.ListMissed(filter, newest.before, newest.id, 1));
   if (!last.empty() && (missed.empty() || last[0].slot >= missed[0].slot)) {
@@ -127,6 +109,7 @@ v1::Run RunMessage(const RunRow& row) {
   run.set_stopping(row.stop != RunStop::kNo && row.phase != RunPhase::kOver);
   run.set_dropped_lines(row.dropped_lines);
   run.set_slots(1);
+  run.set_action(row.action);
   return run;
 }
 
@@ -153,7 +136,7 @@ StatusOr<SpecRow> FindJob(Store& store, const std::string& name) {
 
 Status ListRuns(Store& store, const v1::ListRunsRequest& request, v1::ListRunsResponse& response) {
   MUSTER_ASSIGN_OR_RETURN(const RunFilter filter, FilterOf(request));
-  MUSTER_ASSIGN_OR_RETURN(const Position from, ReadPosition(request.page_token()));
+  MUSTER_ASSIGN_OR_RETURN(const NewestFirst from, ReadNewestFirst(request.page_token()));
   const uint32_t size = request.page_size() == 0 ? kDefaultRuns : PageSize(request.page_size());
   MUSTER_ASSIGN_OR_RETURN(const auto runs,
                           store.runs().List(filter, from.before, from.id, size + 1));
@@ -173,8 +156,7 @@ Status ListRuns(Store& store, const v1::ListRunsRequest& request, v1::ListRunsRe
   for (v1::Run& item : items) *response.add_items() = std::move(item);
   if (!more) return OkStatus();
   const v1::Run& last = response.items(response.items_size() - 1);
-  response.set_next_page_token(MakePageToken(
-      {fmt::format("{}", absl::ToUnixMicros(wire::FromProto(last.slot()))), last.id()}));
+  response.set_next_page_token(MakePageToken(NewestFirst{wire::FromProto(last.slot()), last.id()}));
   return OkStatus();
 }
 

@@ -3,6 +3,7 @@
 #include <optional>
 
 #include "control-plane/decide/job_schedule.h"
+#include "control-plane/rpc/manual_run.h"
 #include "control-plane/rpc/out_stream.h"
 #include "control-plane/rpc/run_reader.h"
 #include "lib/base/hash.h"
@@ -13,25 +14,6 @@ namespace muster::control {
 namespace {
 
 constexpr uint32_t kLogPage = 200;
-// A run by hand that cannot begin by then is missed.
-constexpr absl::Duration kManualPatience = absl::Hours(1);
-constexpr size_t kLongestReason = 512;
-
-StatusOr<std::string> ReasonOf(const std::string& text) {
-  if (text.size() > kLongestReason) {
-    return InvalidArgument("reason: longer than {} bytes", kLongestReason);
-  }
-  return OneLine(text);
-}
-
-AuditNote Note(const net::Identity& caller, std::string action, std::string subject,
-               std::string detail, absl::Time at) {
-  return {.actor = net::Text(caller),
-          .action = std::move(action),
-          .subject = std::move(subject),
-          .detail = std::move(detail),
-          .at = at};
-}
 
 bool IsOver(const v1::Run& run) {
   return run.state() != v1::RUN_STATE_QUEUED && run.state() != v1::RUN_STATE_RUNNING;
@@ -205,23 +187,14 @@ grpc::ServerUnaryReactor* RunService::Backfill(grpc::CallbackServerContext* cont
 Status RunService::Start(const net::Identity& caller, const v1::StartRunRequest& request,
                          v1::StartRunResponse& response) {
   MUSTER_ASSIGN_OR_RETURN(const SpecRow job, FindJob(store_, request.job()));
-  // As it is stored, so that the answer says the same as every later one.
-  const absl::Time now = absl::FromUnixMicros(absl::ToUnixMicros(clock_.Now()));
-  const std::string& asked = request.request_id();
-  if (asked.size() > 64) return InvalidArgument("request_id: longer than 64 bytes");
-  RunRow run{.id = asked.empty() ? RandomUuid()
-                                 : NameUuid(fmt::format("asked/{}/{}/{}", net::Text(caller),
-                                                        request.job(), asked)),
-             .job = request.job(),
-             .slot = now,
-             .trigger = v1::RUN_TRIGGER_MANUAL,
-             .asked_by = net::Text(caller),
-             .spec = job.document.job(),
-             .reason = fmt::format("asked for by {}", net::Text(caller)),
-             .due_at = now,
-             .start_by = now + kManualPatience};
+  MUSTER_ASSIGN_OR_RETURN(RunRow run, ManualRun(caller,
+                                                {.job = request.job(),
+                                                 .action = "",
+                                                 .request_id = request.request_id(),
+                                                 .spec = job.document.job()},
+                                                clock_.Now()));
   const AuditNote note =
-      Note(caller, "run.start", fmt::format("job/{}", request.job()), "run " + run.id, now);
+      NoteOf(caller, "run.start", fmt::format("job/{}", request.job()), "run " + run.id, run.slot);
   MUSTER_ASSIGN_OR_RETURN(const RunRow started, store_.runs().Start(std::move(run), note));
   *response.mutable_run() = RunMessage(started);
   on_change_();
@@ -235,7 +208,7 @@ Status RunService::Cancel(const net::Identity& caller, const v1::CancelRunReques
       fmt::format("cancelled by {}{}{}", net::Text(caller), reason.empty() ? "" : ": ", reason);
   const RunStop stop = request.terminate() ? RunStop::kTerminate : RunStop::kCancel;
   const AuditNote note =
-      Note(caller, "run.cancel", fmt::format("run/{}", request.id()), reason, clock_.Now());
+      NoteOf(caller, "run.cancel", fmt::format("run/{}", request.id()), reason, clock_.Now());
   MUSTER_ASSIGN_OR_RETURN(const RunRow stopped,
                           store_.runs().Stop(request.id(), stop, reason, note));
   *response.mutable_run() = RunMessage(stopped);
@@ -256,7 +229,7 @@ Status RunService::Pause(const net::Identity& caller, const v1::PauseJobRequest&
       "until {}{}{}", pause.until == absl::InfiniteFuture() ? "resumed" : TimeText(pause.until),
       reason.empty() ? "" : ": ", reason);
   MUSTER_RETURN_IF_ERROR(store_.runs().Pause(
-      pause, Note(caller, "job.pause", fmt::format("job/{}", pause.job), detail, pause.since)));
+      pause, NoteOf(caller, "job.pause", fmt::format("job/{}", pause.job), detail, pause.since)));
   on_change_();
   return OkStatus();
 }
@@ -265,7 +238,7 @@ Status RunService::Resume(const net::Identity& caller, const v1::ResumeJobReques
   MUSTER_RETURN_IF_ERROR(FindJob(store_, request.job()).status());
   MUSTER_RETURN_IF_ERROR(store_.runs().Resume(
       request.job(),
-      Note(caller, "job.resume", fmt::format("job/{}", request.job()), "", clock_.Now())));
+      NoteOf(caller, "job.resume", fmt::format("job/{}", request.job()), "", clock_.Now())));
   on_change_();
   return OkStatus();
 }
@@ -299,7 +272,7 @@ Status RunService::Fill(const net::Identity& caller, const v1::BackfillRequest& 
   MUSTER_ASSIGN_OR_RETURN(
       const std::vector<RunRow> made,
       store_.runs().Backfill(
-          runs, Note(caller, "job.backfill", fmt::format("job/{}", request.job()), detail, now)));
+          runs, NoteOf(caller, "job.backfill", fmt::format("job/{}", request.job()), detail, now)));
   for (const RunRow& run : made) *response.add_items() = RunMessage(run);
   on_change_();
   return OkStatus();

@@ -71,7 +71,7 @@ class RunServiceTest : public ::testing::Test {
         {}, {{.row = row, .expected_phase = phase, .expected_fence = row.fence, .what = "over"}},
         plane_.clock().Now());
     ASSERT_OK(made);
-    ASSERT_EQ(*made, 1U);
+    ASSERT_EQ(made->made, 1U);
   }
 
   // As its agent would.

@@ -15,6 +15,7 @@
 #include "control-plane/rpc/agent_hub.h"
 #include "control-plane/rpc/agent_link_service.h"
 #include "control-plane/rpc/alert_service.h"
+#include "control-plane/rpc/backup_service.h"
 #include "control-plane/rpc/enrollment_service.h"
 #include "control-plane/rpc/gate.h"
 #include "control-plane/rpc/identity_service.h"
@@ -98,6 +99,7 @@ class TestPlane {
     states_ = std::make_unique<StateService>(*store_, *gate_, clock_);
     alerts_ = std::make_unique<AlertService>(*store_, *gate_, clock_);
     runs_ = std::make_unique<RunService>(*store_, *gate_, clock_, [] {});
+    backups_ = std::make_unique<BackupService>(*store_, *gate_, clock_, [] {});
     system_ = std::make_unique<SystemService>(*store_, *witnesses_, *gate_, clock_,
                                               [] { return DoctorFacts{}; });
     const auto certificate = *authority_->IssueServer("r-test");
@@ -105,7 +107,7 @@ class TestPlane {
         {authority_->RootsPem(), certificate.chain_pem, certificate.key_pem});
     main_.Serve(net::MutualTls(own_),
                 {link_.get(), identity_.get(), specs_.get(), states_.get(), alerts_.get(),
-                 runs_.get(), system_.get()},
+                 runs_.get(), backups_.get(), system_.get()},
                 *gate_);
     enroll_.Serve(net::ServerTls(own_), {enrollment_.get()}, *gate_);
     serving_ = true;
@@ -211,6 +213,7 @@ class TestPlane {
   std::unique_ptr<StateService> states_;
   std::unique_ptr<AlertService> alerts_;
   std::unique_ptr<RunService> runs_;
+  std::unique_ptr<BackupService> backups_;
   std::unique_ptr<SystemService> system_;
   TestPort main_;
   TestPort enroll_;

@@ -43,10 +43,22 @@ std::map<std::string, std::string> UnpackMap(const std::string& text);
 inline constexpr std::string_view kCheckNumber = "check";
 // Every counter that gives out numbers: those of a new epoch begin beyond the ones of the old
 // (recovery.h). A position, as the alert loop's, is none of them.
-inline constexpr std::string_view kCounters[] = {
-    "agent",        "alert_event",        "denied",        "gap",        "log",       "outbox",
-    kCheckNumber,   kStateRevision,       "spec_revision", "transition", "job_pause", "run_trail",
-    "run_revision", "assignment_revision"};
+inline constexpr std::string_view kCounters[] = {"agent",
+                                                 "alert_event",
+                                                 "denied",
+                                                 "gap",
+                                                 "log",
+                                                 "outbox",
+                                                 kCheckNumber,
+                                                 kStateRevision,
+                                                 "spec_revision",
+                                                 "transition",
+                                                 "job_pause",
+                                                 "run_trail",
+                                                 "run_revision",
+                                                 "assignment_revision",
+                                                 "backup_revision",
+                                                 "pause_revision"};
 
 // The next value of a counter, from 1, within the transaction; `count` values are taken at once and
 // the first of them is returned. Internal for a name that is not in kCounters.

@@ -5,6 +5,7 @@
 #include <map>
 #include <set>
 
+#include "control-plane/store/backup_events.h"
 #include "control-plane/store/columns.h"
 #include "control-plane/store/many_rows.h"
 #include "control-plane/store/run_rows.h"
@@ -141,6 +142,7 @@ Status StoreRunEvents(sql::Transaction& transaction, const std::vector<AgentRunE
                 Signed(written.first_line()), sql::ToMicros(event.at), int64_t{written.stream()},
                 sql::Bytes{written.text()}});
   }
+  MUSTER_RETURN_IF_ERROR(StoreArtifacts(transaction, events, runs, now));
   if (changed.empty()) return OkStatus();
   MUSTER_RETURN_IF_ERROR(PutRuns(transaction, {changed.begin(), changed.end()}));
   if (!output.empty()) MUSTER_RETURN_IF_ERROR(output.Send(transaction));

@@ -1,6 +1,9 @@
 // Runs as rows: the columns, and how they are read and written. For the stores of this folder.
 #pragma once
 
+#include <optional>
+#include <set>
+#include <string>
 #include <string_view>
 #include <vector>
 
@@ -12,14 +15,25 @@ namespace muster::control {
 inline constexpr std::string_view kRunColumns =
     "id, job, slot, trigger_kind, asked_by, spec, phase, state, reason, due_at, start_by, agent, "
     "fence, assigned_at, started_at, finished_at, outcome, exit_code, stop, stop_reason, progress, "
-    "dropped_lines, output_bytes";
+    "dropped_lines, output_bytes, action";
 
 // What agents are to have on their hands; what the leader may have to act on.
 inline constexpr std::string_view kAssignmentRevision = "assignment_revision";
 inline constexpr std::string_view kRunRevision = "run_revision";
+inline constexpr std::string_view kPauseRevision = "pause_revision";
 inline constexpr std::string_view kRunTrail = "run_trail";
 
 StatusOr<std::vector<RunRow>> ReadRuns(const sql::Rows& rows);
+StatusOr<std::optional<RunRow>> FindRun(sql::Transaction& transaction, std::string_view id);
+// False if a run has its id or its slot already: that one stays.
+StatusOr<bool> InsertRun(sql::Transaction& transaction, const RunRow& run);
+// The same of many: the ids of those that were not there.
+StatusOr<std::set<std::string>> InsertRuns(sql::Transaction& transaction,
+                                           const std::vector<const RunRow*>& runs);
+// A run besides the schedule's, with its entries in trail and audit chain; `run` is as it is
+// stored. One that is there already stays: false. Where another has the slot it takes a later one.
+StatusOr<bool> AddRun(sql::Transaction& transaction, RunRow& run, std::string_view what,
+                      const AuditNote& note);
 Status AppendTrail(sql::Transaction& transaction, const std::vector<TrailRow>& entries);
 
 }  // namespace muster::control

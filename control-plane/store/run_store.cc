@@ -1,6 +1,8 @@
 #include "control-plane/store/run_store.h"
 
+#include <deque>
 #include <map>
+#include <set>
 
 #include "control-plane/store/columns.h"
 #include "control-plane/store/many_rows.h"
@@ -21,30 +23,6 @@ std::string Select(std::string_view where) {
 }
 
 std::string Like(std::string_view prefix) { return std::string(prefix) + "%"; }
-
-StatusOr<std::optional<RunRow>> FindRun(sql::Transaction& t, std::string_view id) {
-  MUSTER_ASSIGN_OR_RETURN(const sql::Rows rows, t.Query(Select("WHERE id = $1"), {id}));
-  MUSTER_ASSIGN_OR_RETURN(std::vector<RunRow> runs, ReadRuns(rows));
-  if (runs.empty()) return std::optional<RunRow>();
-  return std::optional<RunRow>(std::move(runs[0]));
-}
-
-// What has the run's id or slot already stays.
-StatusOr<bool> Insert(sql::Transaction& t, const RunRow& run) {
-  const std::string spec = run.spec.SerializeAsString();
-  MUSTER_ASSIGN_OR_RETURN(
-      const int64_t made,
-      t.Execute(
-          fmt::format("INSERT INTO runs ({}) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, "
-                      "'', 0, 0, 0, $12, 0, -1, 0, '', $13, 0, 0) ON CONFLICT DO NOTHING",
-                      kRunColumns),
-          {std::string_view(run.id), std::string_view(run.job), sql::ToMicros(run.slot),
-           int64_t{run.trigger}, std::string_view(run.asked_by), sql::Bytes{spec},
-           static_cast<int64_t>(run.phase), int64_t{run.state}, std::string_view(run.reason),
-           sql::ToMicros(run.due_at), TimeOrZero(run.start_by), TimeOrZero(run.finished_at),
-           sql::Bytes{""}}));
-  return made == 1;
-}
 
 Status PutMissed(sql::Transaction& t, const MissedRow& missed) {
   return t
@@ -89,43 +67,102 @@ Status NoteHealth(sql::Transaction& t, std::string_view job, const JobHealth& he
       .status();
 }
 
-Status PutJob(sql::Transaction& t, const JobDecision& decision) {
-  const JobRow& job = decision.row;
-  const std::string spec = job.spec.SerializeAsString();
-  int64_t changed = 0;
-  if (decision.expected_until.has_value()) {
-    MUSTER_ASSIGN_OR_RETURN(
-        changed,
-        t.Execute("UPDATE jobs SET spec = $1, generation = $2, decided_until = $3 "
-                  "WHERE name = $4 AND decided_until = $5",
-                  {sql::Bytes{spec}, Signed(job.generation), sql::ToMicros(job.decided_until),
-                   std::string_view(job.name), sql::ToMicros(*decision.expected_until)}));
-  } else {
-    MUSTER_ASSIGN_OR_RETURN(
-        changed,
-        t.Execute("INSERT INTO jobs (name, spec, generation, decided_until, last_run, last_slot, "
-                  "last_state, last_reason, last_at) VALUES ($1, $2, $3, $4, '', 0, 0, '', 0) "
-                  "ON CONFLICT DO NOTHING",
-                  {std::string_view(job.name), sql::Bytes{spec}, Signed(job.generation),
-                   sql::ToMicros(job.decided_until)}));
-  }
-  if (changed == 1) return OkStatus();
-  return Aborted("the slots of {} were decided by somebody else meanwhile", job.name);
+// What is known of a job once one of its runs is over.
+Status NoteOver(sql::Transaction& t, const RunRow& run, absl::Time now) {
+  if (run.action.empty())
+    return NoteHealth(t, run.job, {run.id, run.slot, run.state, run.reason, now});
+  if (run.action != "forget" || run.state == v1::RUN_STATE_CANCELLED) return OkStatus();
+  const std::string_view problem =
+      run.state == v1::RUN_STATE_SUCCEEDED ? "" : std::string_view(run.reason);
+  return t
+      .Execute("UPDATE jobs SET keep_problem = $1 WHERE name = $2",
+               {problem, std::string_view(run.job)})
+      .status();
 }
 
-StatusOr<bool> ChangeOne(sql::Transaction& t, const RunChange& change) {
-  const RunRow& run = change.row;
-  MUSTER_ASSIGN_OR_RETURN(
-      const int64_t changed,
-      t.Execute("UPDATE runs SET phase = $1, state = $2, reason = $3, due_at = $4, start_by = $5, "
-                "agent = $6, fence = $7, assigned_at = $8, finished_at = $9, outcome = $10, "
-                "exit_code = $11 WHERE id = $12 AND phase = $13 AND fence = $14",
-                {static_cast<int64_t>(run.phase), int64_t{run.state}, std::string_view(run.reason),
-                 sql::ToMicros(run.due_at), TimeOrZero(run.start_by), std::string_view(run.agent),
-                 Signed(run.fence), TimeOrZero(run.assigned_at), TimeOrZero(run.finished_at),
-                 int64_t{run.outcome}, int64_t{run.exit_code}, std::string_view(run.id),
-                 static_cast<int64_t>(change.expected_phase), Signed(change.expected_fence)}));
-  return changed == 1;
+// Those that are new, and those that stand where the decision saw them: all, or Aborted.
+Status PutJobs(sql::Transaction& t, const std::vector<JobDecision>& decisions) {
+  ManyRows made(
+      "INSERT INTO jobs (name, spec, generation, decided_until, last_run, last_slot, "
+      "last_state, last_reason, last_at) SELECT column1, column2, column3, column4, '', "
+      "0, 0, '', 0 FROM (",
+      4, ") AS v WHERE true ON CONFLICT DO NOTHING");
+  ManyRows moved(
+      "UPDATE jobs SET spec = v.column2, generation = v.column3, decided_until = "
+      "v.column4 FROM (",
+      5, ") AS v WHERE jobs.name = v.column1 AND jobs.decided_until = v.column5");
+  std::deque<std::string> specs;  // parameters borrow them
+  int64_t wanted_new = 0;
+  int64_t wanted = 0;
+  for (const JobDecision& decision : decisions) {
+    const JobRow& job = decision.row;
+    specs.push_back(job.spec.SerializeAsString());
+    const sql::Parameter name = std::string_view(job.name);
+    const sql::Parameter spec = sql::Bytes{specs.back()};
+    const int64_t until = sql::ToMicros(job.decided_until);
+    if (decision.expected_until.has_value()) {
+      ++wanted;
+      moved.Add(
+          {name, spec, Signed(job.generation), until, sql::ToMicros(*decision.expected_until)});
+    } else {
+      ++wanted_new;
+      made.Add({name, spec, Signed(job.generation), until});
+    }
+  }
+  const Status taken = Aborted("slots were decided by somebody else meanwhile");
+  if (wanted_new > 0) {
+    MUSTER_ASSIGN_OR_RETURN(const int64_t rows, made.Execute(t));
+    if (rows != wanted_new) return taken;
+  }
+  if (wanted == 0) return OkStatus();
+  MUSTER_ASSIGN_OR_RETURN(const int64_t rows, moved.Execute(t));
+  return rows == wanted ? OkStatus() : taken;
+}
+
+// The new runs of all decisions; of those that were not there already the trail begins.
+Status InsertRuns(sql::Transaction& t, const std::vector<JobDecision>& decisions, absl::Time now,
+                  std::vector<TrailRow>& trail) {
+  std::vector<const RunRow*> runs;
+  for (const JobDecision& decision : decisions) {
+    for (const RunRow& run : decision.runs) runs.push_back(&run);
+  }
+  MUSTER_ASSIGN_OR_RETURN(const std::set<std::string> made, InsertRuns(t, runs));
+  for (const RunRow* run : runs) {
+    if (!made.contains(run->id)) continue;
+    trail.push_back({run->id, now, run->phase == RunPhase::kOver ? "missed" : "due", run->reason});
+  }
+  return OkStatus();
+}
+
+// By id, those that were made.
+StatusOr<std::set<std::string>> ChangeAll(sql::Transaction& t,
+                                          const std::vector<RunChange>& changes) {
+  ManyRows rows(
+      "UPDATE runs SET phase = v.column2, state = v.column3, reason = v.column4, due_at = "
+      "v.column5, start_by = v.column6, agent = v.column7, fence = v.column8, assigned_at = "
+      "v.column9, finished_at = v.column10, outcome = v.column11, exit_code = v.column12 FROM (",
+      14,
+      ") AS v WHERE runs.id = v.column1 AND runs.phase = v.column13 AND runs.fence = v.column14 "
+      "RETURNING runs.id");
+  for (const RunChange& change : changes) {
+    const RunRow& run = change.row;
+    rows.Add({std::string_view(run.id), static_cast<int64_t>(run.phase), int64_t{run.state},
+              std::string_view(run.reason), sql::ToMicros(run.due_at), TimeOrZero(run.start_by),
+              std::string_view(run.agent), Signed(run.fence), TimeOrZero(run.assigned_at),
+              TimeOrZero(run.finished_at), int64_t{run.outcome}, int64_t{run.exit_code},
+              static_cast<int64_t>(change.expected_phase), Signed(change.expected_fence)});
+  }
+  std::set<std::string> made;
+  if (changes.empty()) return made;
+  MUSTER_ASSIGN_OR_RETURN(const sql::Rows found, rows.Query(t));
+  for (const sql::Row& row : found) made.insert(row.Text(0));
+  return made;
+}
+
+StatusOr<uint64_t> NextRevision(sql::Transaction& t) {
+  MUSTER_ASSIGN_OR_RETURN(const std::vector<int64_t> next,
+                          NextValues(t, {{kRunRevision, 1}, {kAssignmentRevision, 1}}));
+  return Unsigned(next[0]);
 }
 
 // Asked to end stays asked, and does not become less.
@@ -138,18 +175,14 @@ Status PutStop(sql::Transaction& t, std::string_view id, RunStop stop, std::stri
       .status();
 }
 
-Status DecideOne(sql::Transaction& t, const JobDecision& decision, absl::Time now,
-                 std::vector<TrailRow>& trail) {
-  MUSTER_RETURN_IF_ERROR(PutJob(t, decision));
-  for (const RunRow& run : decision.runs) {
-    MUSTER_ASSIGN_OR_RETURN(const bool made, Insert(t, run));
-    if (made)
-      trail.push_back({run.id, now, run.phase == RunPhase::kOver ? "missed" : "due", run.reason});
-  }
+// What is rare: one by one.
+Status DecideRest(sql::Transaction& t, const JobDecision& decision, absl::Time now,
+                  std::vector<TrailRow>& trail) {
   for (const MissedRow& missed : decision.missed) MUSTER_RETURN_IF_ERROR(PutMissed(t, missed));
+  MUSTER_ASSIGN_OR_RETURN(const std::set<std::string> changed, ChangeAll(t, decision.changes));
   for (const RunChange& change : decision.changes) {
-    MUSTER_ASSIGN_OR_RETURN(const bool changed, ChangeOne(t, change));
-    if (changed) trail.push_back({change.row.id, now, change.what, change.row.reason});
+    if (changed.contains(change.row.id))
+      trail.push_back({change.row.id, now, change.what, change.row.reason});
   }
   for (const StopRow& stop : decision.stops) {
     MUSTER_RETURN_IF_ERROR(PutStop(t, stop.id, stop.stop, stop.reason));
@@ -168,21 +201,19 @@ StatusOr<std::vector<PauseRow>> PausesOf(sql::Transaction& t, std::string_view j
       t.Query(fmt::format("SELECT {} FROM job_pauses WHERE job = $1 ORDER BY id", kPauseColumns),
               {job}));
   std::vector<PauseRow> pauses;
-  for (const sql::Row& row : rows) {
-    pauses.push_back({row.Text(0), row.Time(1), TimeOr(row, 2, absl::InfiniteFuture()), row.Text(3),
-                      row.Text(4)});
-  }
+  for (const sql::Row& row : rows) pauses.push_back(ReadPause(row));
   return pauses;
 }
 
-// The states and ids that a list asks for, as a condition that begins with AND.
-std::string StateCondition(const RunFilter& filter) {
-  if (filter.state.empty()) return "";
+// The states and actions that a list asks for, as a condition that begins with AND.
+std::string MoreConditions(const RunFilter& filter) {
+  const std::string own = filter.own ? "AND action = '' " : "";
+  if (filter.state.empty()) return own;
   std::string list;
   for (const v1::RunState state : filter.state) {
     list += fmt::format("{}{}", list.empty() ? "" : ", ", static_cast<int>(state));
   }
-  return fmt::format("AND state IN ({}) ", list);
+  return fmt::format("AND state IN ({}) {}", list, own);
 }
 
 }  // namespace
@@ -194,7 +225,7 @@ StatusOr<std::vector<JobRow>> RunStore::Jobs() {
     MUSTER_ASSIGN_OR_RETURN(
         const sql::Rows rows,
         t.Query("SELECT name, spec, generation, decided_until, last_run, last_slot, last_state, "
-                "last_reason, last_at FROM jobs ORDER BY name"));
+                "last_reason, last_at, keep_problem FROM jobs ORDER BY name"));
     MUSTER_ASSIGN_OR_RETURN(
         const sql::Rows pauses,
         t.Query(fmt::format("SELECT {} FROM job_pauses ORDER BY job, id", kPauseColumns)));
@@ -212,6 +243,7 @@ StatusOr<std::vector<JobRow>> RunStore::Jobs() {
       job.decided_until = row.Time(3);
       job.health = {row.Text(4), row.Time(5), static_cast<v1::RunState>(row.Int(6)), row.Text(7),
                     row.Time(8)};
+      job.keep_problem = row.Text(9);
       job.pauses = std::move(paused[job.name]);
     }
     return OkStatus();
@@ -242,60 +274,56 @@ StatusOr<std::vector<RunRow>> RunStore::OnHands() {
   return runs;
 }
 
-StatusOr<uint64_t> RunStore::AssignmentRevision() {
+StatusOr<uint64_t> RunStore::AssignmentRevision() { return ReadLast(kAssignmentRevision); }
+StatusOr<uint64_t> RunStore::Revision() { return ReadLast(kRunRevision); }
+StatusOr<uint64_t> RunStore::PauseRevision() { return ReadLast(kPauseRevision); }
+
+StatusOr<uint64_t> RunStore::ReadLast(std::string_view counter) {
   int64_t revision = 0;
   MUSTER_RETURN_IF_ERROR(database_.Read([&](sql::Transaction& t) -> Status {
-    MUSTER_ASSIGN_OR_RETURN(revision, LastValue(t, kAssignmentRevision));
+    MUSTER_ASSIGN_OR_RETURN(revision, LastValue(t, counter));
     return OkStatus();
   }));
   return Unsigned(revision);
 }
 
-StatusOr<uint64_t> RunStore::Revision() {
-  int64_t revision = 0;
-  MUSTER_RETURN_IF_ERROR(database_.Read([&](sql::Transaction& t) -> Status {
-    MUSTER_ASSIGN_OR_RETURN(revision, LastValue(t, kRunRevision));
-    return OkStatus();
-  }));
-  return Unsigned(revision);
-}
-
-Status RunStore::Decide(LeaderEpoch epoch, const std::vector<JobDecision>& decisions,
-                        absl::Time now) {
-  return database_.Write([&](sql::Transaction& t) -> Status {
-    MUSTER_RETURN_IF_ERROR(CheckLeader(t, epoch));
-    std::vector<TrailRow> trail;
-    for (const JobDecision& decision : decisions) {
-      MUSTER_RETURN_IF_ERROR(DecideOne(t, decision, now, trail));
-    }
-    MUSTER_RETURN_IF_ERROR(NextValues(t, {{kRunRevision, 1}, {kAssignmentRevision, 1}}).status());
-    return AppendTrail(t, trail);
-  });
-}
-
-StatusOr<uint64_t> RunStore::Change(LeaderEpoch epoch, const std::vector<RunChange>& changes,
+StatusOr<uint64_t> RunStore::Decide(LeaderEpoch epoch, const std::vector<JobDecision>& decisions,
                                     absl::Time now) {
-  uint64_t made = 0;
+  uint64_t revision = 0;
   MUSTER_RETURN_IF_ERROR(database_.Write([&](sql::Transaction& t) -> Status {
     MUSTER_RETURN_IF_ERROR(CheckLeader(t, epoch));
-    made = 0;
     std::vector<TrailRow> trail;
-    for (const RunChange& change : changes) {
-      MUSTER_ASSIGN_OR_RETURN(const bool changed, ChangeOne(t, change));
-      if (!changed) continue;
-      ++made;
-      const RunRow& run = change.row;
-      if (!change.what.empty()) trail.push_back({run.id, now, change.what, run.reason});
-      if (!change.concludes) continue;
-      MUSTER_RETURN_IF_ERROR(
-          NoteHealth(t, run.job, {run.id, run.slot, run.state, run.reason, now}));
+    MUSTER_RETURN_IF_ERROR(PutJobs(t, decisions));
+    MUSTER_RETURN_IF_ERROR(InsertRuns(t, decisions, now, trail));
+    for (const JobDecision& decision : decisions) {
+      MUSTER_RETURN_IF_ERROR(DecideRest(t, decision, now, trail));
     }
-    if (made > 0) {
-      MUSTER_RETURN_IF_ERROR(NextValues(t, {{kRunRevision, 1}, {kAssignmentRevision, 1}}).status());
-    }
+    MUSTER_ASSIGN_OR_RETURN(revision, NextRevision(t));
     return AppendTrail(t, trail);
   }));
-  return made;
+  return revision;
+}
+
+StatusOr<RunStore::Changed> RunStore::Change(LeaderEpoch epoch,
+                                             const std::vector<RunChange>& changes,
+                                             absl::Time now) {
+  Changed changed;
+  MUSTER_RETURN_IF_ERROR(database_.Write([&](sql::Transaction& t) -> Status {
+    MUSTER_RETURN_IF_ERROR(CheckLeader(t, epoch));
+    MUSTER_ASSIGN_OR_RETURN(const std::set<std::string> made, ChangeAll(t, changes));
+    changed.made = made.size();
+    if (made.empty()) return OkStatus();
+    std::vector<TrailRow> trail;
+    for (const RunChange& change : changes) {
+      const RunRow& run = change.row;
+      if (!made.contains(run.id)) continue;
+      if (!change.what.empty()) trail.push_back({run.id, now, change.what, run.reason});
+      if (change.concludes) MUSTER_RETURN_IF_ERROR(NoteOver(t, run, now));
+    }
+    MUSTER_ASSIGN_OR_RETURN(changed.revision, NextRevision(t));
+    return AppendTrail(t, trail);
+  }));
+  return changed;
 }
 
 Status RunStore::Forget(LeaderEpoch epoch, const std::vector<std::string>& jobs) {
@@ -339,22 +367,8 @@ StatusOr<uint64_t> RunStore::DropBefore(LeaderEpoch epoch, absl::Time cutoff, ui
 }
 
 StatusOr<RunRow> RunStore::Start(RunRow run, const AuditNote& note) {
-  MUSTER_RETURN_IF_ERROR(database_.Write([&](sql::Transaction& t) -> Status {
-    MUSTER_ASSIGN_OR_RETURN(const std::optional<RunRow> known, FindRun(t, run.id));
-    if (known.has_value()) {
-      run = *known;
-      return OkStatus();
-    }
-    bool made = false;
-    for (int i = 0; i < 1000 && !made; ++i) {
-      MUSTER_ASSIGN_OR_RETURN(made, Insert(t, run));
-      if (!made) run.slot += absl::Microseconds(1);
-    }
-    if (!made) return Aborted("a thousand runs of {} begin at this moment; try again", run.job);
-    MUSTER_RETURN_IF_ERROR(NextValue(t, kRunRevision).status());
-    MUSTER_RETURN_IF_ERROR(AppendTrail(t, {{run.id, note.at, "asked", run.reason}}));
-    return AppendAudit(t, note);
-  }));
+  MUSTER_RETURN_IF_ERROR(database_.Write(
+      [&](sql::Transaction& t) -> Status { return AddRun(t, run, "asked", note).status(); }));
   return run;
 }
 
@@ -386,7 +400,7 @@ StatusOr<std::vector<RunRow>> RunStore::Backfill(const std::vector<RunRow>& runs
     made.clear();
     std::vector<TrailRow> trail;
     for (const RunRow& run : runs) {
-      MUSTER_ASSIGN_OR_RETURN(bool begins, Insert(t, run));
+      MUSTER_ASSIGN_OR_RETURN(bool begins, InsertRun(t, run));
       if (!begins) {
         MUSTER_ASSIGN_OR_RETURN(
             const int64_t again,
@@ -425,7 +439,7 @@ Status RunStore::Pause(const PauseRow& pause, const AuditNote& note) {
              {id, std::string_view(pause.job), sql::ToMicros(pause.since), TimeOrNull(pause.until),
               std::string_view(pause.reason), std::string_view(pause.by)})
             .status());
-    MUSTER_RETURN_IF_ERROR(NextValue(t, kRunRevision).status());
+    MUSTER_RETURN_IF_ERROR(NextValues(t, {{kRunRevision, 1}, {kPauseRevision, 1}}).status());
     return AppendAudit(t, note);
   });
 }
@@ -438,7 +452,7 @@ Status RunStore::Resume(std::string_view job, const AuditNote& note) {
                   "$3)",
                   {sql::ToMicros(note.at), job, sql::ToMicros(note.at)}));
     if (ended == 0) return FailedPrecondition("{} is not paused", job);
-    MUSTER_RETURN_IF_ERROR(NextValue(t, kRunRevision).status());
+    MUSTER_RETURN_IF_ERROR(NextValues(t, {{kRunRevision, 1}, {kPauseRevision, 1}}).status());
     return AppendAudit(t, note);
   });
 }
@@ -475,7 +489,7 @@ StatusOr<std::vector<RunRow>> RunStore::List(const RunFilter& filter, absl::Time
             Select(fmt::format("WHERE (slot < $1 OR (slot = $2 AND id > $3)) AND ($4 = '' OR "
                                "job = $5) AND ($6 = '' OR agent = $7) AND id LIKE $8 {}"
                                "ORDER BY slot DESC, id LIMIT $9",
-                               StateCondition(filter))),
+                               MoreConditions(filter))),
             {sql::ToMicros(before), sql::ToMicros(before), before_id, std::string_view(filter.job),
              std::string_view(filter.job), std::string_view(filter.agent),
              std::string_view(filter.agent), std::string_view(prefix), int64_t{limit}}));

@@ -32,6 +32,8 @@ struct RunRow {
   v1::RunTrigger trigger = v1::RUN_TRIGGER_SCHEDULE;
   std::string asked_by;
   v1::JobSpec spec;  // as it was when the run was made
+  // What it does beside the job's own task, as in v1::Run; empty for the job's own.
+  std::string action;
   RunPhase phase = RunPhase::kWaiting;
   v1::RunState state = v1::RUN_STATE_QUEUED;
   std::string reason;
@@ -96,6 +98,8 @@ struct JobRow {
   absl::Time decided_until;
   std::vector<PauseRow> pauses;  // oldest first
   JobHealth health;
+  // Why backups that its keep does not keep could not be removed; empty if they could.
+  std::string keep_problem;
 };
 
 // What the leader decides of a run that is open.
@@ -132,6 +136,7 @@ struct RunFilter {
   std::string agent;  // empty: all
   std::vector<v1::RunState> state;
   std::string id_prefix;
+  bool own = false;  // without those of an action
 };
 
 struct OutputRow {
@@ -156,12 +161,21 @@ class RunStore {
   StatusOr<uint64_t> AssignmentRevision();
   // Grows with every change that the leader may have to act on.
   StatusOr<uint64_t> Revision();
+  // Grows with every change of a pause.
+  StatusOr<uint64_t> PauseRevision();
 
-  // The leader's. Aborted if a job's decided_until is not the expected one.
-  Status Decide(LeaderEpoch epoch, const std::vector<JobDecision>& decisions, absl::Time now);
-  // The leader's. Each only from the phase and fence that were seen; how many were made.
-  StatusOr<uint64_t> Change(LeaderEpoch epoch, const std::vector<RunChange>& changes,
+  // The leader's. Aborted if a job's decided_until is not the expected one. The revision after it:
+  // the next one to the caller's, if nobody else has changed anything since.
+  StatusOr<uint64_t> Decide(LeaderEpoch epoch, const std::vector<JobDecision>& decisions,
                             absl::Time now);
+  // The leader's. Each only from the phase and fence that were seen; how many were made, and the
+  // revision after it, as from Decide.
+  struct Changed {
+    uint64_t made = 0;
+    uint64_t revision = 0;
+  };
+  StatusOr<Changed> Change(LeaderEpoch epoch, const std::vector<RunChange>& changes,
+                           absl::Time now);
   // The leader's. Jobs that are deleted, and pauses that are behind what is decided.
   Status Forget(LeaderEpoch epoch, const std::vector<std::string>& jobs);
   // The leader's. Runs that finished before, with their trail and output; at most `limit`.
@@ -193,6 +207,7 @@ class RunStore {
                                           uint32_t limit);
 
  private:
+  StatusOr<uint64_t> ReadLast(std::string_view counter);
   sql::Database& database_;
 };
 

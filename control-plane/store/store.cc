@@ -30,7 +30,8 @@ Store::Store(std::unique_ptr<sql::Database> database)
       history_(*database_),
       alerts_(*database_),
       cluster_(*database_),
-      runs_(*database_) {}
+      runs_(*database_),
+      backups_(*database_) {}
 
 StatusOr<std::unique_ptr<Store>> Store::Open(const std::string& url) {
   MUSTER_ASSIGN_OR_RETURN(std::unique_ptr<sql::Database> database, OpenDatabase(url));

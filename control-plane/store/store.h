@@ -6,6 +6,7 @@
 
 #include "control-plane/store/alert_store.h"
 #include "control-plane/store/audit.h"
+#include "control-plane/store/backup_store.h"
 #include "control-plane/store/cluster_store.h"
 #include "control-plane/store/history_store.h"
 #include "control-plane/store/identity_store.h"
@@ -34,6 +35,7 @@ class Store {
   AlertStore& alerts() { return alerts_; }
   ClusterStore& cluster() { return cluster_; }
   RunStore& runs() { return runs_; }
+  BackupStore& backups() { return backups_; }
 
  private:
   explicit Store(std::unique_ptr<sql::Database> database);
@@ -46,6 +48,7 @@ class Store {
   AlertStore alerts_;
   ClusterStore cluster_;
   RunStore runs_;
+  BackupStore backups_;
 };
 
 }  // namespace muster::control

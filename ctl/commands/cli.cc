@@ -55,9 +55,9 @@ int RunCli(int argc, char** argv) {
       ->capture_default_str();
   cli.app.add_flag("--no-input", cli.flags.no_input, "never ask");
   for (const auto add :
-       {AddApply,  AddDiff,     AddGet,   AddDescribe, AddDelete,  AddHistory,   AddToken,
-        AddAgent,  AddOperator, AddAlert, AddRun,      AddLogs,    AddCancel,    AddPause,
-        AddResume, AddBackfill, AddWatch, AddDoctor,   AddVersion, AddCompletion}) {
+       {AddApply,  AddDiff,     AddGet,    AddDescribe, AddDelete, AddHistory, AddToken,
+        AddAgent,  AddOperator, AddAlert,  AddRun,      AddLogs,   AddCancel,  AddPause,
+        AddResume, AddBackfill, AddBackup, AddWatch,    AddDoctor, AddVersion, AddCompletion}) {
     add(cli);
   }
   try {

@@ -41,6 +41,7 @@ void AddCancel(Cli& cli);
 void AddPause(Cli& cli);
 void AddResume(Cli& cli);
 void AddBackfill(Cli& cli);
+void AddBackup(Cli& cli);
 void AddWatch(Cli& cli);
 void AddDoctor(Cli& cli);
 void AddVersion(Cli& cli);

@@ -22,6 +22,7 @@ std::string Lower(std::string text) {
 StatusOr<std::string> Latest(Session& session, const std::string& job) {
   v1::ListRunsRequest request;
   request.set_job(job);
+  request.set_own(true);
   MUSTER_ASSIGN_OR_RETURN(const SomeRuns some, ListRuns(session, request, 1));
   if (some.runs.empty()) return NotFound("job {} has no run yet", job);
   return some.runs.front().id();

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <optional>
 
+#include "ctl/render/json_fields.h"
 #include "ctl/render/schedule_words.h"
 #include "lib/base/text.h"
 #include "lib/base/zone.h"
@@ -12,33 +13,6 @@ namespace muster::ctl {
 namespace {
 
 constexpr size_t kShortId = 8;
-
-std::optional<absl::Time> TimeAt(const Json& json, const char* key) {
-  const auto found = json.find(key);
-  if (found == json.end() || !found->is_string()) return std::nullopt;
-  const auto time = ParseTime(found->get<std::string>());
-  return time.ok() ? std::optional(*time) : std::nullopt;
-}
-
-std::string TextAt(const Json& json, const char* key) {
-  const auto found = json.find(key);
-  return found == json.end() || !found->is_string() ? "" : found->get<std::string>();
-}
-
-uint64_t NumberAt(const Json& json, const char* key) {
-  const auto found = json.find(key);
-  return found == json.end() || !found->is_number() ? 0 : found->get<uint64_t>();
-}
-
-std::string SecondText(absl::Time time) {
-  return TimeText(absl::FromUnixSeconds(absl::ToUnixSeconds(time)));
-}
-
-// "3m12s"; clocks that differ give no span below nothing.
-std::string SpanText(absl::Duration span) {
-  if (span < absl::Seconds(1)) return ShortDuration(std::max(span, absl::ZeroDuration()));
-  return ShortDuration(absl::Trunc(span, absl::Seconds(1)));
-}
 
 std::string TookText(const Json& run, absl::Time now) {
   const auto started = TimeAt(run, "startedAt");
@@ -79,12 +53,6 @@ std::string NextText(const Json& job, absl::Time now) {
   return "";
 }
 
-// "Name:      orders", with what goes over several lines indented alike.
-std::string Fact(std::string_view name, std::string_view text) {
-  if (text.empty()) return "";
-  return fmt::format("{:<11}{}\n", fmt::format("{}:", name), OneLine(text));
-}
-
 std::string OptionalTime(bool known, const google::protobuf::Timestamp& time, absl::Time now) {
   if (!known) return "";
   const absl::Time at = wire::FromProto(time);
@@ -97,6 +65,7 @@ std::string OriginText(const v1::Run& run) {
     case v1::RUN_TRIGGER_SCHEDULE: return "schedule" + by;
     case v1::RUN_TRIGGER_MANUAL: return "by hand" + by;
     case v1::RUN_TRIGGER_BACKFILL: return "backfill" + by;
+    case v1::RUN_TRIGGER_FOLLOW_UP: return "follows from another run" + by;
     default: return "";
   }
 }
@@ -179,6 +148,8 @@ std::string TaskFact(const v1::JobSpec& spec) {
       return Fact("Restores", "a backup in " + PlaceText(spec.restore_backup().repository()));
     case v1::JobSpec::kForgetBackups:
       return Fact("Forgets", "backups in " + PlaceText(spec.forget_backups().repository()));
+    case v1::JobSpec::kListBackups:
+      return Fact("Lists", "backups in " + PlaceText(spec.list_backups().repository()));
     case v1::JobSpec::TASK_NOT_SET: break;
   }
   return "";
@@ -272,6 +243,8 @@ std::string AmountText(const v1::RunProgress& progress) {
 Json RunRow(const Json& run, const TableStyle& style) {
   Json row = run;
   if (!style.wide) row["id"] = ShortId(TextAt(run, "id"));
+  if (const std::string action = TextAt(run, "action"); !action.empty())
+    row["job"] = fmt::format("{} ({})", TextAt(run, "job"), action);
   row["state"] = StateText(run);
   if (const auto slot = TimeAt(run, "slot")) row["slot"] = SecondText(*slot);
   const auto started = TimeAt(run, "startedAt");
@@ -294,6 +267,7 @@ std::string DescribeRunText(const v1::GetRunResponse& response, const TableStyle
   const v1::Run& run = response.run();
   const Json json = ToJson(run);
   std::string text = Fact("Run", run.id()) + Fact("Job", run.job());
+  text += Fact("Action", run.action());
   text += fmt::format("{:<11}{}\n", "State:", StateWithReason(run, style.colour));
   text += Fact("Agent", run.agent());
   text += Fact("Slot", run.has_slot() ? SecondText(wire::FromProto(run.slot())) : "");

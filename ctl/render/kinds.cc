@@ -2,6 +2,7 @@
 
 #include <cctype>
 
+#include "ctl/render/backups.h"
 #include "ctl/render/jobs.h"
 
 namespace muster::ctl {
@@ -88,6 +89,31 @@ std::vector<Kind> MakeKinds() {
         {"RUNNING", "running"},
         {"QUEUED", "queued"}},
        JobRow},
+      {"backups",
+       "backup",
+       "snapshotId",
+       {{"ID", "id"},
+        {"JOB", "job"},
+        {"TAKEN", "taken"},
+        {"PROOF", "proof", Form::kState},
+        {"SOURCE", "sourceSize"},
+        {"STORED", "storedSize"},
+        {"RESTORED IN", "restored"},
+        {"AGENT", "agent"},
+        {"REPOSITORY", "repository", text, true},
+        {"RUN", "run", text, true},
+        {"NOTE", "note"}},
+       BackupTableRow},
+      {"decisions",
+       "decision",
+       "snapshotId",
+       {{"ID", "id"},
+        {"TAKEN", "taken"},
+        {"PROOF", "proof", Form::kState},
+        {"SOURCE", "sourceSize"},
+        {"DECISION", "decision"},
+        {"REASON", "reason"}},
+       BackupTableRow},
       {"specs", "spec", "name", AllSpecColumns()},
       {"operators",
        "operator",

@@ -46,7 +46,8 @@ INSTANTIATE_TEST_SUITE_P(
     ::testing::Values(
         BadCase{"NoTask", Job("  deadline: 1h\n"),
                 "f:5:3: spec: needs one of: command, backup, "
-                "verifyBackup, restoreBackup, forgetBackups\n"},
+                "verifyBackup, restoreBackup, forgetBackups, "
+                "listBackups\n"},
         BadCase{
             "CronWithALetter", Scheduled("{cron: 0 x * * *}"),
             "f:5:20: spec.schedule.cron: cron \"0 x * * *\": hour \"x\" at column 3: write 0 to "

@@ -58,7 +58,7 @@ class RunStoreTest : public StoreTest {
                                               .concludes = concludes}},
                                             now_);
     EXPECT_TRUE(made.ok()) << made.status();
-    return made.value_or(0);
+    return made.ok() ? made->made : 0;
   }
 
   v1::RunEvent Event(const std::string& id, uint64_t fence) const {
@@ -119,16 +119,18 @@ TEST_P(RunStoreTest, WhatIsDecidedTwiceIsStoredOnce) {
 
 TEST_P(RunStoreTest, SlotsThatSomebodyElseDecidedAreNotDecidedAgain) {
   ASSERT_OK(store_->runs().Decide(epoch_, {Decision({}, std::nullopt)}, now_));
-  const Status stale = store_->runs().Decide(
-      epoch_, {Decision({RunOf("run-1", now_)}, now_ - absl::Seconds(1))}, now_);
+  const Status stale =
+      store_->runs()
+          .Decide(epoch_, {Decision({RunOf("run-1", now_)}, now_ - absl::Seconds(1))}, now_)
+          .status();
   EXPECT_EQ(CodeOf(stale), absl::StatusCode::kAborted);
   EXPECT_TRUE(store_->runs().Open()->empty());
 }
 
 TEST_P(RunStoreTest, AnOldLeaderWritesNothing) {
   const LeaderEpoch old{epoch_.value + 1};
-  EXPECT_TRUE(
-      IsFenced(store_->runs().Decide(old, {Decision({RunOf("run-1", now_)}, std::nullopt)}, now_)));
+  EXPECT_TRUE(IsFenced(
+      store_->runs().Decide(old, {Decision({RunOf("run-1", now_)}, std::nullopt)}, now_).status()));
   OnHands("run-2");
   RunRow row = Found("run-2");
   row.phase = RunPhase::kOver;

@@ -89,6 +89,7 @@ class BackupRun {
     MUSTER_RETURN_IF_ERROR(context_.Step("puts the backup into " + repository_.place()));
     ResticSource source = engine_.Source(folder_);
     for (const v1::ManifestFile& file : manifest_.files()) source.bytes += file.size();
+    source.engine = engine_.produces() ? manifest_.engine() : v1::BACKUP_ENGINE_FILES;
     if (!engine_.produces()) *manifest_.mutable_taken_at() = wire::ToProto(context_.clock().Now());
     MUSTER_ASSIGN_OR_RETURN(const Snapshot snapshot, repository_.Backup(context_, source));
     if (engine_.produces()) {

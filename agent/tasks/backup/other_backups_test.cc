@@ -41,6 +41,14 @@ class OtherBackups : public BackupJobs {
     task.set_staging(staging());
     return task;
   }
+
+  // A whole one: restic writes it under another name first.
+  bool HasLock() const {
+    for (const auto& entry : std::filesystem::directory_iterator(repository() + "/locks")) {
+      if (entry.path().filename().string().size() == 64) return true;
+    }
+    return false;
+  }
 };
 
 TEST_F(OtherBackups, RedisIsTakenAndRestored) {
@@ -84,6 +92,27 @@ TEST_F(OtherBackups, FilesAreTakenAndReadBack) {
   const Told restored = Run(restore);
   EXPECT_EQ(restored.end.outcome(), v1::RUN_OUTCOME_SUCCEEDED) << restored.end.reason();
   EXPECT_EQ(*ReadFile(File("restored") + File("source/deep/two")), "2");
+}
+
+TEST_F(OtherBackups, AListTellsOfWhatMusterMadeForTheJob) {
+  const Told told = Run(FilesTask());
+  ASSERT_EQ(told.end.outcome(), v1::RUN_OUTCOME_SUCCEEDED) << told.end.reason();
+  testing::RunProgram({"restic", "-r", repository(), "--no-cache", "--password-file",
+                       File("repository.key"), "backup", File("source")});
+  v1::JobSpec list;
+  *list.mutable_list_backups()->mutable_repository() = RepositorySpec();
+  list.mutable_list_backups()->set_staging(staging());
+  *list.mutable_deadline() = wire::ToProto(absl::Minutes(5));
+  const Told listed = Run(list);
+  EXPECT_EQ(listed.end.reason(), "1 backups in " + repository());
+  ASSERT_THAT(listed.backups, SizeIs(1));
+  EXPECT_EQ(listed.last().snapshot_id(), told.last().snapshot_id());
+  EXPECT_EQ(listed.last().engine(), v1::BACKUP_ENGINE_FILES);
+  EXPECT_EQ(listed.last().source_bytes(), told.last().source_bytes());
+  EXPECT_EQ(listed.last().made_by_job(), "nightly");
+  EXPECT_THAT(listed.last().made_by_run(), Not(IsEmpty()));
+  list.mutable_list_backups()->set_job("another");
+  EXPECT_THAT(Run(list).backups, IsEmpty());
 }
 
 TEST_F(OtherBackups, OneWhoseSnapshotIsSpoiltHasAProblem) {
@@ -133,8 +162,9 @@ TEST_F(OtherBackups, AMissingFolderIsNoEmptyBackup) {
 }
 
 TEST_F(OtherBackups, AStaleLockIsRemoved) {
+  const v1::BackupTask task = FilesTask();
   Write("source/large", RandomBytes(3 << 20));
-  const Told first = Run(FilesTask());
+  const Told first = Run(task);
   ASSERT_EQ(first.end.outcome(), v1::RUN_OUTCOME_SUCCEEDED) << first.end.reason();
   // An exclusive lock, as a process leaves one that is killed while it checks the repository. It
   // reads so slowly that it is at it for most of a minute.
@@ -149,11 +179,10 @@ TEST_F(OtherBackups, AStaleLockIsRemoved) {
                                           "check",
                                           "--read-data"};
   testing::ServerProcess killed(check, File("check.log"));
-  ASSERT_TRUE(
-      testing::Eventually([&] { return !std::filesystem::is_empty(repository() + "/locks"); }));
+  ASSERT_TRUE(testing::Eventually([&] { return HasLock(); }));
   killed.Stop(9);
-  ASSERT_FALSE(std::filesystem::is_empty(repository() + "/locks"));
-  const Told told = Run(FilesTask());
+  ASSERT_TRUE(HasLock()) << "it was over before it was killed";
+  const Told told = Run(task);
   EXPECT_EQ(told.end.outcome(), v1::RUN_OUTCOME_SUCCEEDED) << told.end.reason();
   EXPECT_THAT(told.output, HasSubstr("stale locks are removed"));
 }

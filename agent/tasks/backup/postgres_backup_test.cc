@@ -175,6 +175,19 @@ TEST_F(PostgresBackups, AreNotReadBackFromADamagedRepository) {
   EXPECT_EQ(good.end.outcome(), v1::RUN_OUTCOME_SUCCEEDED) << good.end.reason();
   EXPECT_EQ(good.last().proof(), v1::BACKUP_PROOF_READ_BACK);
 
+  // A catalogue that was lost has it again from the repository, and the way to prove it.
+  v1::JobSpec list;
+  *list.mutable_list_backups()->mutable_repository() = RepositorySpec();
+  list.mutable_list_backups()->set_staging(staging());
+  *list.mutable_deadline() = wire::ToProto(absl::Minutes(5));
+  const Told listed = Run(list);
+  EXPECT_EQ(listed.end.outcome(), v1::RUN_OUTCOME_SUCCEEDED) << listed.end.reason();
+  EXPECT_EQ(listed.last().snapshot_id(), told.last().snapshot_id());
+  EXPECT_EQ(listed.last().manifest_hash(), told.last().manifest_hash());
+  EXPECT_EQ(listed.last().system_identifier(), told.last().system_identifier());
+  EXPECT_EQ(listed.last().source_bytes(), told.last().source_bytes());
+  EXPECT_EQ(listed.last().proof(), v1::BACKUP_PROOF_TAKEN);
+
   // A restore goes to a new database, never over one that is there.
   v1::JobSpec restore;
   v1::RestoreBackupTask& to = *restore.mutable_restore_backup();

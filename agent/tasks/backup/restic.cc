@@ -23,6 +23,12 @@ constexpr char kNoSpace[] = "no space left on device";
 // Of a snapshot that it then leaves out, as if there were none.
 constexpr char kIgnored[] = "could not load snapshot";
 
+// Tags of our snapshots: this word, and what made them.
+constexpr std::string_view kOurTag = "muster";
+constexpr std::string_view kJobTag = "job=";
+constexpr std::string_view kRunTag = "run=";
+constexpr std::string_view kEngineTag = "engine=";
+
 bool Has(std::string_view text, std::string_view part) {
   return text.find(part) != std::string_view::npos;
 }
@@ -53,6 +59,30 @@ uint64_t Figure(const json& object, const char* name) {
 std::string TextOf(const json& object, const char* name) {
   const auto found = object.find(name);
   return found != object.end() && found->is_string() ? found->get<std::string>() : "";
+}
+
+std::vector<std::string> Texts(const json& object, const char* key) {
+  std::vector<std::string> texts;
+  const auto list = object.find(key);
+  if (list == object.end() || !list->is_array()) return texts;
+  for (const json& one : *list)
+    if (one.is_string()) texts.push_back(one.get<std::string>());
+  return texts;
+}
+
+Repository::Listed ReadListed(const json& snapshot) {
+  Repository::Listed listed{.id = TextOf(snapshot, "id"), .taken_at = absl::UnixEpoch()};
+  if (const auto time = ParseTime(TextOf(snapshot, "time")); time.ok()) listed.taken_at = *time;
+  listed.paths = Texts(snapshot, "paths");
+  for (const std::string& tag : Texts(snapshot, "tags")) {
+    if (tag == kOurTag) listed.of_muster = true;
+    if (tag.starts_with(kJobTag)) listed.job = tag.substr(kJobTag.size());
+    if (tag.starts_with(kRunTag)) listed.run = tag.substr(kRunTag.size());
+    if (tag.starts_with(kEngineTag)) {
+      v1::BackupEngine_Parse(tag.substr(kEngineTag.size()), &listed.engine);
+    }
+  }
+  return listed;
 }
 
 // The lines that restic prints while it backs up: how far it is, what it could not read, and how
@@ -274,14 +304,21 @@ StatusOr<Repository::Listed> Repository::Find(TaskContext& context, const std::s
         "that are there)",
         place_, snapshot);
   }
-  Listed listed{.id = TextOf(list[0], "id"), .taken_at = absl::UnixEpoch(), .paths = {}};
-  if (const auto time = ParseTime(TextOf(list[0], "time")); time.ok()) listed.taken_at = *time;
-  if (const auto paths = list[0].find("paths"); paths != list[0].end() && paths->is_array()) {
-    for (const json& path : *paths)
-      if (path.is_string()) listed.paths.push_back(path.get<std::string>());
-  }
+  Listed listed = ReadListed(list[0]);
   if (listed.id.size() == 64) return listed;
   return DataLoss("restic names the snapshot {} with no id of 64 digits", snapshot);
+}
+
+StatusOr<std::vector<Repository::Listed>> Repository::All(TaskContext& context) {
+  MUSTER_ASSIGN_OR_RETURN(const ToolEnd end, RunWell(context, {.arguments = {"snapshots"}}));
+  const json list = Parse(end.out);
+  if (!list.is_array()) return DataLoss("the snapshots of {} cannot be listed", place_);
+  if (Has(end.err, kIgnored)) context.Note("a snapshot cannot be read: " + end.last_words);
+  std::vector<Listed> all;
+  for (const json& snapshot : list) all.push_back(ReadListed(snapshot));
+  std::stable_sort(all.begin(), all.end(),
+                   [](const Listed& a, const Listed& b) { return a.taken_at < b.taken_at; });
+  return all;
 }
 
 StatusOr<std::set<std::string>> Repository::AllIds(TaskContext& context) {
@@ -317,11 +354,13 @@ StatusOr<Snapshot> Repository::Backup(TaskContext& context, const ResticSource& 
   Call call;
   call.arguments = {"backup",
                     "--tag",
-                    "muster",
+                    std::string(kOurTag),
                     "--tag",
-                    "job=" + context.job(),
+                    std::string(kJobTag) + context.job(),
                     "--tag",
-                    "run=" + context.run_id()};
+                    std::string(kRunTag) + context.run_id(),
+                    "--tag",
+                    std::string(kEngineTag) + v1::BackupEngine_Name(source.engine)};
   for (const std::string& pattern : source.exclude)
     call.arguments.push_back("--exclude=" + pattern);
   call.arguments.emplace_back("--");

@@ -31,7 +31,8 @@ struct ResticSource {
   std::string directory = "/";
   std::vector<std::string> paths;
   std::vector<std::string> exclude;
-  uint64_t bytes = 0;  // for progress; 0 if it is not known
+  uint64_t bytes = 0;                                       // for progress; 0 if it is not known
+  v1::BackupEngine engine = v1::BACKUP_ENGINE_UNSPECIFIED;  // a tag of the snapshot
 };
 
 class Repository {
@@ -65,8 +66,15 @@ class Repository {
     std::string id;
     absl::Time taken_at;
     std::vector<std::string> paths;
+    // By its tags.
+    bool of_muster = false;
+    std::string job;
+    std::string run;
+    v1::BackupEngine engine = v1::BACKUP_ENGINE_UNSPECIFIED;
   };
   StatusOr<Listed> Find(TaskContext& context, const std::string& snapshot);
+  // Oldest first, without those that cannot be read.
+  StatusOr<std::vector<Listed>> All(TaskContext& context);
   // Of spoilt ones as well.
   StatusOr<std::set<std::string>> AllIds(TaskContext& context);
   // That a restore of it writes.

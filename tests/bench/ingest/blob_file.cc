@@ -3,7 +3,7 @@
 #include <utility>
 
 #include "tests/bench/ingest/blobs.h"
-#include "tests/bench/ingest/cluster.h"
+#include "tests/bench/lib/cluster.h"
 #include "tests/bench/lib/must.h"
 
 namespace muster::bench {

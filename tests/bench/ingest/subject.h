@@ -9,9 +9,9 @@
 #include <string>
 #include <vector>
 
-#include "tests/bench/ingest/cluster.h"
 #include "tests/bench/ingest/feed.h"
 #include "tests/bench/ingest/fleet.h"
+#include "tests/bench/lib/cluster.h"
 
 namespace muster::bench {
 

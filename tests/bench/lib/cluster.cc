@@ -1,4 +1,4 @@
-#include "tests/bench/ingest/cluster.h"
+#include "tests/bench/lib/cluster.h"
 
 #include <filesystem>
 

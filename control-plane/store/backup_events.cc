@@ -1,0 +1,153 @@
+#include "control-plane/store/backup_events.h"
+
+#include <algorithm>
+
+#include "control-plane/store/backup_rows.h"
+#include "lib/base/text.h"
+#include "lib/wire/time.h"
+
+namespace muster::control {
+namespace {
+
+constexpr size_t kIdDigits = 64;
+constexpr size_t kLongestText = 512;
+constexpr int kMostTables = 512;
+
+bool IsSnapshotId(std::string_view id) {
+  return id.size() == kIdDigits && id.find_first_not_of("0123456789abcdef") == std::string::npos;
+}
+
+void Tidy(std::string& text) { text = std::string(Truncate(OneLine(text), kLongestText)); }
+
+// What an agent says, in the shape that the protocol promises.
+v1::Backup Tidied(const v1::Backup& told, absl::Time now) {
+  v1::Backup backup = told;
+  for (std::string* text :
+       {backup.mutable_repository_id(), backup.mutable_repository(), backup.mutable_source(),
+        backup.mutable_system_identifier(), backup.mutable_database(),
+        backup.mutable_server_version(), backup.mutable_client_version(), backup.mutable_problem(),
+        backup.mutable_made_by_job(), backup.mutable_made_by_run()}) {
+    Tidy(*text);
+  }
+  while (backup.tables_size() > kMostTables) backup.mutable_tables()->RemoveLast();
+  for (v1::TableRows& table : *backup.mutable_tables()) Tidy(*table.mutable_table());
+  // A clock that goes ahead must not make a backup look newer than it can be.
+  for (google::protobuf::Timestamp* time : {backup.mutable_taken_at(), backup.mutable_proven_at()})
+    *time = wire::ToProto(std::min(wire::FromProto(*time), now));
+  if (!told.has_taken_at()) backup.clear_taken_at();
+  if (!told.has_proven_at()) backup.clear_proven_at();
+  return backup;
+}
+
+// The job, the run and its spec that made a backup which is told of for the first time; nullopt if
+// this run may not tell of it.
+std::optional<BackupRow> NewRow(const RunRow& run, const v1::Backup& backup) {
+  const bool lists = run.spec.has_list_backups();
+  if (!run.spec.has_backup() && !lists) return std::nullopt;
+  BackupRow row;
+  row.agent = run.agent;
+  row.job = lists && !backup.made_by_job().empty() ? backup.made_by_job() : run.job;
+  row.run = lists ? backup.made_by_run() : run.id;
+  row.spec = run.spec;
+  return row;
+}
+
+bool MayTell(const RunRow& run, const BackupRow& row) {
+  if (run.spec.has_backup()) return row.run == run.id;
+  if (run.spec.has_verify_backup())
+    return run.spec.verify_backup().backup().snapshot_id() == row.id();
+  return false;
+}
+
+class Artifacts {
+ public:
+  Artifacts(sql::Transaction& transaction, absl::Time now) : t_(transaction), now_(now) {}
+
+  Status Take(const RunRow& run, const AgentRunEvent& event) {
+    const v1::RunArtifact& artifact = event.event->artifact();
+    if (artifact.has_backup()) return Take(run, artifact.backup());
+    if (artifact.has_forgotten()) return Take(run, artifact.forgotten(), event.at);
+    return OkStatus();
+  }
+
+ private:
+  Status Take(const RunRow& run, const v1::Backup& told) {
+    if (!IsSnapshotId(told.snapshot_id())) return OkStatus();
+    const v1::Backup backup = Tidied(told, now_);
+    MUSTER_ASSIGN_OR_RETURN(std::optional<BackupRow> row, FindBackup(t_, backup.snapshot_id()));
+    if (!row.has_value()) {
+      row = NewRow(run, backup);
+      if (!row.has_value()) return OkStatus();
+    } else if (run.spec.has_list_backups()) {
+      return BackAgain(*row);
+    } else if (!MayTell(run, *row)) {
+      return OkStatus();
+    }
+    MergeBackup(backup, row->backup);
+    return PutBackup(t_, *row);
+  }
+
+  // It is in the repository, whatever was told before.
+  Status BackAgain(BackupRow& row) {
+    if (row.forgotten_at == absl::InfiniteFuture()) return OkStatus();
+    row.forgotten_at = absl::InfiniteFuture();
+    row.forgotten_by.clear();
+    return PutBackup(t_, row);
+  }
+
+  Status Take(const RunRow& run, const v1::BackupsForgotten& forgotten, absl::Time at) {
+    const auto& asked = run.spec.forget_backups().snapshot_ids();
+    int gone = 0;
+    for (const std::string& id : forgotten.snapshot_ids()) {
+      if (std::find(asked.begin(), asked.end(), id) == asked.end()) continue;
+      MUSTER_ASSIGN_OR_RETURN(std::optional<BackupRow> row, FindBackup(t_, id));
+      const bool there = row.has_value() && row->forgotten_at == absl::InfiniteFuture();
+      if (!there || row->backup.repository_id() != forgotten.repository_id()) continue;
+      row->forgotten_at = std::min(at, now_);
+      row->forgotten_by = run.id;
+      MUSTER_RETURN_IF_ERROR(PutBackup(t_, *row));
+      ++gone;
+    }
+    if (gone == 0) return OkStatus();
+    return AppendAudit(t_, {.actor = "agent/" + run.agent,
+                            .action = "backup.forgotten",
+                            .subject = "job/" + run.job,
+                            .detail = fmt::format("{} backups, by run {}", gone, run.id),
+                            .at = now_});
+  }
+
+  sql::Transaction& t_;
+  const absl::Time now_;
+};
+
+}  // namespace
+
+void MergeBackup(const v1::Backup& told, v1::Backup& known) {
+  const v1::Backup before = known;
+  if (told.tables_size() > 0) known.clear_tables();
+  known.MergeFrom(told);
+  if (!told.problem().empty()) {
+    known.set_proof(v1::BACKUP_PROOF_TAKEN);
+    return;
+  }
+  if (told.proof() > v1::BACKUP_PROOF_TAKEN) known.clear_problem();
+  if (before.proof() <= told.proof()) return;
+  known.set_proof(before.proof());
+  *known.mutable_proven_at() = before.proven_at();
+}
+
+Status StoreArtifacts(sql::Transaction& transaction, const std::vector<AgentRunEvent>& events,
+                      const std::map<std::string, RunRow>& runs, absl::Time now) {
+  Artifacts artifacts(transaction, now);
+  for (const AgentRunEvent& event : events) {
+    if (!event.event->has_artifact()) continue;
+    const auto run = runs.find(event.event->run_id());
+    // Also of an attempt before the last: what it made is there.
+    const bool known = run != runs.end() && event.agent == run->second.agent &&
+                       event.event->fence() <= run->second.fence;
+    if (known) MUSTER_RETURN_IF_ERROR(artifacts.Take(run->second, event));
+  }
+  return OkStatus();
+}
+
+}  // namespace muster::control
