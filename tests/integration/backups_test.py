@@ -105,20 +105,23 @@ class BackupCase(Case):
     def runs(self, job):
         return json.loads(self.ctl('get', 'runs', '--job', job, '--limit', '1000', '-o', 'json').stdout)['items']
 
+    def begun_runs(self):
+        return {run['id'] for job in json.loads(self.ctl('get', 'jobs', '-o', 'json').stdout)['items']
+                for run in self.runs(job['name']) if run['state'] != 'MISSED'}
+
     def expect_good(self, run):
         self.assertEqual(run['state'], 'SUCCEEDED', f'{run["reason"]}\n{self.ctl("logs", run["id"]).stdout}')
 
     def expect_nothing_left(self):
         """Of a run that is over, whatever became of it."""
         self.assertLessEqual(set(os.listdir(self.staging)), {'.lock'} | self.ALLOWED_IN_STAGING)
-        self.assertEqual(left_of_runs(self.staging), [])
+        self.assertEqual(left_of_runs(self.staging, self.begun_runs()), [])
 
     ALLOWED_IN_STAGING = frozenset()
 
     def expect_no_canary(self):
         """In no argument or environment of any process, nothing that was said, and no file but those of the secrets."""
-        for run_id in {run['id'] for job in json.loads(self.ctl('get', 'jobs', '-o', 'json').stdout)['items']
-                       for run in self.runs(job['name']) if run['state'] != 'MISSED'}:
+        for run_id in self.begun_runs():
             self.ctl('logs', run_id)
             self.ctl('describe', 'run', run_id)
         self.ctl('get', 'alerts', '-o', 'json')

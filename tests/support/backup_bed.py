@@ -282,11 +282,11 @@ def stages(run):
     return found
 
 
-def left_of_runs(folder):
-    """Processes that a run left: marked as one's, or at work in the folder."""
-    inside = folder.encode() + b'/'
+def left_of_runs(folder, runs):
+    """Processes that one of the runs left: marked as its, or at work in the folder. Others' runs may go on meanwhile."""
+    inside, marks = folder.encode() + b'/', {b'MUSTER_RUN=' + run.encode() for run in runs}
     return [argv.replace(b'\0', b' ').decode('utf-8', 'replace') for _, argv, environment in processes()
-            if b'MUSTER_RUN=' in environment or inside in argv]
+            if not marks.isdisjoint(environment.split(b'\0')) or inside in argv]
 
 
 class Canaries:

@@ -34,6 +34,15 @@ bool IsHash(const std::string& name) {
   return name.size() == 64 && name.find_first_not_of("0123456789abcdef") == std::string::npos;
 }
 
+bool HoldsKeys(const std::string& repository) {
+  std::error_code error;
+  auto at = fs::directory_iterator(repository + "/keys", error);
+  for (; !error && at != fs::directory_iterator(); at.increment(error)) {
+    if (IsHash(at->path().filename())) return true;
+  }
+  return false;
+}
+
 Status CheckNames(const std::string& folder) {
   std::error_code error;
   auto at = fs::directory_iterator(folder, error);
@@ -59,14 +68,14 @@ Status LookForDamage(const std::string& repository) {
   }
   for (const char* kind : {"/keys", "/snapshots", "/index"})
     MUSTER_RETURN_IF_ERROR(CheckNames(repository + kind));
-  if (HoldsBackups(repository) && !HoldsFiles(repository + "/keys")) {
-    return DataLoss("its folder keys is empty, and without a key nobody can read it");
+  if (HoldsBackups(repository) && !HoldsKeys(repository)) {
+    return DataLoss("its folder keys holds no key, and without one nobody can read it");
   }
   return OkStatus();
 }
 
 Status CheckNotBegun(const std::string& repository) {
-  if (!HoldsFiles(repository + "/keys")) return OkStatus();
+  if (!HoldsKeys(repository)) return OkStatus();
   return FailedPrecondition(
       "{} holds a key and no configuration: whoever made the repository was cut off. It holds no "
       "backup: remove the folder",

@@ -69,7 +69,9 @@ TEST_F(RepositoryFiles, ThatAreMissingAreNamed) {
   EXPECT_EQ(Found(), "its file config is missing");
   Write("config", "sealed");
   Remove(key_);
-  EXPECT_THAT(Found(), HasSubstr("its folder keys is empty"));
+  EXPECT_THAT(Found(), HasSubstr("its folder keys holds no key"));
+  Write(key_ + ".away", "under a name by which nobody looks for it");
+  EXPECT_THAT(Found(), HasSubstr("its folder keys holds no key"));
 }
 
 TEST_F(RepositoryFiles, OfARepositoryThatWasNeverFinishedAreNoDamage) {
