@@ -44,7 +44,9 @@ void Check(const Cron& cron, absl::TimeZone zone, const std::vector<absl::Time>&
   }
 }
 
-void Write(const void* data, size_t size) { std::fwrite(data, 1, size, stdout); }
+void Write(const void* data, size_t size) {
+  if (size > 0) std::fwrite(data, 1, size, stdout);  // of nothing the pointer may be null
+}
 
 void Answer(const std::string& request) {
   const std::vector<std::string_view> parts = Split(request, '\t');
