@@ -201,6 +201,22 @@ class OverRedis(Cluster):
             self.way.cut()
             eventually('Redis is away', lambda: self.all_up(0))
 
+    @contextlib.contextmanager
+    def counts_seen(self):
+        """The keys that attempts to join are counted by, meanwhile: they are gone soon after an attempt."""
+        keys, over = set(), threading.Event()
+
+        def look():
+            while not over.is_set():
+                keys.update(self.redis.cli('--scan', '--pattern', 'muster:*:join:rate:*').split())
+        thread = threading.Thread(target=look)
+        thread.start()
+        try:
+            yield keys
+        finally:
+            over.set()
+            thread.join()
+
     @staticmethod
     def terms(plane):
         return len(re.findall(r'this replica leads(?! no more)', plane.process.log()))
@@ -215,11 +231,11 @@ class OverRedis(Cluster):
         self.redis.start()
         self.planes.append(third)
         eventually('Redis is used', lambda: self.all_up(1))
-        for number, plane in enumerate(self.planes):
-            Agent(plane, self.folder, f'late-{number + 1}')
-        keys = self.redis.cli('--scan', '--pattern', 'muster:*:join:rate:*').split()
+        with self.counts_seen() as keys:
+            for number, plane in enumerate(self.planes):
+                Agent(plane, self.folder, f'late-{number + 1}')
         self.assertEqual(len(keys), 1, 'one count for all replicas')
-        with self.exhausted(keys[0]):
+        with self.exhausted(*keys):
             for plane in self.planes:
                 self.assertIn('too many attempts to join', self.join(plane, 'somebody').stderr)
         # Nobody's enrolment ends with Redis.

@@ -38,7 +38,7 @@ bool IsDamage(std::string_view line) {
   for (const std::string_view mark :
        {"ciphertext verification failed", "decrypting blob", "not found in repository",
         "not found in index", "wrong hash", "invalid data returned", "hash mismatch",
-        "Unmarshal: ", kIgnored}) {
+        "trying to decrypt invalid data", "Unmarshal: ", kIgnored}) {
     if (Has(line, mark)) return true;
   }
   return Has(line, "no such file") && Has(line, "<data/");
