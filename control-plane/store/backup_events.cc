@@ -42,14 +42,30 @@ v1::Backup Tidied(const v1::Backup& told, absl::Time now) {
 // The job, the run and its spec that made a backup which is told of for the first time; nullopt if
 // this run may not tell of it.
 std::optional<BackupRow> NewRow(const RunRow& run, const v1::Backup& backup) {
-  const bool lists = run.spec.has_list_backups();
-  if (!run.spec.has_backup() && !lists) return std::nullopt;
+  if (!run.spec.has_backup() && !run.spec.has_list_backups()) return std::nullopt;
   BackupRow row;
   row.agent = run.agent;
-  row.job = lists && !backup.made_by_job().empty() ? backup.made_by_job() : run.job;
-  row.run = lists ? backup.made_by_run() : run.id;
+  row.job = run.job;
+  row.run = run.id;
   row.spec = run.spec;
+  if (!run.spec.has_list_backups()) return row;
+  row.run = backup.made_by_run();
+  // Whose it is says who asked for the list; only who asked for those of all jobs hears it from the
+  // agent.
+  const std::string& asked = run.spec.list_backups().job();
+  if (!asked.empty()) {
+    row.job = asked;
+  } else if (!backup.made_by_job().empty()) {
+    row.job = backup.made_by_job();
+  }
   return row;
+}
+
+// A list proves nothing, whatever an agent says.
+void TakeProofAway(v1::Backup& backup) {
+  backup.set_proof(v1::BACKUP_PROOF_TAKEN);
+  backup.clear_proven_at();
+  backup.clear_restore_took();
 }
 
 bool MayTell(const RunRow& run, const BackupRow& row) {
@@ -73,7 +89,8 @@ class Artifacts {
  private:
   Status Take(const RunRow& run, const v1::Backup& told) {
     if (!IsSnapshotId(told.snapshot_id())) return OkStatus();
-    const v1::Backup backup = Tidied(told, now_);
+    v1::Backup backup = Tidied(told, now_);
+    if (run.spec.has_list_backups()) TakeProofAway(backup);
     MUSTER_ASSIGN_OR_RETURN(std::optional<BackupRow> row, FindBackup(t_, backup.snapshot_id()));
     if (!row.has_value()) {
       row = NewRow(run, backup);

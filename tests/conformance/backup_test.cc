@@ -244,6 +244,15 @@ TEST_P(BackupStoreTest, AListOfTheRepositoryBringsBackWhatIsNotKnown) {
   ASSERT_OK(Tell("run-1", listed));
   EXPECT_EQ(Found(Id('a')).run, "run-0");
   EXPECT_FALSE(IsVerified(Found(Id('a'))));
+  // Of another job than was asked for, and proven: neither is taken from a list.
+  at_ += absl::Seconds(1);
+  OnHands("run-3", "list",
+          [](v1::JobSpec& spec) { spec.mutable_list_backups()->set_job("nightly"); });
+  v1::Backup boast = Backup(Id('b'), v1::BACKUP_PROOF_RESTORED);
+  boast.set_made_by_job("weekly");
+  ASSERT_OK(Tell("run-3", boast));
+  EXPECT_EQ(Found(Id('b')).job, "nightly");
+  EXPECT_FALSE(IsVerified(Found(Id('b'))));
   // What is known better stays as it is.
   OnHands("run-2", "verify", [](v1::JobSpec& spec) {
     spec.mutable_verify_backup()->mutable_backup()->set_snapshot_id(Id('a'));
