@@ -48,6 +48,7 @@ StatusOr<std::string_view> KindOf(const v1::Probe& spec) {
     case v1::Probe::kProcess: return "process";
     case v1::Probe::kFile: return "file";
     case v1::Probe::kPlugin: return "plugin";
+    case v1::Probe::kWalArchive: return "wal_archive";
     case v1::Probe::KIND_NOT_SET: break;
   }
   return InvalidArgument("this agent does not know the kind of probe that is asked for");
@@ -67,6 +68,7 @@ ProbeOr MakeBare(const v1::Probe& spec, const Policy& policy) {
     case v1::Probe::kProcess: return MakeProcessProbe(spec.process(), policy);
     case v1::Probe::kFile: return MakeFileProbe(spec.file(), policy);
     case v1::Probe::kPlugin: return MakePluginProbe(spec.plugin(), policy);
+    case v1::Probe::kWalArchive: break;
     case v1::Probe::KIND_NOT_SET: break;
   }
   return InvalidArgument("this agent does not know the kind of probe that is asked for");

@@ -22,6 +22,10 @@ TaskOr MakeTask(const v1::JobSpec& spec, const Policy& policy) {
     case v1::JobSpec::kForgetBackups:
       MUSTER_RETURN_IF_ERROR(policy.AllowJob("forget"));
       return MakeForgetBackupsTask(spec.forget_backups(), policy);
+    case v1::JobSpec::kReported:
+      return InvalidArgument("a reported job is run by its host: muster-agent exec tells of it");
+    // The control plane makes a verification of it.
+    case v1::JobSpec::kDrillBackup:
     case v1::JobSpec::TASK_NOT_SET: break;
   }
   return InvalidArgument("the job asks for something that this agent ({}) does not know",

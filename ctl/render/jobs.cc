@@ -66,6 +66,7 @@ std::string OriginText(const v1::Run& run) {
     case v1::RUN_TRIGGER_MANUAL: return "by hand" + by;
     case v1::RUN_TRIGGER_BACKFILL: return "backfill" + by;
     case v1::RUN_TRIGGER_FOLLOW_UP: return "follows from another run" + by;
+    case v1::RUN_TRIGGER_REPORTED: return "reported by the host, outside of every slot";
     default: return "";
   }
 }
@@ -130,6 +131,7 @@ std::string SourceText(const v1::BackupTask& backup) {
     case v1::BackupTask::kPostgres: return "a PostgreSQL database";
     case v1::BackupTask::kRedis: return "Redis at " + backup.redis().address();
     case v1::BackupTask::kFiles: return fmt::format("{}", fmt::join(backup.files().paths(), " "));
+    case v1::BackupTask::kPgbackrest: return "the server of stanza " + backup.pgbackrest().stanza();
     case v1::BackupTask::SOURCE_NOT_SET: break;
   }
   return "";
@@ -150,6 +152,9 @@ std::string TaskFact(const v1::JobSpec& spec) {
       return Fact("Forgets", "backups in " + PlaceText(spec.forget_backups().repository()));
     case v1::JobSpec::kListBackups:
       return Fact("Lists", "backups in " + PlaceText(spec.list_backups().repository()));
+    case v1::JobSpec::kReported: return Fact("Reported", "by its host, with muster-agent exec");
+    case v1::JobSpec::kDrillBackup:
+      return Fact("Drill", "the newest backup of " + spec.drill_backup().job());
     case v1::JobSpec::TASK_NOT_SET: break;
   }
   return "";

@@ -17,6 +17,7 @@ EngineOr MakeEngine(const v1::BackupTask& spec, const Policy& policy) {
     case v1::BackupTask::kPostgres: return MakePostgresDump(spec.postgres(), policy);
     case v1::BackupTask::kRedis: return MakeRedisRdb(spec.redis(), policy);
     case v1::BackupTask::kFiles: return MakeFiles(spec.files(), policy);
+    case v1::BackupTask::kPgbackrest:
     case v1::BackupTask::SOURCE_NOT_SET: break;
   }
   return InvalidArgument("a backup needs one of postgres, redis and files");
