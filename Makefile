@@ -1,6 +1,7 @@
 # muster: `make run` brings it up on this host, `make test` runs every test.
 .PHONY: help run ha test check bench soak coverage docs fmt build deps
 BUILD ?= build
+PROGRAMS := muster-control muster-agent musterctl
 
 deps:            ## the Debian packages that building and testing need
 	@scripts/install-deps test
@@ -13,7 +14,7 @@ run:             ## control plane and agent of this host, with real checks, live
 
 ha:              ## replicas on PostgreSQL and Redis, highly available, on this machine: deploy/ha/README.md
 	@scripts/install-deps ha
-	@scripts/build $(BUILD)
+	@scripts/build $(BUILD) $(PROGRAMS)
 	@deploy/ha/ha up --bin $(BUILD)/bin
 	@echo "next: deploy/ha/ha kill primary, deploy/ha/ha status; deploy/ha/ha down ends it" >&2
 
@@ -40,7 +41,7 @@ coverage:        ## line coverage, in all and for each folder that has a bound
 
 build:           ## programs into build/bin
 	@scripts/install-deps build
-	@scripts/build $(BUILD)
+	@scripts/build $(BUILD) $(PROGRAMS)
 
 docs:            ## the reference pages, from the protocol's own comments
 	@scripts/gen-reference

@@ -15,6 +15,7 @@
 #include "agent/link/witness.h"
 #include "agent/policy/policy.h"
 #include "agent/probes/probe.h"
+#include "agent/reports/report_taker.h"
 #include "agent/spool/recorder.h"
 #include "agent/spool/spool.h"
 #include "agent/tasks/task.h"
@@ -35,6 +36,7 @@ constexpr absl::Duration kStopChecksWithin = absl::Seconds(1);
 constexpr absl::Duration kStopJobsWithin = absl::Seconds(2);
 constexpr absl::Duration kFlushWithin = absl::Seconds(1);
 constexpr absl::Duration kHousekeeping = absl::Seconds(5);
+constexpr absl::Duration kLookForReports = absl::Milliseconds(500);
 // By then every check has run once and the first plan is in force.
 constexpr absl::Duration kStartIsOver = absl::Seconds(20);
 constexpr absl::Duration kReleaseEvery = absl::Hours(1);
@@ -64,6 +66,17 @@ std::map<std::string, std::string> HostFacts() {
     facts["distribution"] = value;
   }
   return facts;
+}
+
+// Without the folder the agent does all else.
+std::unique_ptr<ReportTaker> MakeReportTaker(const std::string& data, const Policy& policy,
+                                             Recorder& recorder, const Clock& clock) {
+  StatusOr<DropFolder> folder = DropFolder::Open(
+      data, policy.TakesReports() ? DropFolder::For::kAnybody : DropFolder::For::kOwner);
+  if (folder.ok())
+    return std::make_unique<ReportTaker>(*std::move(folder), policy, recorder, clock);
+  LogError("the agent takes no reports of muster-agent exec", {{"error", folder.status()}});
+  return nullptr;
 }
 
 StatusOr<Policy> FindPolicy(const std::string& path) {
@@ -114,6 +127,11 @@ class RunningApp final : public App {
             *journal_, *recorder_, *spool_,
             [this](const v1::JobSpec& spec) { return MakeTask(spec, policy_); }, clock_,
             ExecutorOptions{.at_once = config.jobs_at_once}),
+        report_taker_(MakeReportTaker(data_, policy_, *recorder_, clock_)),
+        reports_("reports", kLookForReports,
+                 [this] {
+                   if (report_taker_ != nullptr) report_taker_->Look();
+                 }),
         housekeeping_("housekeeping", kHousekeeping, [this] {
           KeepServers();
           RenewWhenDue();
@@ -125,6 +143,7 @@ class RunningApp final : public App {
 
   bool Stop() override {
     housekeeping_.Stop();
+    reports_.Stop();
     executor_.AskToStop();
     const bool checks_ended = checker_.Stop(kStopChecksWithin);
     const bool runs_ended = executor_.Stop(kStopJobsWithin);
@@ -291,6 +310,8 @@ class RunningApp final : public App {
   const std::unique_ptr<Recorder> recorder_;
   Checker checker_;
   Executor executor_;
+  const std::unique_ptr<ReportTaker> report_taker_;
+  exec::PeriodicLoop reports_;
   exec::PeriodicLoop housekeeping_;
 };
 

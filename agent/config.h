@@ -16,6 +16,7 @@
 // DIR/witness.pb     the newest checkpoint of the control plane's audit chain
 // DIR/log.db         the log
 // DIR/runs.db        what was done of the runs that were assigned
+// DIR/exec           what `muster-agent exec` tells of runs that the host begins itself
 #pragma once
 
 #include <cstdint>

@@ -3,12 +3,16 @@
 #include <unistd.h>
 
 #include <CLI/CLI.hpp>
+#include <algorithm>
 #include <csignal>
 #include <cstdio>
 #include <exception>
 #include <string>
+#include <string_view>
+#include <utility>
 
 #include "agent/app.h"
+#include "agent/reports/exec.h"
 #include "lib/net/tls.h"
 #include "lib/program/program.h"
 
@@ -47,7 +51,33 @@ int RunAgent(const agent::RunOptions& options) {
   return 0;
 }
 
+// Not for exec, whose command inherits signals and environment as they are.
+void Prepare() {
+  muster::net::PrepareTls();
+  signal(SIGPIPE, SIG_IGN);  // a server that hangs up is an error to tell, not the end of us
+}
+
+// `muster-agent exec … -- COMMAND`: what stands behind the -- is none of ours to read.
+int EndOfOurs(int argc, char** argv) {
+  if (argc < 2 || std::string_view(argv[1]) != "exec") return argc;
+  for (int i = 2; i < argc; ++i)
+    if (std::string_view(argv[i]) == "--") return i;
+  return argc;
+}
+
+int RunExec(agent::ExecOptions options, bool tells_output) {
+  if (options.command.empty()) {
+    std::fputs("muster-agent: exec: the command stands behind --, as in: -- /usr/bin/report\n",
+               stderr);
+    return 2;
+  }
+  using Output = agent::HostCommand::Output;
+  options.output = tells_output ? Output::kReadToo : Output::kPassOn;
+  return agent::Exec(options);
+}
+
 int Main(int argc, char** argv) {
+  const int ours = EndOfOurs(argc, argv);
   CLI::App cli("muster-agent: runs the checks of one host and tells a control plane");
   cli.require_subcommand(1);
 
@@ -66,9 +96,17 @@ int Main(int argc, char** argv) {
   run_command->add_option("--policy", run.policy_file, "what this host allows");
   run_command->add_option("--log-level", run.log_level, "debug, info, warning or error");
 
+  agent::ExecOptions exec;
+  bool no_output = false;
+  CLI::App* exec_command = cli.add_subcommand(
+      "exec", "run the command behind --, and tell the agent of it: for cron and timers");
+  exec_command->add_option("--data", exec.data, "folder of the agent")->required();
+  exec_command->add_option("--job", exec.job, "the job that it is a run of")->required();
+  exec_command->add_flag("--no-output", no_output, "tell nothing of what it writes");
+
   CLI::App* version_command = cli.add_subcommand("version", "print the version");
   try {
-    cli.parse(argc, argv);
+    cli.parse(ours, argv);
   } catch (const CLI::ParseError& error) {
     return cli.exit(error) == 0 ? 0 : 2;
   }
@@ -76,6 +114,11 @@ int Main(int argc, char** argv) {
     std::puts("muster-agent " MUSTER_VERSION);
     return 0;
   }
+  if (exec_command->parsed()) {
+    exec.command.assign(argv + std::min(ours + 1, argc), argv + argc);
+    return RunExec(std::move(exec), !no_output);
+  }
+  Prepare();
   if (join_command->parsed()) return RunJoin(join);
   return RunAgent(run);
 }
@@ -84,8 +127,6 @@ int Main(int argc, char** argv) {
 
 int main(int argc, char** argv) {
   muster::LeaveLockOrderToTests();
-  muster::net::PrepareTls();
-  signal(SIGPIPE, SIG_IGN);  // a server that hangs up is an error to tell, not the end of us
   mallopt(M_ARENA_MAX, 2);
   try {
     return Main(argc, argv);

@@ -411,6 +411,7 @@ class Plane {
     metrics_.batches_stored.Increment(batches_grown_.Since(commits.batches));
     metrics_.batches_refused.With("fenced").Increment(aborted_grown_.Since(commits.aborted));
     metrics_.batches_refused.With("queue_full").Increment(refused_grown_.Since(commits.refused));
+    metrics_.reports_refused.Increment(reports_grown_.Since(commits.reports_refused));
     metrics_.audit_contradictions.Set(static_cast<double>(witnesses_->contradictions()));
     metrics_.ingest_queue_batches.Set(static_cast<double>(commits.waiting));
     if (commits_grown_.Since(commits.commits) > 0) {
@@ -446,8 +447,8 @@ class Plane {
   absl::Time renew_at_;  // of the start, then of the certificate runner's thread
   Metrics& metrics_;
   Growth sessions_grown_, results_grown_, batches_grown_, aborted_grown_, refused_grown_,
-      commits_grown_, denied_grown_, full_grown_, terms_grown_, late_grown_, missed_grown_,
-      published_grown_, heard_grown_;
+      reports_grown_, commits_grown_, denied_grown_, full_grown_, terms_grown_, late_grown_,
+      missed_grown_, published_grown_, heard_grown_;
   std::atomic<bool> draining_ = false;
   std::atomic<bool> replaced_ = false;
   std::unique_ptr<redis::Client> redis_client_;

@@ -21,9 +21,10 @@
 namespace muster::agent {
 namespace {
 
-constexpr std::array<std::string_view, 12> kKinds = {"http", "tcp",      "tls",   "dns",
-                                                     "icmp", "postgres", "redis", "grpc",
-                                                     "host", "process",  "file",  "plugin"};
+// The default policy allows all but the last.
+constexpr std::array<std::string_view, 13> kKinds = {
+    "http", "tcp",  "tls",     "dns",  "icmp",        "postgres", "redis",
+    "grpc", "host", "process", "file", "wal_archive", "plugin"};
 constexpr std::array<std::string_view, 4> kJobs = {"command", "backup", "restore", "forget"};
 // Link-local IPv4 is left out: clouds serve their metadata there.
 constexpr std::array<std::string_view, 7> kNetworks = {
@@ -201,6 +202,20 @@ class Reader {
     return names;
   }
 
+  StatusOr<std::vector<std::string>> Reports(const YAML::Node& node) const {
+    MUSTER_ASSIGN_OR_RETURN(std::vector<std::string> reports, Texts(node, "reports"));
+    for (size_t i = 0; i < reports.size(); ++i) {
+      const std::string_view entry = reports[i];
+      const size_t colon = entry.find(':');
+      const bool whole = colon != std::string_view::npos && colon > 0 && colon + 1 < entry.size();
+      if (whole && entry.substr(0, colon).find('*') == std::string_view::npos) continue;
+      return Error(node[i], fmt::format("'{}' does not say who may report what, like "
+                                        "\"deploy:nightly-report\" or \"deploy:*\"",
+                                        entry));
+    }
+    return reports;
+  }
+
   StatusOr<std::vector<Network>> Networks(const YAML::Node& node) const {
     MUSTER_ASSIGN_OR_RETURN(const std::vector<std::string> texts, Texts(node, "networks"));
     std::vector<Network> networks;
@@ -292,11 +307,13 @@ StatusOr<Policy> Policy::Parse(std::string_view yaml, std::string_view name) try
       MUSTER_ASSIGN_OR_RETURN(policy.commands_, reader.Paths(entry.second, key));
     } else if (key == "environment") {
       MUSTER_ASSIGN_OR_RETURN(policy.environment_, reader.Variables(entry.second));
+    } else if (key == "reports") {
+      MUSTER_ASSIGN_OR_RETURN(policy.reports_, reader.Reports(entry.second));
     } else {
       return reader.Error(
           entry.first, fmt::format("no setting '{}'; there are probes, networks, paths, programs, "
-                                   "env_secrets, systemd_credentials, jobs, commands and "
-                                   "environment",
+                                   "env_secrets, systemd_credentials, jobs, commands, "
+                                   "environment and reports",
                                    key));
     }
   }
@@ -364,6 +381,20 @@ Status Policy::AllowVariable(std::string_view name) const {
   if (allowed) return OkStatus();
   return PermissionDenied("this host does not allow jobs to set {}: add {} to environment in {}",
                           name, name, name_);
+}
+
+Status Policy::AllowReport(std::string_view user, std::string_view job) const {
+  if (user == "root") return OkStatus();
+  for (std::string_view entry : reports_) {
+    if (entry.substr(0, entry.find(':')) != user) continue;
+    entry.remove_prefix(user.size() + 1);
+    const bool beginning = entry.ends_with('*');
+    if (beginning) entry.remove_suffix(1);
+    if (beginning ? job.starts_with(entry) : job == entry) return OkStatus();
+  }
+  return PermissionDenied(
+      "this host does not let {0} report runs of {1}: add \"{0}:{1}\" to reports in {2}", user, job,
+      name_);
 }
 
 Status Policy::AllowSecret(std::string_view reference) const {

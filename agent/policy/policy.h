@@ -10,9 +10,10 @@
 //   jobs: [command, backup, restore, forget]         # kinds
 //   commands: [/usr/local/bin/report, /opt/jobs]     # what command jobs run: as programs
 //   environment: [REPORT_DAY, ORDERS_*]              # variables that jobs may set
+//   reports: ["deploy:nightly-*", "postgres:vacuum"] # who may report which jobs: USER:JOB
 //
 // Without a file: every probe but plugin, loopback and private networks of any address, no
-// programs, secrets under /etc/muster/secrets only, and no jobs.
+// programs, secrets under /etc/muster/secrets only, no jobs, and reports of root alone.
 #pragma once
 
 #include <string>
@@ -52,6 +53,10 @@ class Policy {
   // A variable that a job wants to set.
   Status AllowVariable(std::string_view name) const;
   Status AllowSecret(std::string_view reference) const;
+  // Whether a run of the job may be reported by that user of the host. Root may report all.
+  Status AllowReport(std::string_view user, std::string_view job) const;
+  // Whether anybody but root may report anything.
+  bool TakesReports() const { return !reports_.empty(); }
   // AllowSecret, then ReadSecretReference.
   StatusOr<Secret> ReadSecret(std::string_view reference) const;
 
@@ -66,6 +71,7 @@ class Policy {
   std::vector<std::string> jobs_;
   std::vector<std::string> commands_;
   std::vector<std::string> environment_;  // names, or beginnings with a * behind them
+  std::vector<std::string> reports_;      // USER:JOB, or USER: and a beginning with a * behind it
   bool systemd_credentials_ = true;
 };
 

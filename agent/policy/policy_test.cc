@@ -243,5 +243,29 @@ TEST(Policy, AllowsTheVariablesThatItNames) {
   EXPECT_THAT(Refusal("environment: [A-B]"), HasSubstr("'A-B' is not a variable"));
 }
 
+TEST(Policy, SaysWhoMayReportWhat) {
+  const Policy policy =
+      Parsed("reports: [\"deploy:nightly-*\", \"postgres:vacuum\", \"deploy:x\"]");
+  EXPECT_TRUE(policy.TakesReports());
+  EXPECT_TRUE(policy.AllowReport("root", "anything").ok());
+  EXPECT_TRUE(policy.AllowReport("deploy", "nightly-report").ok());
+  EXPECT_TRUE(policy.AllowReport("deploy", "x").ok());
+  EXPECT_TRUE(policy.AllowReport("postgres", "vacuum").ok());
+  EXPECT_FALSE(policy.AllowReport("postgres", "vacuum-2").ok());
+  EXPECT_FALSE(policy.AllowReport("deplo", "nightly-report").ok());
+  EXPECT_FALSE(policy.AllowReport("", "vacuum").ok());
+  EXPECT_EQ(
+      std::string(Message(policy.AllowReport("deploy", "vacuum"))),
+      "this host does not let deploy report runs of vacuum: add \"deploy:vacuum\" to reports in "
+      "policy.yaml");
+  EXPECT_FALSE(Policy::Default().TakesReports());
+  EXPECT_TRUE(Policy::Default().AllowReport("root", "anything").ok());
+  EXPECT_FALSE(Policy::Default().AllowReport("deploy", "anything").ok());
+  EXPECT_TRUE(Parsed("reports: [\"deploy:*\"]").AllowReport("deploy", "anything").ok());
+  for (const char* bad : {"deploy", "\"*:x\"", "\":x\"", "\"deploy:\""}) {
+    EXPECT_THAT(Refusal(fmt::format("reports: [{}]", bad)), HasSubstr("does not say who may"));
+  }
+}
+
 }  // namespace
 }  // namespace muster::agent

@@ -5,6 +5,7 @@
 
 #include "agent/probes/probes.h"
 #include "agent/probes/report.h"
+#include "agent/probes/wal_archive_probe.h"
 
 namespace muster::agent {
 namespace {
@@ -68,7 +69,7 @@ ProbeOr MakeBare(const v1::Probe& spec, const Policy& policy) {
     case v1::Probe::kProcess: return MakeProcessProbe(spec.process(), policy);
     case v1::Probe::kFile: return MakeFileProbe(spec.file(), policy);
     case v1::Probe::kPlugin: return MakePluginProbe(spec.plugin(), policy);
-    case v1::Probe::kWalArchive: break;
+    case v1::Probe::kWalArchive: return MakeWalArchiveProbe(spec.wal_archive(), policy);
     case v1::Probe::KIND_NOT_SET: break;
   }
   return InvalidArgument("this agent does not know the kind of probe that is asked for");

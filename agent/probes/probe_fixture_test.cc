@@ -24,7 +24,7 @@ v1::Probe Spec(const std::string& text) {
 Policy OpenPolicy(const std::string& paths, const std::string& programs) {
   const StatusOr<Policy> policy = Policy::Parse(
       fmt::format("probes: [http, tcp, tls, dns, icmp, postgres, redis, grpc, host, process, file, "
-                  "plugin]\n"
+                  "wal_archive, plugin]\n"
                   "networks: [127.0.0.0/8, \"::1/128\"]\npaths: [{}]\nprograms: [{}]\n",
                   paths, programs),
       "policy.yaml");

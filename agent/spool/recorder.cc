@@ -36,13 +36,20 @@ void Recorder::Add(v1::Record record, Urgency urgency) {
 }
 
 StatusOr<uint64_t> Recorder::Write(v1::Record record) {
+  std::vector<v1::Record> records;
+  records.push_back(std::move(record));
+  return Write(std::move(records));
+}
+
+StatusOr<uint64_t> Recorder::Write(std::vector<v1::Record> records) {
+  if (records.empty()) return InvalidArgument("no record to write");
   absl::MutexLock lock(&mutex_);
   if (stopping_) return Unavailable("the agent is stopping");
   if (waiting_.size() >= options_.bound) {
     return ResourceExhausted("{} records wait for the disk already", options_.bound);
   }
-  Waiter waiter{waiting_.size(), Internal("not written")};
-  waiting_.push_back(std::move(record));
+  Waiter waiter{waiting_.size() + records.size() - 1, Internal("not written")};
+  for (v1::Record& record : records) waiting_.push_back(std::move(record));
   waiters_.push_back(&waiter);
   urgency_ = Urgency::kUrgent;
   mutex_.Await(absl::Condition(&waiter.done));

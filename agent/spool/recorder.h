@@ -42,6 +42,8 @@ class Recorder {
   // it is not in the log, or counted as lost. Records keep the order in which they came, by either
   // way.
   StatusOr<uint64_t> Write(v1::Record record);
+  // The same of several, which are in the log together or not at all: the last one's sequence.
+  StatusOr<uint64_t> Write(std::vector<v1::Record> records);
 
  private:
   // Somebody who waits for the commit of the record at `index`.

@@ -17,7 +17,7 @@ namespace muster::control {
 
 struct AbsencePolicy {
   // Without a session for this long, an agent's states become NO_DATA.
-  absl::Duration states_after = absl::Seconds(10);
+  absl::Duration states_after = absl::Seconds(7);
   // Without a session for this long, the agent is absent and somebody is told.
   absl::Duration alert_after = absl::Seconds(30);
   // What agents get on top to come back after the control plane itself, or the replica that they

@@ -58,8 +58,8 @@ TEST(Absence, OfAnOrphanBeginsLaterThanItsOwn) {
   EXPECT_FALSE(IsAbsent(orphan, long_ago, kPolicy, kStart + absl::Seconds(44)));
   EXPECT_TRUE(IsAbsent(orphan, long_ago, kPolicy, kStart + absl::Seconds(45)));
   const CheckStateRow state = State(kStart);
-  EXPECT_FALSE(NoDataOfSilent(state, orphan, long_ago, kPolicy, kStart + absl::Seconds(24)));
-  const auto no_data = NoDataOfSilent(state, orphan, long_ago, kPolicy, kStart + absl::Seconds(25));
+  EXPECT_FALSE(NoDataOfSilent(state, orphan, long_ago, kPolicy, kStart + absl::Seconds(21)));
+  const auto no_data = NoDataOfSilent(state, orphan, long_ago, kPolicy, kStart + absl::Seconds(22));
   ASSERT_TRUE(no_data.has_value());
   EXPECT_NE(no_data->transition.reason.find("when its replica was lost"), std::string::npos);
   // The whole control plane was away as well: the two are one time, not a sum.

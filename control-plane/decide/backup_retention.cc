@@ -9,6 +9,7 @@
 #include <fmt/format.h>
 
 #include "lib/base/text.h"
+#include "lib/wire/backup_ids.h"
 #include "lib/wire/time.h"
 
 namespace muster::control {
@@ -61,6 +62,7 @@ class Retention {
       const bool keep = reason.has_value();
       decisions.push_back({backup.id, keep, keep ? *std::move(reason) : WhyDeleted(backup)});
     }
+    KeepChains(decisions);
     return decisions;
   }
 
@@ -87,6 +89,22 @@ class Retention {
       last = here;
       ++named;
       Name(*backup, fmt::format("the newest of its {}", name));
+    }
+  }
+
+  // One that builds upon others is worth nothing without them. Decisions are in the order of the
+  // backups.
+  void KeepChains(std::vector<RetentionDecision>& decisions) const {
+    std::map<std::string_view, size_t> index;
+    for (size_t i = 0; i < backups_.size(); ++i) index[backups_[i].id] = i;
+    for (size_t i = 0; i < backups_.size(); ++i) {
+      if (!decisions[i].keep) continue;
+      auto prior = index.find(backups_[i].prior_id);
+      while (prior != index.end() && !decisions[prior->second].keep) {
+        RetentionDecision& needed = decisions[prior->second];
+        needed = {needed.id, true, "needed by " + backups_[i].id};
+        prior = index.find(backups_[prior->second].prior_id);
+      }
     }
   }
 
@@ -134,6 +152,15 @@ class Retention {
 
 }  // namespace
 
+namespace {
+
+std::string PriorOf(const v1::Backup& backup) {
+  if (backup.prior_id().empty()) return "";
+  return wire::BackupKey(backup.prior_id(), backup.repository_id());
+}
+
+}  // namespace
+
 RetentionFacts RetentionOf(const v1::BackupKeep& keep, const std::vector<BackupRow>& backups,
                            v1::RunState newest_run, absl::Time now) {
   RetentionFacts facts{.keep = keep, .backups = {}, .now = now};
@@ -146,7 +173,8 @@ RetentionFacts RetentionOf(const v1::BackupKeep& keep, const std::vector<BackupR
                              .repository_id = row.backup.repository_id(),
                              .verified = IsVerified(row),
                              .has_problem = !row.backup.problem().empty(),
-                             .held_because = row.held_because});
+                             .held_because = row.held_because,
+                             .prior_id = PriorOf(row.backup)});
   }
   return facts;
 }

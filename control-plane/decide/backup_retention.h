@@ -10,6 +10,7 @@
 //   younger than the minimum age?                   ─► keep
 //   verified, and named by a rule?                  ─► keep
 //   else                                            ─► delete
+//   needed by one that is kept, itself or by way of others?  ─► keep
 //
 // Only verified backups are counted by rules, so that failures push nothing out.
 #pragma once
@@ -33,6 +34,7 @@ struct KeptBackup {
   bool verified = false;  // proven as its job asked for when it was made, and nothing is wrong
   bool has_problem = false;
   std::string held_because;  // somebody wants it to stay; empty if nobody does
+  std::string prior_id;      // that it cannot be restored without; empty if it needs none
 };
 
 struct RetentionFacts {

@@ -55,6 +55,43 @@ TEST(BackupRetention, KeepsTheLast) {
   EXPECT_EQ(ReasonOf(facts, "d3"), "no rule names it");
 }
 
+TEST(BackupRetention, KeepsWhatAKeptOneNeedsAndWhatThatNeeds) {
+  RetentionFacts facts = Daily(6);
+  facts.keep.set_last(1);
+  facts.backups[0].prior_id = "d2";
+  facts.backups[2].prior_id = "d4";
+  EXPECT_THAT(Deleted(facts), ElementsAre("d1", "d3", "d5"));
+  EXPECT_EQ(ReasonOf(facts, "d2"), "needed by d0");
+  EXPECT_EQ(ReasonOf(facts, "d4"), "needed by d0");
+}
+
+TEST(BackupRetention, RemovesAChainThatNobodyNeeds) {
+  RetentionFacts facts = Daily(4);
+  facts.keep.set_last(1);
+  facts.backups[1].prior_id = "d2";
+  facts.backups[2].prior_id = "gone";
+  EXPECT_THAT(Deleted(facts), ElementsAre("d1", "d2", "d3"));
+}
+
+TEST(BackupRetention, NeverTakesAwayWhatAKeptOneNeeds) {
+  for (uint64_t seed = 1; seed <= 300; ++seed) {
+    const auto random = SeededRandom(seed);
+    RetentionFacts facts = Daily(static_cast<int>(1 + random->Below(uint64_t{30})));
+    facts.keep.set_last(static_cast<uint32_t>(1 + random->Below(uint64_t{5})));
+    for (size_t i = 0; i + 1 < facts.backups.size(); ++i) {
+      if (random->Below(uint64_t{3}) == 0) continue;
+      const size_t older = i + 1 + random->Below(uint64_t{facts.backups.size() - i - 1});
+      facts.backups[i].prior_id = facts.backups[older].id;
+    }
+    const std::vector<std::string> deleted = Deleted(facts);
+    for (const KeptBackup& backup : facts.backups) {
+      if (std::binary_search(deleted.begin(), deleted.end(), backup.id)) continue;
+      ASSERT_FALSE(std::binary_search(deleted.begin(), deleted.end(), backup.prior_id))
+          << "seed " << seed;
+    }
+  }
+}
+
 TEST(BackupRetention, KeepsTheNewestOfEachPeriodThatHasOne) {
   RetentionFacts facts = Daily(40);
   facts.backups.push_back(Backup("again", absl::Hours(3)));

@@ -2,7 +2,9 @@
 
 #include <algorithm>
 
+#include "control-plane/decide/job_schedule.h"
 #include "lib/base/text.h"
+#include "lib/wire/backup_ids.h"
 
 namespace muster::control {
 namespace {
@@ -12,7 +14,7 @@ constexpr size_t kMostNamed = 20;
 
 v1::BackupIdentity IdentityOf(const v1::Backup& backup) {
   v1::BackupIdentity identity;
-  identity.set_snapshot_id(backup.snapshot_id());
+  identity.set_snapshot_id(std::string(wire::SnapshotOf(backup.snapshot_id())));
   identity.set_engine(backup.engine());
   if (!backup.manifest_hash().empty())
     identity.set_manifest_hash(HexEncode(backup.manifest_hash()));
@@ -29,7 +31,11 @@ v1::BackupRepository Existing(const v1::BackupRepository& repository) {
 template <typename Task>
 Task In(const v1::BackupTask& task) {
   Task made;
-  *made.mutable_repository() = Existing(task.repository());
+  if (task.has_pgbackrest()) {
+    *made.mutable_pgbackrest() = task.pgbackrest();
+  } else {
+    *made.mutable_repository() = Existing(task.repository());
+  }
   made.set_staging(task.staging());
   return made;
 }
@@ -41,7 +47,12 @@ StatusOr<v1::BackupTask> TaskOf(const BackupRow& backup, const v1::JobSpec* job)
   if (backup.spec.has_backup()) return backup.spec.backup();
   if (backup.spec.has_list_backups()) {
     v1::BackupTask task;
-    *task.mutable_repository() = backup.spec.list_backups().repository();
+    const v1::ListBackupsTask& list = backup.spec.list_backups();
+    if (list.has_pgbackrest()) {
+      *task.mutable_pgbackrest() = list.pgbackrest();
+    } else {
+      *task.mutable_repository() = list.repository();
+    }
     task.set_staging(backup.spec.list_backups().staging());
     return task;
   }
@@ -80,7 +91,7 @@ v1::RestoreBackupTask RestoreTask(const v1::BackupTask& task, const v1::Backup& 
 
 v1::ForgetBackupsTask ForgetTask(const v1::BackupTask& task, const std::vector<std::string>& ids) {
   auto made = In<v1::ForgetBackupsTask>(task);
-  for (const std::string& id : ids) made.add_snapshot_ids(id);
+  for (const std::string& id : ids) made.add_snapshot_ids(std::string(wire::SnapshotOf(id)));
   made.set_prune(true);
   return made;
 }
@@ -89,6 +100,23 @@ v1::ListBackupsTask ListTask(const v1::BackupTask& task, const std::string& job)
   auto made = In<v1::ListBackupsTask>(task);
   made.set_job(job);
   return made;
+}
+
+std::optional<v1::JobSpec> DrillOf(const v1::JobSpec& drill, const std::vector<BackupRow>& backups,
+                                   const v1::JobSpec* job) {
+  const auto whole = std::find_if(backups.begin(), backups.end(), [](const BackupRow& backup) {
+    return backup.backup.problem().empty();
+  });
+  if (whole == backups.end()) return std::nullopt;
+  const StatusOr<v1::BackupTask> task = TaskOf(*whole, job);
+  if (!task.ok()) return std::nullopt;
+  v1::JobSpec spec = drill;
+  if (drill.agents().empty()) (*spec.mutable_agents())["agent"] = whole->agent;
+  for (const std::string& claim : ClaimsOf(whole->job, job != nullptr ? *job : whole->spec)) {
+    spec.add_exclusive(claim);
+  }
+  *spec.mutable_verify_backup() = VerifyTask(*task, whole->backup, true);
+  return spec;
 }
 
 Dispensable DispensableOf(const std::vector<BackupRow>& backups,
@@ -100,7 +128,8 @@ Dispensable DispensableOf(const std::vector<BackupRow>& backups,
     if (one->keep) continue;
     if (out.ids.size() == kMostForgotten) break;
     if (out.ids.size() < kMostNamed) {
-      out.named += fmt::format("; {}: {}", one->id.substr(0, 8), one->reason);
+      const std::string_view id = wire::SnapshotOf(one->id);
+      out.named += fmt::format("; {}: {}", wire::IsHexId(id) ? id.substr(0, 8) : id, one->reason);
     }
     out.ids.push_back(one->id);
   }

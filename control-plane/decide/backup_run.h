@@ -1,6 +1,7 @@
 // Runs that are done beside a backup job's own: the spec of each, from the job's. Pure.
 #pragma once
 
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -23,6 +24,13 @@ v1::VerifyBackupTask VerifyTask(const v1::BackupTask& task, const v1::Backup& ba
 v1::RestoreBackupTask RestoreTask(const v1::BackupTask& task, const v1::Backup& backup);
 v1::ForgetBackupsTask ForgetTask(const v1::BackupTask& task, const std::vector<std::string>& ids);
 v1::ListBackupsTask ListTask(const v1::BackupTask& task, const std::string& job);
+
+// What a drill of the job does now: proves the newest of its backups that nothing is wrong with,
+// where the drill's selector says, or, where that is empty, on the agent that made it; apart from
+// everything that the job's own runs are kept apart from. nullopt if there is no such backup.
+// `backups` newest first; `job` nullptr if it is not there any more.
+std::optional<v1::JobSpec> DrillOf(const v1::JobSpec& drill, const std::vector<BackupRow>& backups,
+                                   const v1::JobSpec* job);
 
 // The oldest of those that nothing keeps.
 struct Dispensable {

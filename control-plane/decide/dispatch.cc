@@ -52,6 +52,13 @@ class Dispatcher {
   }
 
  private:
+  // A run that an agent would take, and what it would do there.
+  struct Waiting {
+    const RunRow* run = nullptr;
+    const v1::JobSpec* spec = nullptr;
+    std::string agent;
+  };
+
   void Look(const RunRow& run) {
     switch (run.phase) {
       case RunPhase::kWaiting: return LookAtWaiting(run);
@@ -67,22 +74,34 @@ class Dispatcher {
       return Conclude(run, v1::RUN_STATE_CANCELLED, "cancelled", run.stop_reason, false);
     }
     if (!facts_.jobs.contains(run.job)) return NoAttempt(run, "the job was deleted", false);
+    if (run.spec.has_reported()) return LookAtExpected(run);
     const absl::Time due = Opens(run);
     if (due > now_) return LookAgain(std::min(due, run.start_by));
-    const std::optional<std::string> agent = Place(run);
+    const v1::JobSpec* spec = SpecOf(run);
+    const std::optional<std::string> agent = spec == nullptr ? std::nullopt : Place(*spec);
     if (agent.has_value()) {
       admission_.waiting.push_back(
-          {run.id, run.due_at, *agent, ClaimsOf(run.job, run.spec), run.start_by});
-      waiting_[run.id] = &run;
+          {run.id, run.due_at, *agent, ClaimsOf(run.job, *spec), run.start_by});
+      waiting_[run.id] = {&run, spec, *agent};
       return;
     }
-    const std::string why = NobodyWhy(run);
+    const std::string why = spec == nullptr ? NoBackupWhy(run) : NobodyWhy(*spec);
     if (now_ > run.start_by) {
       return NoAttempt(run, fmt::format("had not begun by {}: {}", TimeText(run.start_by), why),
                        true);
     }
     LookAgain(run.start_by + absl::Nanoseconds(1));
     Hold(run, why);
+  }
+
+  // Its host begins it, and tells.
+  void LookAtExpected(const RunRow& run) {
+    if (now_ <= run.start_by) return LookAgain(run.start_by + absl::Nanoseconds(1));
+    const bool nobody = !Place(run.spec).has_value();
+    NoAttempt(run,
+              fmt::format("nobody has told of it by {}{}{}", TimeText(run.start_by),
+                          nobody ? ": " : "", nobody ? NobodyWhy(run.spec) : ""),
+              true);
   }
 
   // Its moment, or the end of the blackout window that this lies in.
@@ -95,29 +114,40 @@ class Dispatcher {
     return FirstOpen((*schedule)->blackouts, run.due_at);
   }
 
-  std::optional<std::string> Place(const RunRow& run) const {
-    if (const auto named = run.spec.agents().find("agent"); named != run.spec.agents().end()) {
+  // What the run does; nullptr: a drill, and nothing to prove.
+  const v1::JobSpec* SpecOf(const RunRow& run) const {
+    if (!run.spec.has_drill_backup()) return &run.spec;
+    const auto drill = facts_.drills.find(run.id);
+    return drill == facts_.drills.end() ? nullptr : &drill->second;
+  }
+
+  static std::string NoBackupWhy(const RunRow& run) {
+    return fmt::format("there is no whole backup of {} to prove: musterctl backup list {}",
+                       run.spec.drill_backup().job(), run.spec.drill_backup().job());
+  }
+
+  std::optional<std::string> Place(const v1::JobSpec& spec) const {
+    if (const auto named = spec.agents().find("agent"); named != spec.agents().end()) {
       const auto agent = facts_.agents.find(named->second);
-      if (agent != facts_.agents.end() && Takes(agent->first, agent->second, run)) {
+      if (agent != facts_.agents.end() && Takes(agent->first, agent->second, spec)) {
         return agent->first;
       }
       // Another agent may carry that as a label of its own.
     }
     for (const auto& [name, agent] : facts_.agents) {
-      if (Takes(name, agent, run)) return name;
+      if (Takes(name, agent, spec)) return name;
     }
     return std::nullopt;
   }
 
-  static bool Takes(const std::string& name, const HostView& agent, const RunRow& run) {
-    return agent.connected && !agent.revoked &&
-           decide::Selects(run.spec.agents(), name, agent.labels);
+  static bool Takes(const std::string& name, const HostView& agent, const v1::JobSpec& spec) {
+    return agent.connected && !agent.revoked && decide::Selects(spec.agents(), name, agent.labels);
   }
 
-  std::string NobodyWhy(const RunRow& run) const {
+  std::string NobodyWhy(const v1::JobSpec& spec) const {
     std::string names;
     for (const auto& [name, agent] : facts_.agents) {
-      if (agent.revoked || !decide::Selects(run.spec.agents(), name, agent.labels)) continue;
+      if (agent.revoked || !decide::Selects(spec.agents(), name, agent.labels)) continue;
       names += (names.empty() ? "" : ", ") + name;
     }
     if (names.empty()) return "no agent carries the labels that the job asks for";
@@ -138,6 +168,7 @@ class Dispatcher {
                       true);
     }
     LookAgain(until);
+    if (run.spec.has_reported()) return;
     admission_.running.push_back({run.id, run.due_at, run.agent, ClaimsOf(run.job, run.spec)});
   }
 
@@ -178,24 +209,27 @@ class Dispatcher {
 
   void Begin() {
     const AdmissionPlan admitted = Admit(std::move(admission_), now_);
-    for (const std::string& id : admitted.start) Assign(*waiting_.at(id));
-    for (const HeldRun& held : admitted.held) Hold(*waiting_.at(held.run), held.reason);
+    for (const std::string& id : admitted.start) Assign(waiting_.at(id));
+    for (const HeldRun& held : admitted.held) Hold(*waiting_.at(held.run).run, held.reason);
     for (const HeldRun& missed : admitted.missed) {
-      NoAttempt(*waiting_.at(missed.run), missed.reason, true);
+      NoAttempt(*waiting_.at(missed.run).run, missed.reason, true);
     }
     LookAgain(admitted.next_look);
   }
 
-  void Assign(const RunRow& run) {
+  void Assign(const Waiting& waiting) {
+    const RunRow& run = *waiting.run;
     RunRow next = run;
     next.phase = RunPhase::kAssigned;
-    next.agent = *Place(run);
+    next.spec = *waiting.spec;
+    next.agent = waiting.agent;
     next.fence = run.fence + 1;
     next.assigned_at = now_;
     next.outcome = v1::RUN_OUTCOME_UNSPECIFIED;
     next.exit_code = -1;
     next.reason = fmt::format("assigned to {}", next.agent);
     Change(run, std::move(next), "assigned");
+    plan_.changes.back().new_spec = run.spec.has_drill_backup();
   }
 
   void Hold(const RunRow& run, const std::string& why) {
@@ -237,7 +271,7 @@ class Dispatcher {
   const DispatchFacts& facts_;
   const absl::Time now_;
   AdmissionFacts admission_;
-  std::map<std::string, const RunRow*> waiting_;
+  std::map<std::string, Waiting> waiting_;
   DispatchPlan plan_;
 };
 

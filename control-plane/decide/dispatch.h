@@ -4,11 +4,15 @@
 //   waits, and somebody wants it stopped     over: CANCELLED
 //   waits, its job deleted                   over: MISSED, or as its last attempt ended
 //   waits and may begin (admission.h)        assigned to the first agent by name that its selector
-//                                            matches and that is connected
+//                                            matches and that is connected; a drill with the backup
+//                                            that is the newest then
 //   waits, past its start_by                 the same
+//   waits for its host to begin it           nothing, until it is begun (store/reported_runs.h)
 //   ended an attempt                         waiting for the next (retry.h), or over
 //   an agent has, that was revoked           over: UNKNOWN
 //   an agent has, that has long told nothing over: UNKNOWN, until the agent tells
+//
+// A run that its host begins takes no room and claims nothing: nobody asked.
 #pragma once
 
 #include <map>
@@ -31,6 +35,9 @@ struct DispatchFacts {
   std::vector<RunRow> open;
   std::map<std::string, HostView> agents;
   std::set<std::string> jobs;  // those that exist
+  // What each drill that waits is to do (backup_run.h), by run. One that is missing here has no
+  // backup to prove.
+  std::map<std::string, v1::JobSpec> drills;
   uint32_t per_host = 4;
 };
 

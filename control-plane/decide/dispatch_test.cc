@@ -1,9 +1,12 @@
 #include "control-plane/decide/dispatch.h"
 
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 namespace muster::control {
 namespace {
+
+using ::testing::HasSubstr;
 
 const absl::Time kNow = absl::FromUnixSeconds(1'800'000'000);
 
@@ -89,6 +92,48 @@ TEST(Dispatch, KeepsRunsOfOneDatabaseApart) {
   EXPECT_EQ(plan.changes[0].what, "assigned");
   EXPECT_EQ(plan.changes[1].what, "held");
   EXPECT_EQ(plan.changes[1].row.reason, "database/orders: run a holds it");
+}
+
+TEST(Dispatch, ADrillIsAssignedWithWhatItIsToProve) {
+  RunRow drill = Waiting("a", "drill");
+  drill.spec.mutable_drill_backup()->set_job("nightly");
+  DispatchFacts facts = Facts({drill});
+  facts.jobs.insert("drill");
+  v1::JobSpec& proves = facts.drills["a"];
+  (*proves.mutable_agents())["agent"] = "db-2";
+  proves.mutable_verify_backup()->set_staging("/var/lib/muster/staging");
+  const RunChange change = Only(DecideDispatch(facts, kNow));
+  EXPECT_EQ(change.what, "assigned");
+  EXPECT_EQ(change.row.agent, "db-2");
+  EXPECT_TRUE(change.row.spec.has_verify_backup());
+  EXPECT_TRUE(change.new_spec);
+}
+
+TEST(Dispatch, ADrillWithoutABackupWaitsAndIsMissedWithThatReason) {
+  RunRow drill = Waiting("a", "drill");
+  drill.spec.mutable_drill_backup()->set_job("nightly");
+  DispatchFacts facts = Facts({drill});
+  facts.jobs.insert("drill");
+  const RunChange held = Only(DecideDispatch(facts, kNow));
+  EXPECT_EQ(held.what, "held");
+  EXPECT_THAT(held.row.reason, HasSubstr("no whole backup of nightly"));
+  EXPECT_TRUE(held.row.spec.has_drill_backup());
+  const RunChange missed = Only(DecideDispatch(facts, kNow + absl::Hours(2)));
+  EXPECT_EQ(missed.row.state, v1::RUN_STATE_MISSED);
+  EXPECT_THAT(missed.row.reason, HasSubstr("no whole backup of nightly"));
+  EXPECT_TRUE(missed.concludes);
+}
+
+TEST(Dispatch, ADrillIsKeptApartFromTheJobWhoseBackupItProves) {
+  RunRow drill = Waiting("b", "drill");
+  drill.spec.mutable_drill_backup()->set_job("nightly");
+  DispatchFacts facts = Facts({Assigned("a"), drill});
+  facts.jobs.insert("drill");
+  facts.drills["b"] = drill.spec;
+  facts.drills["b"].add_exclusive("job/nightly");
+  const RunChange held = Only(DecideDispatch(facts, kNow));
+  EXPECT_EQ(held.what, "held");
+  EXPECT_EQ(held.row.reason, "job/nightly: run a holds it");
 }
 
 TEST(Dispatch, AReasonIsStoredOnce) {
@@ -221,6 +266,65 @@ TEST(Dispatch, AHostTakesSoManyRunsAtOnce) {
   const auto assigned = std::count_if(plan.changes.begin(), plan.changes.end(),
                                       [](const RunChange& c) { return c.what == "assigned"; });
   EXPECT_EQ(assigned, 4);
+}
+
+RunRow Expected(const std::string& id) {
+  RunRow run = Waiting(id);
+  run.spec.mutable_reported();
+  return run;
+}
+
+RunRow Reported(const std::string& id) {
+  RunRow run = Assigned(id);
+  run.spec.mutable_reported();
+  run.phase = RunPhase::kBegan;
+  run.state = v1::RUN_STATE_RUNNING;
+  run.started_at = kNow;
+  run.reported_id = "of the agent";
+  return run;
+}
+
+TEST(Dispatch, ARunThatItsHostBeginsIsGivenToNobody) {
+  const DispatchPlan plan = DecideDispatch(Facts({Expected("a")}), kNow);
+  EXPECT_TRUE(plan.changes.empty());
+  EXPECT_EQ(plan.next_look, kNow + absl::Hours(1) + absl::Nanoseconds(1));
+}
+
+TEST(Dispatch, ARunThatNobodyTellsOfIsMissed) {
+  DispatchFacts facts = Facts({Expected("a")});
+  const absl::Time later = kNow + absl::Hours(1) + absl::Seconds(1);
+  RunChange change = Only(DecideDispatch(facts, later));
+  EXPECT_EQ(change.row.state, v1::RUN_STATE_MISSED);
+  EXPECT_EQ(change.row.reason, "nobody has told of it by 2027-01-15T09:00:00Z");
+  EXPECT_TRUE(change.concludes);
+  facts.agents["db-1"].connected = facts.agents["db-2"].connected = false;
+  change = Only(DecideDispatch(facts, later));
+  EXPECT_EQ(change.row.reason,
+            "nobody has told of it by 2027-01-15T09:00:00Z: no agent that the job asks for is "
+            "connected: db-1, db-2");
+}
+
+TEST(Dispatch, ARunOfAHostHoldsNothingThatOthersWaitFor) {
+  DispatchFacts facts = Facts({Reported("a"), Waiting("b")});
+  facts.per_host = 1;
+  EXPECT_EQ(Only(DecideDispatch(facts, kNow)).what, "assigned");
+}
+
+TEST(Dispatch, ARunOfAHostThatGoesOnTooLongIsUnknownUntilItIsToldOf) {
+  const DispatchFacts facts = Facts({Reported("a")});
+  EXPECT_TRUE(DecideDispatch(facts, kNow + absl::Hours(1)).changes.empty());
+  const RunChange change = Only(DecideDispatch(facts, kNow + absl::Hours(1) + kGiveUpAfter));
+  EXPECT_EQ(change.row.state, v1::RUN_STATE_UNKNOWN);
+  EXPECT_TRUE(change.concludes);
+}
+
+TEST(Dispatch, AFailureOfAHostIsNotTriedAgain) {
+  RunRow failed = Ended("a", v1::RUN_OUTCOME_FAILED);
+  failed.spec.mutable_reported();
+  const RunChange change = Only(DecideDispatch(Facts({failed}), kNow));
+  EXPECT_EQ(change.row.phase, RunPhase::kOver);
+  EXPECT_EQ(change.row.state, v1::RUN_STATE_FAILED);
+  EXPECT_TRUE(change.concludes);
 }
 
 }  // namespace

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "control-plane/decide/job_schedule.h"
+#include "lib/base/text.h"
 
 namespace muster::control {
 namespace {
@@ -15,13 +16,27 @@ std::vector<Pause> PausesUntil(const std::vector<PauseRow>& rows, absl::Time lat
   return pauses;
 }
 
+// Of a job that its host runs. Slots back to here may still be told of, however long nobody
+// decided them: the host did not wait for us. So many runs there would be anyway.
+constexpr absl::Duration kReachOfReports = absl::Hours(24);
+// What agents get to tell after such a time: they must find their way back first.
+constexpr absl::Duration kTimeToTell = absl::Minutes(2);
+
+// The schedule says when something is expected, and every slot is expected.
+void Expect(Schedule& schedule) {
+  schedule.overlap = Overlap::kAllow;
+  schedule.catch_up = std::max(schedule.catch_up, kReachOfReports);
+}
+
 // A pause or a window was wanted, and a newer slot runs: nobody need be told.
 bool IsBad(MissedReason reason) { return reason == MissedReason::kOutage; }
 
 class Planner {
  public:
-  Planner(const JobFacts& facts, const v1::JobSpec& spec, const Schedule& schedule, absl::Time now)
-      : facts_(facts), spec_(spec), schedule_(schedule), now_(now) {
+  // `patience`: how late a slot of a job that its host runs may be told of.
+  Planner(const JobFacts& facts, const v1::JobSpec& spec, const Schedule& schedule,
+          absl::Duration patience, absl::Time now)
+      : facts_(facts), spec_(spec), schedule_(schedule), patience_(patience), now_(now) {
     for (const RunRow* run : facts.open) {
       if (!run->action.empty()) continue;
       const bool began = run->fence > 0 || run->phase != RunPhase::kWaiting;
@@ -74,6 +89,7 @@ class Planner {
                .spec = spec_,
                .due_at = due.start_at,
                .start_by = due.start_by};
+    if (spec_.has_reported()) return Expect(std::move(run), decision);
     const OverlapDecision overlap = DecideOverlap(overlap_);
     run.reason = overlap.reason;
     if (overlap.arrival == Arrival::kSkip) {
@@ -84,6 +100,13 @@ class Planner {
       Replace(overlap, run, decision);
       overlap_.waiting.push_back(run.id);
     }
+    decision.runs.push_back(std::move(run));
+  }
+
+  void Expect(RunRow run, JobDecision& decision) const {
+    run.start_by = run.slot + patience_;
+    if (now_ > run.slot + kPromptness) run.start_by = std::max(run.start_by, now_ + kTimeToTell);
+    run.reason = fmt::format("waits to be told of by its host, until {}", TimeText(run.start_by));
     decision.runs.push_back(std::move(run));
   }
 
@@ -124,6 +147,7 @@ class Planner {
   const JobFacts& facts_;
   const v1::JobSpec& spec_;
   const Schedule& schedule_;
+  const absl::Duration patience_;
   const absl::Time now_;
   OverlapFacts overlap_;
   std::vector<const RunRow*> waiting_;
@@ -139,12 +163,14 @@ StatusOr<Decided> DecideSlots(const JobFacts& facts, const v1::JobSpec& spec, ab
                               absl::Time until, std::vector<Pause> pauses, JobDecision& decision) {
   MUSTER_ASSIGN_OR_RETURN(std::optional<Schedule> schedule, ScheduleOf(spec));
   if (!schedule.has_value()) return Decided{until, absl::InfiniteFuture()};
+  const absl::Duration patience = std::max(schedule->catch_up, kPromptness);
+  if (spec.has_reported()) Expect(*schedule);
   const ScheduleFacts slots{.job = facts.name,
                             .schedule = *std::move(schedule),
                             .decided_until = from,
                             .pauses = std::move(pauses)};
   const DuePlan due = Due(slots, until);
-  Planner(facts, spec, slots.schedule, until).Take(due, decision);
+  Planner(facts, spec, slots.schedule, patience, until).Take(due, decision);
   return Decided{due.decided_until, due.next_look};
 }
 

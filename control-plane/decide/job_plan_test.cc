@@ -133,5 +133,51 @@ TEST(JobPlan, AJobWithoutAScheduleIsKnownAndHasNoSlots) {
   EXPECT_EQ(plan->next_look, absl::InfiniteFuture());
 }
 
+v1::JobSpec Reported(absl::Duration period) {
+  v1::JobSpec spec = Every(period);
+  spec.mutable_schedule()->mutable_catch_up()->set_seconds(900);
+  spec.mutable_reported();
+  return spec;
+}
+
+TEST(JobPlan, ASlotOfAReportedJobWaitsAsLongAsItMayBeLate) {
+  const absl::Time slot = kNow + absl::Minutes(10);
+  const JobDecision decision =
+      Decision(Decided(Reported(absl::Minutes(10)), kNow), slot + absl::Milliseconds(400));
+  ASSERT_EQ(decision.runs.size(), 1U);
+  EXPECT_EQ(decision.runs[0].phase, RunPhase::kWaiting);
+  EXPECT_EQ(decision.runs[0].start_by, slot + absl::Minutes(15));
+}
+
+TEST(JobPlan, ASlotOfAReportedJobIsExpectedWhateverElseRuns) {
+  JobFacts facts = Decided(Reported(absl::Minutes(1)), kNow);
+  RunRow running{.id = "old", .job = "tidy", .phase = RunPhase::kBegan, .fence = 1};
+  RunRow waiting{.id = "next", .job = "tidy"};
+  facts.open = {&running, &waiting};
+  const JobDecision decision = Decision(facts, kNow + absl::Minutes(2));
+  ASSERT_EQ(decision.runs.size(), 2U);
+  EXPECT_EQ(decision.runs[0].phase, RunPhase::kWaiting);
+  EXPECT_EQ(decision.runs[1].phase, RunPhase::kWaiting);
+  EXPECT_TRUE(decision.changes.empty());
+}
+
+TEST(JobPlan, AfterAnOutageOfOursHostsGetTimeToTell) {
+  const absl::Time now = kNow + absl::Hours(7);
+  const JobDecision decision = Decision(Decided(Reported(absl::Hours(1)), kNow), now);
+  ASSERT_EQ(decision.runs.size(), 7U);
+  EXPECT_TRUE(decision.missed.empty());
+  EXPECT_TRUE(decision.health.empty());
+  EXPECT_EQ(decision.runs[0].start_by, now + absl::Minutes(2));
+  EXPECT_EQ(decision.runs[6].start_by, now + absl::Minutes(15));
+}
+
+TEST(JobPlan, WhatLiesMoreThanADayBackIsMissedAllTheSame) {
+  const JobDecision decision =
+      Decision(Decided(Reported(absl::Hours(12)), kNow), kNow + absl::Hours(24 * 10));
+  ASSERT_EQ(decision.missed.size(), 1U);
+  EXPECT_EQ(decision.health.at(0).state, v1::RUN_STATE_MISSED);
+  EXPECT_EQ(decision.missed[0].slots + decision.runs.size(), 20U);
+}
+
 }  // namespace
 }  // namespace muster::control

@@ -144,6 +144,8 @@ Metrics::Metrics(std::string_view version)
       backups(*registry_),
       runs(MakeFamily(*registry_, "muster_runs_total", "Runs that are over."), "state",
            {"succeeded", "failed", "timed_out", "cancelled", "missed", "unknown"}),
+      reports_refused(MakeCounter(*registry_, "muster_reports_refused_total",
+                                  "Runs that hosts told of, and that were not stored.")),
       audit_contradictions(MakeGauge(*registry_, "muster_audit_contradictions",
                                      "Witnesses whose checkpoint is not in the audit chain.")),
       redis_up(MakeGauge(*registry_, "muster_redis_up",

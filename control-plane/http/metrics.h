@@ -92,6 +92,7 @@ class Metrics {
   prometheus::Gauge& runs_running;
   BackupGauges backups;
   CounterFamily runs;  // state: succeeded, failed, timed_out, cancelled, missed, unknown, other
+  prometheus::Counter& reports_refused;
   prometheus::Gauge& audit_contradictions;
   prometheus::Gauge& redis_up;  // 1 while hints go out and come in
   prometheus::Counter& redis_hints_published;

@@ -2,6 +2,7 @@
 
 #include <utility>
 
+#include "control-plane/store/run_events.h"
 #include "lib/base/log.h"
 #include "lib/base/seeded_bugs.h"
 
@@ -95,9 +96,11 @@ void Committer::CommitGroup(std::vector<Waiting> group) {
   }
   while (true) {
     const absl::Duration began = clock_.Uptime();
-    const StatusOr<std::vector<Status>> outcome = history_.Commit(batches, clock_.Now());
+    std::vector<RefusedReport> refused;
+    const StatusOr<std::vector<Status>> outcome = history_.Commit(batches, clock_.Now(), &refused);
     if (outcome.ok()) {
       Report(OkStatus());
+      Count(refused);
       Count(batches, *outcome, clock_.Uptime() - began);
       for (size_t i = 0; i < group.size(); ++i) group[i].done((*outcome)[i]);
       return;
@@ -156,6 +159,20 @@ void Committer::Count(const std::vector<BatchCommit>& batches, const std::vector
   }
   if (transitions) on_transitions_();
   if (runs) options_.on_runs();
+}
+
+void Committer::Count(const std::vector<RefusedReport>& refused) {
+  if (refused.empty()) return;
+  {
+    absl::MutexLock lock(&mutex_);
+    counts_.reports_refused += refused.size();
+  }
+  // An agent that tells of many is heard of once a commit.
+  const RefusedReport& first = refused.front();
+  LogWarning("a run that a host tells of is not stored", {{"agent", first.agent},
+                                                          {"job", first.job},
+                                                          {"why", first.why},
+                                                          {"further", refused.size() - 1}});
 }
 
 void Committer::Report(const Status& status) {

@@ -36,8 +36,9 @@ struct CommitterCounts {
   uint64_t batches = 0;
   uint64_t results = 0;
   uint64_t transitions = 0;
-  uint64_t aborted = 0;  // batches that a newer session or cursor refused
-  uint64_t refused = 0;  // batches for which there was no room, or that no store would take
+  uint64_t aborted = 0;          // batches that a newer session or cursor refused
+  uint64_t reports_refused = 0;  // runs that hosts told of, and that nobody stores
+  uint64_t refused = 0;          // batches for which there was no room, or that no store would take
   size_t waiting = 0;
   size_t waiting_bytes = 0;
   absl::Duration last_commit;
@@ -74,6 +75,7 @@ class Committer {
   void HandBack(std::vector<Waiting> group, const Status& why);
   void Count(const std::vector<BatchCommit>& batches, const std::vector<Status>& outcomes,
              absl::Duration took);
+  void Count(const std::vector<RefusedReport>& refused);
   void Report(const Status& status);
   // False when the committer is to stop.
   bool PauseBeforeRetry();

@@ -126,7 +126,9 @@ Status AlertLoop::ReadJobs() {
   for (const RunRow& run : open) {
     const auto job = jobs_.find(run.job);
     const bool waits = run.phase == RunPhase::kWaiting && run.fence == 0 &&
-                       run.trigger == v1::RUN_TRIGGER_SCHEDULE && run.action.empty();
+                       run.trigger == v1::RUN_TRIGGER_SCHEDULE && run.action.empty() &&
+                       // How late a host may be its job says itself, and then it is missed.
+                       !run.spec.has_reported();
     if (job == jobs_.end() || !waits || run.due_at >= job->second.waits_since) continue;
     job->second.waits_since = run.due_at;
     job->second.waits_why = run.reason;

@@ -1,7 +1,9 @@
 #include "control-plane/loops/job_loop.h"
 
 #include <algorithm>
+#include <unordered_map>
 
+#include "control-plane/decide/backup_run.h"
 #include "control-plane/decide/job_plan.h"
 #include "lib/base/log.h"
 
@@ -28,13 +30,11 @@ StatusOr<bool> JobLoop::Round(absl::Time now) {
   MUSTER_RETURN_IF_ERROR(ReadSpecs());
   MUSTER_RETURN_IF_ERROR(ReadJobs());
   MUSTER_ASSIGN_OR_RETURN(const uint64_t revision, store_.runs().Revision());
-  const bool changed = run_revision_ != revision;
+  const bool changed = run_revision_ != revision || AllAreDue(now);
   const bool waits = !open_.empty() && now >= agents_read_ + options_.agents_every;
   if (!changed && !waits && now < next_look_) return false;
   next_look_ = absl::InfiniteFuture();
-  if (changed) {
-    MUSTER_ASSIGN_OR_RETURN(open_, store_.runs().Open());
-  }
+  if (changed) MUSTER_RETURN_IF_ERROR(ReadRuns(now));
   run_revision_ = revision;
   MUSTER_ASSIGN_OR_RETURN(bool more, PlanJobs(now));
   // The runs that are new now are among the open ones of the next round.
@@ -59,6 +59,8 @@ Status JobLoop::ReadSpecs() {
     job.spec = std::move(spec);
   }
   jobs_ = std::move(jobs);
+  names_.clear();
+  for (const auto& [name, job] : jobs_) names_.insert(names_.end(), name);
   spec_revision_ = revision;
   ReadAllAgain();
   return OkStatus();
@@ -67,6 +69,31 @@ Status JobLoop::ReadSpecs() {
 void JobLoop::ReadAllAgain() {
   pause_revision_.reset();
   run_revision_.reset();
+}
+
+// Those that changed since the last look; all of them at first, and now and then.
+Status JobLoop::ReadRuns(absl::Time now) {
+  if (!run_revision_.has_value() || AllAreDue(now)) {
+    MUSTER_ASSIGN_OR_RETURN(open_, store_.runs().Open());
+    all_read_ = now;
+    return OkStatus();
+  }
+  MUSTER_ASSIGN_OR_RETURN(std::vector<RunRow> changed, store_.runs().ChangedSince(*run_revision_));
+  Merge(std::move(changed));
+  return OkStatus();
+}
+
+void JobLoop::Merge(std::vector<RunRow> changed) {
+  std::unordered_map<std::string, RunRow*> rows;
+  for (RunRow& run : changed) rows.emplace(run.id, &run);
+  for (RunRow& run : open_) {
+    const auto row = rows.find(run.id);
+    if (row == rows.end()) continue;
+    run = std::move(*row->second);
+    rows.erase(row);
+  }
+  for (const auto& [id, row] : rows) open_.push_back(std::move(*row));
+  std::erase_if(open_, [](const RunRow& run) { return run.phase == RunPhase::kOver; });
 }
 
 // Nobody but the leader moves a job's slots on: the rest is known from what it stored.
@@ -134,6 +161,7 @@ StatusOr<std::vector<JobDecision>> JobLoop::DecideDue(absl::Time now) {
 }
 
 void JobLoop::Keep(const std::vector<JobDecision>& decisions, uint64_t revision) {
+  std::vector<RunRow> made;
   bool whole = IsNext(revision);
   for (const JobDecision& decision : decisions) {
     const auto job = jobs_.find(decision.row.name);
@@ -149,26 +177,24 @@ void JobLoop::Keep(const std::vector<JobDecision>& decisions, uint64_t revision)
       if (run.phase == RunPhase::kOver) {
         options_.on_over(run.state);
       } else {
-        open_.push_back(run);
+        made.push_back(run);
       }
     }
     whole = whole && decision.changes.empty() && decision.stops.empty();
   }
-  if (whole) {
-    run_revision_ = revision;
-  } else {
-    run_revision_.reset();
-  }
+  // Otherwise the next look reads what changed.
+  if (!whole) return;
+  Merge(std::move(made));
+  run_revision_ = revision;
 }
 
 void JobLoop::Keep(const std::vector<RunChange>& changes, const RunStore::Changed& changed) {
-  if (changed.made != changes.size() || !IsNext(changed.revision)) return run_revision_.reset();
-  std::map<std::string_view, const RunRow*> after;
-  for (const RunChange& change : changes) after[change.row.id] = &change.row;
-  for (RunRow& run : open_) {
-    if (const auto row = after.find(run.id); row != after.end()) run = *row->second;
-  }
-  std::erase_if(open_, [](const RunRow& run) { return run.phase == RunPhase::kOver; });
+  if (changed.made != changes.size()) return run_revision_.reset();
+  if (!IsNext(changed.revision)) return;  // the next look reads what changed
+  std::vector<RunRow> rows;
+  rows.reserve(changes.size());
+  for (const RunChange& change : changes) rows.push_back(change.row);
+  Merge(std::move(rows));
   run_revision_ = changed.revision;
 }
 
@@ -189,9 +215,16 @@ StatusOr<bool> JobLoop::Dispatch(absl::Time now) {
   options_.on_counts(counts);
   if (open_.empty()) return false;
   MUSTER_RETURN_IF_ERROR(ReadAgents(now));
-  DispatchFacts facts{.open = open_, .agents = agents_, .per_host = options_.runs_per_host};
-  for (const auto& [name, job] : jobs_) facts.jobs.insert(name);
+  DispatchFacts facts{.per_host = options_.runs_per_host};
+  MUSTER_ASSIGN_OR_RETURN(facts.drills, ReadDrills(now));
+  // Lent, not copied: there may be very many.
+  facts.open = std::move(open_);
+  facts.agents = std::move(agents_);
+  facts.jobs = std::move(names_);
   const DispatchPlan plan = DecideDispatch(facts, now);
+  open_ = std::move(facts.open);
+  agents_ = std::move(facts.agents);
+  names_ = std::move(facts.jobs);
   next_look_ = std::min(next_look_, plan.next_look);
   if (plan.changes.empty()) return false;
   MUSTER_ASSIGN_OR_RETURN(const RunStore::Changed changed,
@@ -203,6 +236,23 @@ StatusOr<bool> JobLoop::Dispatch(absl::Time now) {
   }
   options_.on_changed();
   return true;
+}
+
+// What the drills that are due would prove now.
+StatusOr<std::map<std::string, v1::JobSpec>> JobLoop::ReadDrills(absl::Time now) {
+  std::map<std::string, v1::JobSpec> drills;
+  for (const RunRow& run : open_) {
+    if (run.phase != RunPhase::kWaiting || run.due_at > now || !run.spec.has_drill_backup()) {
+      continue;
+    }
+    const std::string& of = run.spec.drill_backup().job();
+    MUSTER_ASSIGN_OR_RETURN(const std::vector<BackupRow> backups, store_.backups().KeptOf(of));
+    const auto job = jobs_.find(of);
+    std::optional<v1::JobSpec> spec =
+        DrillOf(run.spec, backups, job == jobs_.end() ? nullptr : &job->second.spec.document.job());
+    if (spec.has_value()) drills[run.id] = *std::move(spec);
+  }
+  return drills;
 }
 
 Status JobLoop::ReadAgents(absl::Time now) {

@@ -5,6 +5,7 @@
 #include <functional>
 #include <map>
 #include <optional>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -21,6 +22,9 @@ struct JobCounts {
 struct JobLoopOptions {
   // How old the view of who is connected may be, while runs depend on it.
   absl::Duration agents_every = absl::Seconds(1);
+  // How long only runs that changed are read: a program of an older release, beside this one, does
+  // not mark what it changes.
+  absl::Duration all_every = absl::Seconds(30);
   uint32_t runs_per_host = 4;
   // Agents are to have other runs on their hands, or a run is over.
   std::function<void()> on_changed = [] {};
@@ -47,17 +51,24 @@ class JobLoop {
   // Whether anything changed, so that another look may find more.
   StatusOr<bool> Round(absl::Time now);
   Status ReadSpecs();
+  Status ReadRuns(absl::Time now);
   Status ReadJobs();
   StatusOr<bool> PlanJobs(absl::Time now);
   StatusOr<bool> Dispatch(absl::Time now);
   Status ReadAgents(absl::Time now);
+  StatusOr<std::map<std::string, v1::JobSpec>> ReadDrills(absl::Time now);
   Status ForgetDeleted(const std::vector<JobRow>& rows);
   StatusOr<std::vector<JobDecision>> DecideDue(absl::Time now);
   // What was stored is known without reading it again, unless others wrote meanwhile.
   void Keep(const std::vector<JobDecision>& decisions, uint64_t revision);
   void Keep(const std::vector<RunChange>& changes, const RunStore::Changed& changed);
+  // Each row takes the place of the one with its id; those that are over go.
+  void Merge(std::vector<RunRow> changed);
   bool IsNext(uint64_t revision) const { return run_revision_ == revision - 1; }
   void ReadAllAgain();
+  bool AllAreDue(absl::Time now) const {
+    return now < all_read_ || now >= all_read_ + options_.all_every;
+  }
 
   Store& store_;
   const LeaderEpoch epoch_;
@@ -67,7 +78,9 @@ class JobLoop {
   std::optional<uint64_t> run_revision_;
   std::optional<uint64_t> pause_revision_;
   std::map<std::string, Known> jobs_;
+  std::set<std::string> names_;  // of the jobs
   std::vector<RunRow> open_;
+  absl::Time all_read_ = absl::InfinitePast();  // the open runs
   absl::Time agents_read_ = absl::InfinitePast();
   std::map<std::string, HostView> agents_;
   absl::Time next_look_ = absl::InfinitePast();

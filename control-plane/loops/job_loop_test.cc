@@ -161,5 +161,32 @@ TEST_F(JobLoopTest, ADeletedJobIsForgottenAndItsWaitingRunsAreMissed) {
   EXPECT_THAT(*store_->runs().Jobs(), IsEmpty());
 }
 
+// A program of an older release, beside this one, changes runs and marks nothing.
+TEST_F(JobLoopTest, WhatIsNotMarkedAsChangedIsSeenWithinHalfAMinute) {
+  Apply(absl::Minutes(10));
+  TickAt(absl::Minutes(10));
+  Tell(v1::RUN_OUTCOME_FAILED, OnHands()[0]);
+  ASSERT_OK(store_->database().Write(
+      [](sql::Transaction& t) { return t.Execute("UPDATE runs SET revision = 0").status(); }));
+  TickAt(absl::Minutes(10) + absl::Seconds(2));
+  EXPECT_THAT(over_, IsEmpty());
+  TickAt(absl::Minutes(10) + absl::Seconds(31));
+  EXPECT_THAT(over_, ElementsAre(v1::RUN_STATE_FAILED));
+}
+
+TEST_F(JobLoopTest, ManyRunsOnManyHandsAreEachSeenToTheirEnd) {
+  Apply(absl::Minutes(10));
+  constexpr int kRuns = 30;
+  for (int i = 0; i < kRuns; ++i) {
+    TickAt(absl::Minutes(10) * (i + 1));
+    ASSERT_THAT(OnHands(), SizeIs(1)) << i;
+    EXPECT_EQ(OnHands()[0].slot, kStart + absl::Minutes(10) * (i + 1));
+    Tell(v1::RUN_OUTCOME_SUCCEEDED, OnHands()[0]);
+    TickAt(absl::Minutes(10) * (i + 1) + absl::Seconds(1));
+  }
+  EXPECT_THAT(over_, SizeIs(kRuns));
+  EXPECT_THAT(*store_->runs().Open(), IsEmpty());
+}
+
 }  // namespace
 }  // namespace muster::control

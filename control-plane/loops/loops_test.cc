@@ -253,14 +253,14 @@ TEST_F(LoopsTest, SayWhenAnAgentIsAbsentAndWhenItIsBack) {
   Tick();
   Pass(absl::Minutes(5));
   Disconnect();
-  Pass(absl::Seconds(9));
+  Pass(absl::Seconds(6));
   Tick();
   EXPECT_EQ(StateNow(), v1::CHECK_STATUS_CRITICAL);
   Pass(absl::Seconds(2));
   Tick();
   EXPECT_EQ(StateNow(), v1::CHECK_STATUS_NO_DATA);
   EXPECT_THAT(Alerts(), ElementsAre("FIRING check/api on web-1")) << "no data resolves nothing";
-  Pass(absl::Seconds(20));
+  Pass(absl::Seconds(23));
   Tick();
   EXPECT_THAT(Alerts(), ElementsAre("FIRING agent/web-1 absent", "FIRING check/api on web-1"));
   Pass(absl::Seconds(5));

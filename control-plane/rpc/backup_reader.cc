@@ -4,6 +4,7 @@
 
 #include "control-plane/rpc/paging.h"
 #include "control-plane/rpc/run_reader.h"
+#include "lib/wire/backup_ids.h"
 #include "lib/wire/time.h"
 
 namespace muster::control {
@@ -16,6 +17,7 @@ constexpr uint32_t kDefaultBackups = 200;
 v1::StoredBackup BackupMessage(const BackupRow& row) {
   v1::StoredBackup message;
   *message.mutable_backup() = row.backup;
+  message.mutable_backup()->set_snapshot_id(std::string(wire::SnapshotOf(row.id())));
   message.set_job(row.job);
   message.set_agent(row.agent);
   message.set_run(row.run);
@@ -53,7 +55,10 @@ StatusOr<RetentionView> ViewRetention(Store& store, const std::string& job, absl
 Status ListBackups(Store& store, const v1::ListBackupsRequest& request,
                    v1::ListBackupsResponse& response) {
   const std::string& prefix = request.id_prefix();
-  if (prefix.find_first_not_of("0123456789abcdef") != std::string::npos) {
+  // Hex digits, or of "20261128-020000F_20261128-140000I@STANZA:SYSTEM IDENTIFIER".
+  constexpr std::string_view kOfIds =
+      "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ-_.@:";
+  if (prefix.find_first_not_of(kOfIds) != std::string::npos) {
     return InvalidArgument("id_prefix: \"{}\" begins no backup's id", prefix);
   }
   MUSTER_ASSIGN_OR_RETURN(const NewestFirst from, ReadNewestFirst(request.page_token()));

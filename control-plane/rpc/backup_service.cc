@@ -4,8 +4,47 @@
 #include "control-plane/rpc/backup_reader.h"
 #include "control-plane/rpc/run_reader.h"
 #include "lib/base/text.h"
+#include "lib/wire/time.h"
 
 namespace muster::control {
+namespace {
+
+// A whole server cannot be put into another one.
+Status CheckDump(const v1::Backup& backup) {
+  if (backup.engine() != v1::BACKUP_ENGINE_POSTGRES_BASE &&
+      backup.engine() != v1::BACKUP_ENGINE_PGBACKREST) {
+    return OkStatus();
+  }
+  return InvalidArgument("postgres: the backup {} is of a whole server: restore it to a folder",
+                         backup.snapshot_id());
+}
+
+// The agent looks again, at the archive as it is then.
+Status TakeMoment(const v1::Backup& backup, const v1::RestoreBackupRequest& request,
+                  v1::RestoreBackupTask& task) {
+  if (request.target_time().empty()) return OkStatus();
+  if (backup.engine() != v1::BACKUP_ENGINE_PGBACKREST) {
+    return InvalidArgument(
+        "target_time: the backup {} leads to the moment that it was taken at alone; only one by "
+        "pgBackRest leads to others",
+        backup.snapshot_id());
+  }
+  const StatusOr<absl::Time> moment = ParseTime(request.target_time());
+  if (!moment.ok()) {
+    return InvalidArgument("target_time: \"{}\" is not a time; write it as 2026-12-24T02:00:00Z",
+                           OneLine(request.target_time()));
+  }
+  const absl::Time earliest = wire::FromProto(backup.taken_at());
+  if (*moment < earliest) {
+    return FailedPrecondition(
+        "the backup {} leads to moments from {} on, and not to {}: choose an older backup",
+        backup.snapshot_id(), TimeText(earliest), TimeText(*moment));
+  }
+  task.set_target_time(request.target_time());
+  return OkStatus();
+}
+
+}  // namespace
 
 grpc::ServerUnaryReactor* BackupService::ListBackups(grpc::CallbackServerContext* context,
                                                      const v1::ListBackupsRequest* request,
@@ -147,6 +186,7 @@ Status BackupService::Restore(const net::Identity& caller, const v1::RestoreBack
   MUSTER_ASSIGN_OR_RETURN(v1::JobSpec spec, BesideOf(backup, request.agent()));
   v1::RestoreBackupTask& task = *spec.mutable_restore_backup();
   task = RestoreTask(backup.task, backup.row.backup);
+  MUSTER_RETURN_IF_ERROR(TakeMoment(backup.row.backup, request, task));
   std::string target;
   if (request.has_folder()) {
     if (!request.folder().starts_with('/') || request.folder().size() == 1) {
@@ -155,6 +195,7 @@ Status BackupService::Restore(const net::Identity& caller, const v1::RestoreBack
     task.set_folder(request.folder());
     target = "folder " + OneLine(request.folder());
   } else if (request.has_postgres()) {
+    MUSTER_RETURN_IF_ERROR(CheckDump(backup.row.backup));
     const v1::PostgresTarget& postgres = request.postgres();
     if (postgres.database().empty()) return InvalidArgument("postgres.database: is missing");
     if (!postgres.has_connection() && postgres.dsn().empty()) {
@@ -216,10 +257,11 @@ Status BackupService::Import(const net::Identity& caller, const v1::ImportBackup
               .spec = Beside(spec, "")};
   *asked.spec.mutable_list_backups() = ListTask(spec.backup(), request.job());
   const v1::BackupRepository& repository = spec.backup().repository();
-  MUSTER_ASSIGN_OR_RETURN(
-      *response.mutable_run(),
-      Start(caller, std::move(asked),
-            "repository " + (repository.has_path() ? repository.path() : repository.url())));
+  const std::string place = spec.backup().has_pgbackrest()
+                                ? "of stanza " + spec.backup().pgbackrest().stanza()
+                                : (repository.has_path() ? repository.path() : repository.url());
+  MUSTER_ASSIGN_OR_RETURN(*response.mutable_run(),
+                          Start(caller, std::move(asked), "repository " + place));
   return OkStatus();
 }
 

@@ -15,6 +15,14 @@ namespace {
 
 constexpr uint32_t kLogPage = 200;
 
+Status CheckMusterRuns(const SpecRow& job) {
+  if (!job.document.job().has_reported()) return OkStatus();
+  const std::string& name = job.document.metadata().name();
+  return FailedPrecondition(
+      "{0} is run by its host, which tells of it: run it there, with muster-agent exec --job {0}",
+      name);
+}
+
 bool IsOver(const v1::Run& run) {
   return run.state() != v1::RUN_STATE_QUEUED && run.state() != v1::RUN_STATE_RUNNING;
 }
@@ -187,6 +195,7 @@ grpc::ServerUnaryReactor* RunService::Backfill(grpc::CallbackServerContext* cont
 Status RunService::Start(const net::Identity& caller, const v1::StartRunRequest& request,
                          v1::StartRunResponse& response) {
   MUSTER_ASSIGN_OR_RETURN(const SpecRow job, FindJob(store_, request.job()));
+  MUSTER_RETURN_IF_ERROR(CheckMusterRuns(job));
   MUSTER_ASSIGN_OR_RETURN(RunRow run, ManualRun(caller,
                                                 {.job = request.job(),
                                                  .action = "",
@@ -246,6 +255,7 @@ Status RunService::Resume(const net::Identity& caller, const v1::ResumeJobReques
 Status RunService::Fill(const net::Identity& caller, const v1::BackfillRequest& request,
                         v1::BackfillResponse& response) {
   MUSTER_ASSIGN_OR_RETURN(const SpecRow job, FindJob(store_, request.job()));
+  MUSTER_RETURN_IF_ERROR(CheckMusterRuns(job));
   MUSTER_ASSIGN_OR_RETURN(std::optional<Schedule> schedule, ScheduleOf(job.document.job()));
   if (!schedule.has_value()) {
     return FailedPrecondition("{} has no schedule, so there is no slot to fill", request.job());

@@ -26,7 +26,8 @@ class RunServiceTest : public ::testing::Test {
     Apply("tidy", absl::Minutes(1));
   }
 
-  void Apply(const std::string& name, absl::Duration every) {
+  enum class By { kMuster, kItsHost };
+  void Apply(const std::string& name, absl::Duration every, By by = By::kMuster) {
     v1::Document document;
     document.set_api_version("muster/v1");
     document.set_kind("Job");
@@ -34,6 +35,7 @@ class RunServiceTest : public ::testing::Test {
     v1::JobSpec& job = *document.mutable_job();
     *job.mutable_schedule()->mutable_every() = wire::ToProto(every);
     job.mutable_command()->add_argv("/bin/true");
+    if (by == By::kItsHost) job.mutable_reported();
     ASSERT_OK(plane_.store().specs().Apply(
         {document}, {"admin/ada", "spec.apply", "", "", plane_.clock().Now()}));
   }
@@ -145,6 +147,25 @@ TEST_F(RunServiceTest, WhatIsNotThereIsNotFound) {
   v1::Run run;
   EXPECT_FALSE(stream->Read(&run));
   EXPECT_EQ(stream->Finish().error_code(), StatusCode::NOT_FOUND);
+}
+
+TEST_F(RunServiceTest, WhatAHostRunsIsNotForUsToRun) {
+  Apply("report", absl::Hours(1), By::kItsHost);
+  v1::StartRunRequest start;
+  start.set_job("report");
+  v1::StartRunResponse started;
+  const grpc::Status refused = Call(&v1::RunService::Stub::StartRun, start, started);
+  EXPECT_EQ(refused.error_code(), StatusCode::FAILED_PRECONDITION);
+  EXPECT_EQ(refused.error_message(),
+            "report is run by its host, which tells of it: run it there, with muster-agent exec "
+            "--job report");
+  v1::BackfillRequest fill;
+  fill.set_job("report");
+  *fill.mutable_from() = wire::ToProto(plane_.clock().Now() - absl::Hours(5));
+  *fill.mutable_until() = wire::ToProto(plane_.clock().Now());
+  v1::BackfillResponse filled;
+  EXPECT_EQ(Call(&v1::RunService::Stub::Backfill, fill, filled).error_code(),
+            StatusCode::FAILED_PRECONDITION);
 }
 
 TEST_F(RunServiceTest, ARunThatIsOverCannotBeCancelled) {

@@ -2,6 +2,7 @@
 // bombs.
 #include <gtest/gtest.h>
 #include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -125,6 +126,63 @@ TEST(Transport, ACrowdIsLetInAFewAtATimeAndOnlyWhoIsStillThere) {
   const auto counts = [&] { return port.listener().counts(); };
   EXPECT_TRUE(testing::Eventually([&] { return counts().gone == 50; }));
   EXPECT_EQ(counts().accepted, 4U);
+}
+
+// The server's end of what is connected to one of its ports, of this process as that is.
+int OtherEnd(const net::Socket& client) {
+  sockaddr_in local{};
+  socklen_t size = sizeof local;
+  getsockname(client.fd(), reinterpret_cast<sockaddr*>(&local), &size);
+  for (int fd = 0; fd < 1024; ++fd) {
+    sockaddr_in peer{};
+    size = sizeof peer;
+    if (getpeername(fd, reinterpret_cast<sockaddr*>(&peer), &size) == 0 &&
+        peer.sin_family == AF_INET && peer.sin_port == local.sin_port &&
+        peer.sin_addr.s_addr == local.sin_addr.s_addr) {
+      return fd;
+    }
+  }
+  return -1;
+}
+
+int OptionOf(int fd, int level, int name) {
+  int value = -1;
+  socklen_t size = sizeof value;
+  return getsockopt(fd, level, name, &value, &size) == 0 ? value : -1;
+}
+
+// Whoever is gone without a word is the kernel's to notice, which is never too busy to answer.
+TEST(Transport, TheKernelWatchesEveryConnection) {
+  TestPlane plane;
+  const net::Socket client = *net::ConnectTo(plane.address(), absl::Seconds(5));
+  EXPECT_TRUE(testing::Eventually(
+      [&] { return OptionOf(OtherEnd(client), IPPROTO_TCP, TCP_USER_TIMEOUT) == 6000; }));
+  EXPECT_EQ(OptionOf(OtherEnd(client), SOL_SOCKET, SO_KEEPALIVE), 1);
+  EXPECT_EQ(OptionOf(OtherEnd(client), IPPROTO_TCP, TCP_KEEPIDLE), 3);
+  EXPECT_EQ(OptionOf(OtherEnd(client), IPPROTO_TCP, TCP_KEEPINTVL), 1);
+}
+
+TEST(Transport, ACrowdOfOneAddressKeepsNobodyElseWaiting) {
+  TestPlane plane;
+  TestPort port;
+  port.Serve(net::MutualTls(plane.own_identity()), {}, plane.gate(),
+             {.address = "127.0.0.1:0", .accepts_at_once = 2, .accept_pause = absl::Seconds(1)});
+  std::vector<net::Socket> crowd;
+  for (int i = 0; i < 200; ++i) crowd.push_back(*net::ConnectTo(port.address(), absl::Seconds(5)));
+  const auto counts = [&] { return port.listener().counts(); };
+  ASSERT_TRUE(testing::Eventually([&] { return counts().open == 200; }));
+  const net::Socket other(socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
+  sockaddr_in address{};
+  address.sin_family = AF_INET;
+  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK + 1);
+  ASSERT_EQ(bind(other.fd(), reinterpret_cast<sockaddr*>(&address), sizeof address), 0);
+  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+  address.sin_port = htons(port.listener().port());
+  ASSERT_EQ(connect(other.fd(), reinterpret_cast<sockaddr*>(&address), sizeof address), 0);
+  // Let in, and then watched.
+  EXPECT_TRUE(testing::Eventually(
+      [&] { return OptionOf(OtherEnd(other), SOL_SOCKET, SO_KEEPALIVE) == 1; }));
+  EXPECT_LT(counts().accepted, 100u);
 }
 
 // A handshake that goes on and on, a byte at a time, is as long as one of silence.

@@ -4,18 +4,14 @@
 
 #include "control-plane/store/backup_rows.h"
 #include "lib/base/text.h"
+#include "lib/wire/backup_ids.h"
 #include "lib/wire/time.h"
 
 namespace muster::control {
 namespace {
 
-constexpr size_t kIdDigits = 64;
 constexpr size_t kLongestText = 512;
 constexpr int kMostTables = 512;
-
-bool IsSnapshotId(std::string_view id) {
-  return id.size() == kIdDigits && id.find_first_not_of("0123456789abcdef") == std::string::npos;
-}
 
 void Tidy(std::string& text) { text = std::string(Truncate(OneLine(text), kLongestText)); }
 
@@ -32,10 +28,12 @@ v1::Backup Tidied(const v1::Backup& told, absl::Time now) {
   while (backup.tables_size() > kMostTables) backup.mutable_tables()->RemoveLast();
   for (v1::TableRows& table : *backup.mutable_tables()) Tidy(*table.mutable_table());
   // A clock that goes ahead must not make a backup look newer than it can be.
-  for (google::protobuf::Timestamp* time : {backup.mutable_taken_at(), backup.mutable_proven_at()})
+  for (google::protobuf::Timestamp* time :
+       {backup.mutable_taken_at(), backup.mutable_proven_at(), backup.mutable_recoverable_until()})
     *time = wire::ToProto(std::min(wire::FromProto(*time), now));
   if (!told.has_taken_at()) backup.clear_taken_at();
   if (!told.has_proven_at()) backup.clear_proven_at();
+  if (!told.has_recoverable_until()) backup.clear_recoverable_until();
   return backup;
 }
 
@@ -71,7 +69,7 @@ void TakeProofAway(v1::Backup& backup) {
 bool MayTell(const RunRow& run, const BackupRow& row) {
   if (run.spec.has_backup()) return row.run == run.id;
   if (run.spec.has_verify_backup())
-    return run.spec.verify_backup().backup().snapshot_id() == row.id();
+    return run.spec.verify_backup().backup().snapshot_id() == wire::SnapshotOf(row.id());
   return false;
 }
 
@@ -88,10 +86,12 @@ class Artifacts {
 
  private:
   Status Take(const RunRow& run, const v1::Backup& told) {
-    if (!IsSnapshotId(told.snapshot_id())) return OkStatus();
     v1::Backup backup = Tidied(told, now_);
+    const std::string key = wire::BackupKey(backup);
+    if (!wire::IsBackupKey(key)) return OkStatus();
+    backup.set_snapshot_id(key);  // in the catalogue no other one is called so
     if (run.spec.has_list_backups()) TakeProofAway(backup);
-    MUSTER_ASSIGN_OR_RETURN(std::optional<BackupRow> row, FindBackup(t_, backup.snapshot_id()));
+    MUSTER_ASSIGN_OR_RETURN(std::optional<BackupRow> row, FindBackup(t_, key));
     if (!row.has_value()) {
       row = NewRow(run, backup);
       if (!row.has_value()) return OkStatus();
@@ -117,7 +117,8 @@ class Artifacts {
     int gone = 0;
     for (const std::string& id : forgotten.snapshot_ids()) {
       if (std::find(asked.begin(), asked.end(), id) == asked.end()) continue;
-      MUSTER_ASSIGN_OR_RETURN(std::optional<BackupRow> row, FindBackup(t_, id));
+      const std::string key = wire::BackupKey(id, forgotten.repository_id());
+      MUSTER_ASSIGN_OR_RETURN(std::optional<BackupRow> row, FindBackup(t_, key));
       const bool there = row.has_value() && row->forgotten_at == absl::InfiniteFuture();
       if (!there || row->backup.repository_id() != forgotten.repository_id()) continue;
       row->forgotten_at = std::min(at, now_);

@@ -5,13 +5,30 @@
 #include "control-plane/store/backup_rows.h"
 #include "control-plane/store/columns.h"
 #include "control-plane/store/run_rows.h"
+#include "lib/wire/backup_ids.h"
 
 namespace muster::control {
 namespace {
 
-bool Removes(const RunRow& run, const std::string& backup) {
+// Labels are of one job's stanza.
+bool Removes(const RunRow& run, const BackupRow& backup) {
   const auto& ids = run.spec.forget_backups().snapshot_ids();
-  return std::find(ids.begin(), ids.end(), backup) != ids.end();
+  return run.job == backup.job &&
+         std::find(ids.begin(), ids.end(), wire::SnapshotOf(backup.id())) != ids.end();
+}
+
+StatusOr<std::optional<BackupRow>> FindAny(sql::Transaction& t, std::string_view id) {
+  if (!wire::IsBackupLabel(id)) return FindBackup(t, id);
+  const std::string pattern = fmt::format("{}@%", id);
+  const sql::Parameter parameters[] = {std::string_view(pattern)};
+  MUSTER_ASSIGN_OR_RETURN(
+      const std::vector<BackupRow> rows,
+      SelectBackups(t, "WHERE snapshot_id LIKE $1 ORDER BY snapshot_id LIMIT 10", parameters));
+  if (rows.empty()) return std::optional<BackupRow>();
+  if (rows.size() == 1) return FindBackup(t, rows[0].id());
+  std::string ids;
+  for (const BackupRow& row : rows) ids += " " + row.id();
+  return FailedPrecondition("several servers have a backup {}; say which:{}", id, ids);
 }
 
 // The run that is to remove it, if there is one that is not over.
@@ -23,7 +40,7 @@ StatusOr<std::string> Remover(sql::Transaction& t, const BackupRow& backup) {
               {std::string_view(backup.job)}));
   MUSTER_ASSIGN_OR_RETURN(const std::vector<RunRow> runs, ReadRuns(rows));
   for (const RunRow& run : runs) {
-    if (Removes(run, backup.id())) return run.id;
+    if (Removes(run, backup)) return run.id;
   }
   return std::string();
 }
@@ -90,7 +107,7 @@ StatusOr<std::vector<BackupRow>> BackupStore::List(const BackupFilter& filter, a
 StatusOr<std::optional<BackupRow>> BackupStore::Find(std::string_view snapshot_id) {
   std::optional<BackupRow> backup;
   MUSTER_RETURN_IF_ERROR(database_.Read([&](sql::Transaction& t) -> Status {
-    MUSTER_ASSIGN_OR_RETURN(backup, FindBackup(t, snapshot_id));
+    MUSTER_ASSIGN_OR_RETURN(backup, FindAny(t, snapshot_id));
     return OkStatus();
   }));
   return backup;
@@ -100,7 +117,7 @@ StatusOr<BackupRow> BackupStore::Hold(std::string_view snapshot_id, std::string_
                                       const AuditNote& note) {
   BackupRow held;
   MUSTER_RETURN_IF_ERROR(database_.Write([&](sql::Transaction& t) -> Status {
-    MUSTER_ASSIGN_OR_RETURN(std::optional<BackupRow> backup, FindBackup(t, snapshot_id));
+    MUSTER_ASSIGN_OR_RETURN(std::optional<BackupRow> backup, FindAny(t, snapshot_id));
     if (!backup.has_value()) return NotFound("there is no backup {}", snapshot_id);
     if (backup->forgotten_at != absl::InfiniteFuture()) {
       return FailedPrecondition("the backup {} was removed by run {}", snapshot_id,
@@ -128,7 +145,7 @@ StatusOr<bool> BackupStore::StartForget(std::optional<LeaderEpoch> epoch, RunRow
     MUSTER_ASSIGN_OR_RETURN(const std::vector<BackupRow> held,
                             SelectBackups(t, "WHERE forgotten_at = 0 AND held_because <> ''", {}));
     for (const BackupRow& backup : held) {
-      if (!Removes(run, backup.id())) continue;
+      if (!Removes(run, backup)) continue;
       return Aborted("the backup {} is held since: {}", backup.id(), backup.held_because);
     }
     MUSTER_ASSIGN_OR_RETURN(added, AddRun(t, run, "due", note));

@@ -5,7 +5,6 @@
 
 #include "control-plane/store/columns.h"
 #include "control-plane/store/many_rows.h"
-#include "control-plane/store/run_events.h"
 #include "control-plane/store/state_rows.h"
 #include "lib/base/seeded_bugs.h"
 #include "lib/wire/time.h"
@@ -140,7 +139,7 @@ Status BatchWriter::PutRunEvents() {
       events.push_back({batch->agent, &event, wire::FromProto(event.at())});
     }
   }
-  return StoreRunEvents(t_, events, now_);
+  return StoreRunEvents(t_, events, now_, &refused_);
 }
 
 }  // namespace muster::control

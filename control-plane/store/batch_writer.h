@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "control-plane/store/history_store.h"
+#include "control-plane/store/run_events.h"
 #include "lib/sql/database.h"
 
 namespace muster::control {
@@ -22,6 +23,8 @@ class BatchWriter {
 
   // The outer status is the transaction's; `outcomes` gets one status a batch.
   Status Store(std::vector<Status>& outcomes);
+  // After Store: what hosts told of runs of theirs and is not stored.
+  const std::vector<RefusedReport>& refused() const { return refused_; }
 
  private:
   // A log, as it stands in the store and as it will when the batches so far are stored.
@@ -50,6 +53,7 @@ class BatchWriter {
   const absl::Time now_;
   std::map<LogKey, Log> logs_;
   std::vector<std::pair<const BatchCommit*, const Log*>> taken_;
+  std::vector<RefusedReport> refused_;
 };
 
 }  // namespace muster::control

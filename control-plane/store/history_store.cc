@@ -159,10 +159,15 @@ StatusOr<std::vector<Segment>> ReadPage(sql::Transaction& t, std::string_view ag
 }  // namespace
 
 StatusOr<std::vector<Status>> HistoryStore::Commit(const std::vector<BatchCommit>& batches,
-                                                   absl::Time now) {
+                                                   absl::Time now,
+                                                   std::vector<RefusedReport>* refused) {
   std::vector<Status> outcomes;
-  MUSTER_RETURN_IF_ERROR(database_.Write(
-      [&](sql::Transaction& t) -> Status { return BatchWriter(t, batches, now).Store(outcomes); }));
+  MUSTER_RETURN_IF_ERROR(database_.Write([&](sql::Transaction& t) -> Status {
+    BatchWriter writer(t, batches, now);
+    const Status stored = writer.Store(outcomes);
+    if (refused != nullptr) *refused = writer.refused();
+    return stored;
+  }));
   return outcomes;
 }
 

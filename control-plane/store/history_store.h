@@ -14,6 +14,8 @@
 
 namespace muster::control {
 
+struct RefusedReport;  // run_events.h
+
 // What muster believes of a check on an agent, as a row.
 struct CheckStateRow {
   std::string agent;
@@ -95,8 +97,10 @@ class HistoryStore {
   // Stores all batches in one transaction. The answer has one status a batch, in order: OK, or
   // Aborted where the cursor, the session epoch or the states' epoch was not the expected one (such
   // a batch leaves nothing; the others stand). The outer status is the transaction's. Several
-  // batches of one agent must be in sequence order.
-  StatusOr<std::vector<Status>> Commit(const std::vector<BatchCommit>& batches, absl::Time now);
+  // batches of one agent must be in sequence order. `refused` gets what hosts told of runs of
+  // theirs and is not stored.
+  StatusOr<std::vector<Status>> Commit(const std::vector<BatchCommit>& batches, absl::Time now,
+                                       std::vector<RefusedReport>* refused = nullptr);
 
   // The current states of an agent's checks, each as of its last observation.
   StatusOr<std::vector<CheckStateRow>> StatesOf(std::string_view agent);

@@ -19,6 +19,13 @@ struct AgentRunEvent {
   absl::Time at;  // corrected
 };
 
+// A run that a host says it began, and that nobody stores.
+struct RefusedReport {
+  std::string agent;
+  std::string job;
+  std::string why;
+};
+
 // What an event makes of its run. Nothing comes of one that is not of the run's agent and last
 // attempt, nor of one that says what is known: telling it again is harmless.
 struct RunStep {
@@ -41,8 +48,9 @@ inline v1::RunState StateOf(v1::RunOutcome outcome) {
   }
 }
 
-// In the order given. Within the transaction of the batches.
+// In the order given. Within the transaction of the batches. `refused` gets what is not stored of
+// runs that hosts began themselves.
 Status StoreRunEvents(sql::Transaction& transaction, const std::vector<AgentRunEvent>& events,
-                      absl::Time now);
+                      absl::Time now, std::vector<RefusedReport>* refused = nullptr);
 
 }  // namespace muster::control

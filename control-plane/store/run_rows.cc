@@ -6,19 +6,6 @@
 #include "control-plane/store/many_rows.h"
 
 namespace muster::control {
-namespace {
-
-// Where another run of the job has the slot it takes a later one, by microseconds.
-Status InsertBeside(sql::Transaction& t, RunRow& run) {
-  for (int i = 0; i < 1000; ++i) {
-    MUSTER_ASSIGN_OR_RETURN(const bool made, InsertRun(t, run));
-    if (made) return OkStatus();
-    run.slot += absl::Microseconds(1);
-  }
-  return Aborted("a thousand runs of {} begin at this moment; try again", run.job);
-}
-
-}  // namespace
 
 StatusOr<std::vector<RunRow>> ReadRuns(const sql::Rows& rows) {
   std::vector<RunRow> runs;
@@ -50,6 +37,7 @@ StatusOr<std::vector<RunRow>> ReadRuns(const sql::Rows& rows) {
     run.dropped_lines = Unsigned(row.Int(21));
     run.output_bytes = Unsigned(row.Int(22));
     run.action = row.Text(23);
+    run.reported_id = row.Text(24);
   }
   return runs;
 }
@@ -84,10 +72,11 @@ StatusOr<std::set<std::string>> InsertRuns(sql::Transaction& t,
                                            const std::vector<const RunRow*>& runs) {
   std::set<std::string> made;
   if (runs.empty()) return made;
-  ManyRows rows(fmt::format("INSERT INTO runs ({}) SELECT column1, column2, column3, column4, "
-                            "column5, column6, column7, column8, column9, column10, column11, '', "
-                            "0, 0, 0, column12, 0, -1, 0, '', column13, 0, 0, column14 FROM (",
-                            kRunColumns),
+  ManyRows rows(fmt::format("INSERT INTO runs ({}, revision) SELECT column1, column2, column3, "
+                            "column4, column5, column6, column7, column8, column9, column10, "
+                            "column11, '', 0, 0, 0, column12, 0, -1, 0, '', column13, 0, 0, "
+                            "column14, '', {} FROM (",
+                            kRunColumns, kNextRunRevision),
                 14, ") AS v WHERE true ON CONFLICT DO NOTHING RETURNING id");
   std::deque<std::string> specs;  // parameters borrow them
   for (const RunRow* run : runs) {
@@ -101,6 +90,15 @@ StatusOr<std::set<std::string>> InsertRuns(sql::Transaction& t,
   MUSTER_ASSIGN_OR_RETURN(const sql::Rows found, rows.Query(t));
   for (const sql::Row& row : found) made.insert(row.Text(0));
   return made;
+}
+
+Status InsertBeside(sql::Transaction& t, RunRow& run) {
+  for (int i = 0; i < 1000; ++i) {
+    MUSTER_ASSIGN_OR_RETURN(const bool made, InsertRun(t, run));
+    if (made) return OkStatus();
+    run.slot += absl::Microseconds(1);
+  }
+  return Aborted("a thousand runs of {} begin at this moment; try again", run.job);
 }
 
 StatusOr<bool> AddRun(sql::Transaction& t, RunRow& run, std::string_view what,

@@ -15,19 +15,25 @@ namespace muster::control {
 inline constexpr std::string_view kRunColumns =
     "id, job, slot, trigger_kind, asked_by, spec, phase, state, reason, due_at, start_by, agent, "
     "fence, assigned_at, started_at, finished_at, outcome, exit_code, stop, stop_reason, progress, "
-    "dropped_lines, output_bytes, action";
+    "dropped_lines, output_bytes, action, reported_id";
 
 // What agents are to have on their hands; what the leader may have to act on.
 inline constexpr std::string_view kAssignmentRevision = "assignment_revision";
 inline constexpr std::string_view kRunRevision = "run_revision";
 inline constexpr std::string_view kPauseRevision = "pause_revision";
+// What a statement writes into runs.revision: the run_revision that its transaction will have given
+// out. Writers take turns, so whoever has read all up to N sees the rest above N.
+inline constexpr std::string_view kNextRunRevision =
+    "(SELECT coalesce(max(value), 0) + 1 FROM counters WHERE name = 'run_revision')";
 inline constexpr std::string_view kRunTrail = "run_trail";
 
 StatusOr<std::vector<RunRow>> ReadRuns(const sql::Rows& rows);
 StatusOr<std::optional<RunRow>> FindRun(sql::Transaction& transaction, std::string_view id);
 // False if a run has its id or its slot already: that one stays.
 StatusOr<bool> InsertRun(sql::Transaction& transaction, const RunRow& run);
-// The same of many: the ids of those that were not there.
+// Where another run of the job has the slot it takes a later one, by microseconds.
+Status InsertBeside(sql::Transaction& transaction, RunRow& run);
+// As InsertRun, of many: the ids of those that were not there.
 StatusOr<std::set<std::string>> InsertRuns(sql::Transaction& transaction,
                                            const std::vector<const RunRow*>& runs);
 // A run besides the schedule's, with its entries in trail and audit chain; `run` is as it is

@@ -6,6 +6,7 @@
 
 #include "control-plane/store/columns.h"
 #include "control-plane/store/many_rows.h"
+#include "control-plane/store/reported_runs.h"
 #include "control-plane/store/run_rows.h"
 #include "lib/base/text.h"
 
@@ -119,38 +120,66 @@ Status PutJobs(sql::Transaction& t, const std::vector<JobDecision>& decisions) {
   return rows == wanted ? OkStatus() : taken;
 }
 
-// The new runs of all decisions; of those that were not there already the trail begins.
-Status InsertRuns(sql::Transaction& t, const std::vector<JobDecision>& decisions, absl::Time now,
-                  std::vector<TrailRow>& trail) {
+// Of a job's new runs, oldest slot first, those that are no report's yet.
+StatusOr<std::vector<const RunRow*>> NotReported(sql::Transaction& t,
+                                                 const std::vector<RunRow>& runs, absl::Time now,
+                                                 std::vector<TrailRow>& trail) {
+  std::vector<const RunRow*> left;
+  absl::Time until = now + kEarliestReport;
+  // A report is of the newest slot before it.
+  for (auto run = runs.rbegin(); run != runs.rend(); ++run) {
+    bool moved = false;
+    if (run->spec.has_reported()) {
+      MUSTER_ASSIGN_OR_RETURN(moved, MoveReportInto(t, *run, until, now, trail));
+      until = run->slot - kEarliestReport;
+    }
+    if (!moved) left.push_back(&*run);
+  }
+  return left;
+}
+
+// The new runs of all decisions; of those that were not there already the trail begins. Whether one
+// is a report's that came before it.
+StatusOr<bool> InsertRuns(sql::Transaction& t, const std::vector<JobDecision>& decisions,
+                          absl::Time now, std::vector<TrailRow>& trail) {
   std::vector<const RunRow*> runs;
+  size_t wanted = 0;
   for (const JobDecision& decision : decisions) {
-    for (const RunRow& run : decision.runs) runs.push_back(&run);
+    wanted += decision.runs.size();
+    MUSTER_ASSIGN_OR_RETURN(const auto left, NotReported(t, decision.runs, now, trail));
+    runs.insert(runs.end(), left.begin(), left.end());
   }
   MUSTER_ASSIGN_OR_RETURN(const std::set<std::string> made, InsertRuns(t, runs));
   for (const RunRow* run : runs) {
     if (!made.contains(run->id)) continue;
     trail.push_back({run->id, now, run->phase == RunPhase::kOver ? "missed" : "due", run->reason});
   }
-  return OkStatus();
+  return runs.size() < wanted;
 }
 
 // By id, those that were made.
 StatusOr<std::set<std::string>> ChangeAll(sql::Transaction& t,
                                           const std::vector<RunChange>& changes) {
   ManyRows rows(
-      "UPDATE runs SET phase = v.column2, state = v.column3, reason = v.column4, due_at = "
-      "v.column5, start_by = v.column6, agent = v.column7, fence = v.column8, assigned_at = "
-      "v.column9, finished_at = v.column10, outcome = v.column11, exit_code = v.column12 FROM (",
-      14,
+      fmt::format("UPDATE runs SET phase = v.column2, state = v.column3, reason = v.column4, "
+                  "due_at = v.column5, start_by = v.column6, agent = v.column7, fence = v.column8, "
+                  "assigned_at = v.column9, finished_at = v.column10, outcome = v.column11, "
+                  "exit_code = v.column12, spec = CASE WHEN length(v.column15) > 0 THEN "
+                  "v.column15 ELSE runs.spec END, revision = {} FROM (",
+                  kNextRunRevision),
+      15,
       ") AS v WHERE runs.id = v.column1 AND runs.phase = v.column13 AND runs.fence = v.column14 "
       "RETURNING runs.id");
+  std::deque<std::string> specs;  // parameters borrow them
   for (const RunChange& change : changes) {
     const RunRow& run = change.row;
+    specs.push_back(change.new_spec ? run.spec.SerializeAsString() : "");
     rows.Add({std::string_view(run.id), static_cast<int64_t>(run.phase), int64_t{run.state},
               std::string_view(run.reason), sql::ToMicros(run.due_at), TimeOrZero(run.start_by),
               std::string_view(run.agent), Signed(run.fence), TimeOrZero(run.assigned_at),
               TimeOrZero(run.finished_at), int64_t{run.outcome}, int64_t{run.exit_code},
-              static_cast<int64_t>(change.expected_phase), Signed(change.expected_fence)});
+              static_cast<int64_t>(change.expected_phase), Signed(change.expected_fence),
+              sql::Bytes{specs.back()}});
   }
   std::set<std::string> made;
   if (changes.empty()) return made;
@@ -169,8 +198,9 @@ StatusOr<uint64_t> NextRevision(sql::Transaction& t) {
 Status PutStop(sql::Transaction& t, std::string_view id, RunStop stop, std::string_view reason) {
   return t
       .Execute(
-          "UPDATE runs SET stop = $1, stop_reason = $2 WHERE id = $3 AND stop < $4 AND phase < "
-          "5",
+          fmt::format("UPDATE runs SET stop = $1, stop_reason = $2, revision = {} WHERE id = $3 "
+                      "AND stop < $4 AND phase < 5",
+                      kNextRunRevision),
           {static_cast<int64_t>(stop), reason, id, static_cast<int64_t>(stop)})
       .status();
 }
@@ -262,12 +292,24 @@ StatusOr<std::vector<RunRow>> RunStore::Open() {
   return runs;
 }
 
+StatusOr<std::vector<RunRow>> RunStore::ChangedSince(uint64_t revision) {
+  std::vector<RunRow> runs;
+  MUSTER_RETURN_IF_ERROR(database_.Read([&](sql::Transaction& t) -> Status {
+    MUSTER_ASSIGN_OR_RETURN(const sql::Rows rows,
+                            t.Query(Select("WHERE revision > $1"), {Signed(revision)}));
+    MUSTER_ASSIGN_OR_RETURN(runs, ReadRuns(rows));
+    return OkStatus();
+  }));
+  return runs;
+}
+
 StatusOr<std::vector<RunRow>> RunStore::OnHands() {
   std::vector<RunRow> runs;
   MUSTER_RETURN_IF_ERROR(database_.Read([&](sql::Transaction& t) -> Status {
     MUSTER_ASSIGN_OR_RETURN(
         const sql::Rows rows,
-        t.Query(Select("WHERE phase < 5 AND phase IN (2, 3) ORDER BY assigned_at, id")));
+        t.Query(Select("WHERE phase < 5 AND phase IN (2, 3) AND reported_id = '' ORDER BY "
+                       "assigned_at, id")));
     MUSTER_ASSIGN_OR_RETURN(runs, ReadRuns(rows));
     return OkStatus();
   }));
@@ -294,7 +336,9 @@ StatusOr<uint64_t> RunStore::Decide(LeaderEpoch epoch, const std::vector<JobDeci
     MUSTER_RETURN_IF_ERROR(CheckLeader(t, epoch));
     std::vector<TrailRow> trail;
     MUSTER_RETURN_IF_ERROR(PutJobs(t, decisions));
-    MUSTER_RETURN_IF_ERROR(InsertRuns(t, decisions, now, trail));
+    MUSTER_ASSIGN_OR_RETURN(const bool moved, InsertRuns(t, decisions, now, trail));
+    // What is stored is not what the caller decided: it has to read it.
+    if (moved) MUSTER_RETURN_IF_ERROR(NextRevision(t).status());
     for (const JobDecision& decision : decisions) {
       MUSTER_RETURN_IF_ERROR(DecideRest(t, decision, now, trail));
     }
@@ -381,6 +425,12 @@ StatusOr<RunRow> RunStore::Stop(std::string_view id, RunStop stop, std::string_v
     if (run->phase == RunPhase::kOver) {
       return FailedPrecondition("run {} of {} is over: {}", id, run->job, run->reason);
     }
+    if (run->spec.has_reported()) {
+      return FailedPrecondition(
+          "run {} of {} is its host's: muster has not begun it and cannot end "
+          "it; end it on {}",
+          id, run->job, run->agent.empty() ? "its host" : run->agent);
+    }
     run->stop = std::max(run->stop, stop);
     run->stop_reason = reason;
     stopped = *run;
@@ -404,9 +454,11 @@ StatusOr<std::vector<RunRow>> RunStore::Backfill(const std::vector<RunRow>& runs
       if (!begins) {
         MUSTER_ASSIGN_OR_RETURN(
             const int64_t again,
-            t.Execute("UPDATE runs SET phase = 1, state = $1, trigger_kind = $2, asked_by = $3, "
-                      "reason = $4, due_at = $5, start_by = 0, finished_at = 0, stop = 0 "
-                      "WHERE id = $6 AND phase = $7 AND state = $8",
+            t.Execute(fmt::format("UPDATE runs SET phase = 1, state = $1, trigger_kind = $2, "
+                                  "asked_by = $3, reason = $4, due_at = $5, start_by = 0, "
+                                  "finished_at = 0, stop = 0, revision = {} WHERE id = $6 AND "
+                                  "phase = $7 AND state = $8",
+                                  kNextRunRevision),
                       {int64_t{run.state}, int64_t{run.trigger}, std::string_view(run.asked_by),
                        std::string_view(run.reason), sql::ToMicros(run.due_at),
                        std::string_view(run.id), kOver, kMissed}));

@@ -4,6 +4,9 @@
 //      ▲  └─leader: missed, cancelled─────────────────────────────────────────────────► │
 //      └──────────────────────────── leader: another attempt ◄──────┘
 //
+// What its host runs is never assigned: it waits until an agent tells that it began
+// (reported_runs.h).
+//
 // The leader's changes carry its epoch and are made only from the phase and fence that it saw; the
 // agent's come with its log's batches (run_events.h). A run's id comes from its job and slot, so
 // that what is decided twice is stored once.
@@ -31,7 +34,8 @@ struct RunRow {
   absl::Time slot;
   v1::RunTrigger trigger = v1::RUN_TRIGGER_SCHEDULE;
   std::string asked_by;
-  v1::JobSpec spec;  // as it was when the run was made
+  v1::JobSpec
+      spec;  // as it was when the run was made; a drill's backup is chosen when it is assigned
   // What it does beside the job's own task, as in v1::Run; empty for the job's own.
   std::string action;
   RunPhase phase = RunPhase::kWaiting;
@@ -52,6 +56,8 @@ struct RunRow {
   v1::RunProgress progress;
   uint64_t dropped_lines = 0;
   uint64_t output_bytes = 0;
+  // Of a run that the host began itself: what its agent calls it. Else empty.
+  std::string reported_id;
 };
 
 struct TrailRow {
@@ -109,6 +115,7 @@ struct RunChange {
   RunRow row;
   RunPhase expected_phase = RunPhase::kWaiting;
   uint64_t expected_fence = 0;
+  bool new_spec = false;   // the row's spec counts, too
   std::string what;        // of the trail; empty: no entry
   bool concludes = false;  // the job's health is this run's
 };
@@ -155,7 +162,10 @@ class RunStore {
   StatusOr<std::vector<JobRow>> Jobs();
   // Runs that are not over, oldest due first.
   StatusOr<std::vector<RunRow>> Open();
-  // Runs that agents are to have on their hands.
+  // Runs that changed after Revision() was that, those that are over now, too. A change that the
+  // leader need not act on may be among them.
+  StatusOr<std::vector<RunRow>> ChangedSince(uint64_t revision);
+  // Runs that agents are to have on their hands: none that their hosts began themselves.
   StatusOr<std::vector<RunRow>> OnHands();
   // Grows with every change of what agents are to have on their hands.
   StatusOr<uint64_t> AssignmentRevision();
@@ -184,7 +194,7 @@ class RunStore {
   // The operator's. A run that is there already is returned as it is; slots that lie on another
   // run's are moved by a microsecond.
   StatusOr<RunRow> Start(RunRow run, const AuditNote& note);
-  // The operator's. NotFound; FailedPrecondition if it is over.
+  // The operator's. NotFound; FailedPrecondition if it is over, or its host runs it.
   StatusOr<RunRow> Stop(std::string_view id, RunStop stop, std::string_view reason,
                         const AuditNote& note);
   // The operator's. New runs, and missed ones that wait again; which.

@@ -1,4 +1,5 @@
-// By what an operator calls a backup: its id, the first digits of it, JOB/latest or JOB/verified.
+// By what an operator calls a backup: its id or label, the first digits of it, JOB/latest or
+// JOB/verified.
 #pragma once
 
 #include <string>
@@ -11,8 +12,8 @@ namespace muster::ctl {
 // At most `limit` backups, 0 is all; `request` says which.
 StatusOr<std::vector<v1::StoredBackup>> ListBackups(Session& session,
                                                     v1::ListBackupsRequest request, size_t limit);
-// The whole id. InvalidArgument for what is none of these, and for digits that several backups
-// begin with, naming them; NotFound where there is no such backup.
+// The whole id; of a label the one with its server. InvalidArgument for what is none of these, and
+// for digits that several backups begin with, naming them; NotFound where there is no such backup.
 StatusOr<std::string> ResolveBackup(Session& session, const std::string& text);
 
 }  // namespace muster::ctl

@@ -244,11 +244,16 @@ void AddRestore(Cli& cli, CLI::App& backup) {
       ->check(CLI::Range(1, 32))
       ->capture_default_str();
   restore->add_option("--agent", *agent, "on this agent; else where it was made");
+  auto moment = std::make_shared<std::string>();
+  restore->add_option("--target-time", *moment,
+                      "of a backup by pgBackRest: the moment to lead to, as 2026-12-24T02:00:00Z; "
+                      "else where the backup ended");
   const auto wait = AddWaitFlags(*restore);
-  restore->callback([&cli, id, agent, target, wait] {
+  restore->callback([&cli, id, agent, target, moment, wait] {
     Take(*wait, cli.flags);
     v1::RestoreBackupRequest request;
     request.set_agent(*agent);
+    request.set_target_time(*moment);
     cli.Run([&](Session& session) {
       return Restore(session, *id, *target, request, *wait, cli.exit_code);
     });

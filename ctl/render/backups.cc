@@ -5,6 +5,7 @@
 #include "ctl/render/jobs.h"
 #include "ctl/render/json_fields.h"
 #include "lib/base/text.h"
+#include "lib/wire/backup_ids.h"
 #include "lib/wire/time.h"
 
 namespace muster::ctl {
@@ -32,12 +33,20 @@ std::string ProofText(const v1::Backup& backup) {
 }
 
 std::string ContentText(const v1::Backup& backup) {
-  std::string text = fmt::format(
-      "{} in {} files", CountText(static_cast<double>(backup.source_bytes()), "B"), backup.files());
+  std::string text = CountText(static_cast<double>(backup.source_bytes()), "B");
+  if (backup.files() > 0) text += fmt::format(" in {} files", backup.files());
   if (backup.table_count() > 0)
     text += fmt::format(", {} rows in {} tables", backup.row_count(), backup.table_count());
   if (backup.key_count() > 0) text += fmt::format(", {} keys", backup.key_count());
   return text;
+}
+
+// Moments that it can be restored as of.
+std::string MomentsText(const v1::Backup& backup) {
+  if (!backup.has_recoverable_until()) return "";
+  return fmt::format("any moment from {} to {} at least",
+                     SecondText(wire::FromProto(backup.taken_at())),
+                     SecondText(wire::FromProto(backup.recoverable_until())));
 }
 
 std::string TablesText(const v1::Backup& backup, const TableStyle& style) {
@@ -66,7 +75,7 @@ Json BackupJson(const v1::StoredBackup& stored) {
 Json BackupTableRow(const Json& backup, const TableStyle& style) {
   Json row = backup;
   const std::string id = TextAt(backup, "snapshotId");
-  row["id"] = style.wide ? id : ShortId(id);
+  row["id"] = style.wide || wire::IsBackupLabel(id) ? id : ShortId(id);
   const auto taken = TimeAt(backup, "takenAt");
   row["taken"] = taken.has_value() ? SpanText(style.now - *taken) + " ago" : "";
   row["sourceSize"] = SizeText(NumberAt(backup, "sourceBytes"));
@@ -95,6 +104,8 @@ std::string DescribeBackupText(const v1::StoredBackup& stored, const TableStyle&
   text += Fact("Holds", ContentText(backup));
   text += Fact("Stored", SizeText(backup.stored_bytes()));
   text += Fact("Where", backup.repository());
+  text += Fact("Needs", backup.prior_id());
+  text += Fact("Leads to", MomentsText(backup));
   text += Fact("Took", backup.has_took() ? SpanText(wire::FromProto(backup.took())) : "");
   text += Fact("Restored", backup.has_restore_took()
                                ? "in " + SpanText(wire::FromProto(backup.restore_took()))

@@ -126,9 +126,19 @@ std::string PlaceText(const v1::BackupRepository& repository) {
   return repository.has_path() ? repository.path() : repository.url();
 }
 
+// Where the task's backups are: restic's repository, or pgBackRest's.
+template <typename Task>
+std::string WhereText(const Task& task) {
+  if (!task.has_pgbackrest()) return PlaceText(task.repository());
+  return fmt::format("repository {} of {}", task.pgbackrest().repository(),
+                     task.pgbackrest().config_file());
+}
+
 std::string SourceText(const v1::BackupTask& backup) {
   switch (backup.source_case()) {
-    case v1::BackupTask::kPostgres: return "a PostgreSQL database";
+    case v1::BackupTask::kPostgres:
+      return backup.postgres().method() == v1::POSTGRES_METHOD_BASE ? "a PostgreSQL server"
+                                                                    : "a PostgreSQL database";
     case v1::BackupTask::kRedis: return "Redis at " + backup.redis().address();
     case v1::BackupTask::kFiles: return fmt::format("{}", fmt::join(backup.files().paths(), " "));
     case v1::BackupTask::kPgbackrest: return "the server of stanza " + backup.pgbackrest().stanza();
@@ -141,17 +151,17 @@ std::string TaskFact(const v1::JobSpec& spec) {
   switch (spec.task_case()) {
     case v1::JobSpec::kCommand: return Fact("Command", CommandText(spec.command()));
     case v1::JobSpec::kBackup:
-      return Fact("Backup", fmt::format("{} into {}{}", SourceText(spec.backup()),
-                                        PlaceText(spec.backup().repository()),
-                                        spec.backup().verify().restore() ? ", restored" : ""));
+      return Fact("Backup",
+                  fmt::format("{} into {}{}", SourceText(spec.backup()), WhereText(spec.backup()),
+                              spec.backup().verify().restore() ? ", restored" : ""));
     case v1::JobSpec::kVerifyBackup:
-      return Fact("Verifies", "a backup in " + PlaceText(spec.verify_backup().repository()));
+      return Fact("Verifies", "a backup in " + WhereText(spec.verify_backup()));
     case v1::JobSpec::kRestoreBackup:
-      return Fact("Restores", "a backup in " + PlaceText(spec.restore_backup().repository()));
+      return Fact("Restores", "a backup in " + WhereText(spec.restore_backup()));
     case v1::JobSpec::kForgetBackups:
-      return Fact("Forgets", "backups in " + PlaceText(spec.forget_backups().repository()));
+      return Fact("Forgets", "backups in " + WhereText(spec.forget_backups()));
     case v1::JobSpec::kListBackups:
-      return Fact("Lists", "backups in " + PlaceText(spec.list_backups().repository()));
+      return Fact("Lists", "backups in " + WhereText(spec.list_backups()));
     case v1::JobSpec::kReported: return Fact("Reported", "by its host, with muster-agent exec");
     case v1::JobSpec::kDrillBackup:
       return Fact("Drill", "the newest backup of " + spec.drill_backup().job());

@@ -10,9 +10,11 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstring>
 #include <map>
+#include <optional>
 #include <vector>
 
 #include "lib/base/clock.h"
@@ -22,6 +24,7 @@
 #include "lib/net/openssl.h"
 #include "lib/net/socket.h"
 #include "lib/net/tls.h"
+#include "lib/net/waiting_room.h"
 
 namespace muster::net {
 namespace {
@@ -101,6 +104,26 @@ bool HasGone(int fd) {
          info.tcpi_state != TCP_ESTABLISHED;
 }
 
+// A host that lost its power or its network says no goodbye. Its kernel answers where its programs
+// are too busy to, so the kernel may ask often: silence of six seconds ends the connection.
+void SetSocketOptions(int fd) {
+  struct Option {
+    int level;
+    int name;
+    int value;
+  };
+  for (const Option& option : {
+           Option{IPPROTO_TCP, TCP_NODELAY, 1},
+           {SOL_SOCKET, SO_KEEPALIVE, 1},
+           {IPPROTO_TCP, TCP_KEEPIDLE, 3},        // seconds
+           {IPPROTO_TCP, TCP_KEEPINTVL, 1},       // seconds
+           {IPPROTO_TCP, TCP_KEEPCNT, 3},         // without the next
+           {IPPROTO_TCP, TCP_USER_TIMEOUT, 6000}  // milliseconds
+       }) {
+    setsockopt(fd, option.level, option.name, &option.value, sizeof option.value);
+  }
+}
+
 sockaddr_storage BoundTo(const Socket& socket) {
   sockaddr_storage bound{};
   socklen_t size = sizeof bound;
@@ -126,14 +149,19 @@ struct GuardedListener::Impl {
       -1;  // given up for a moment when descriptors run out, to take the next caller and refuse it
   std::unique_ptr<grpc::experimental::ExternalConnectionAcceptor> acceptor;
   exec::Thread thread;
-  absl::Duration swept = absl::ZeroDuration();  // owned by the thread
+  // Owned by the thread.
+  absl::Duration swept = absl::ZeroDuration();
+  WaitingRoom room;
+  absl::Duration window = -absl::InfiniteDuration();  // since when let_in counts
+  size_t let_in = 0;
   mutable absl::Mutex mutex;
-  std::map<int, Connection> open ABSL_GUARDED_BY(mutex);
+  std::map<int, Connection> open ABSL_GUARDED_BY(mutex);  // with those who wait
   std::map<std::string, size_t> by_peer ABSL_GUARDED_BY(mutex);
   ListenerCounts counts ABSL_GUARDED_BY(mutex);
   bool stopping ABSL_GUARDED_BY(mutex) = false;
 
   ~Impl() {
+    while (const std::optional<Guest> guest = room.Next()) close(guest->fd);
     if (spare >= 0) close(spare);
   }
 
@@ -145,57 +173,75 @@ struct GuardedListener::Impl {
   void Loop() {
     while (!Stopping()) {
       pollfd fds[2] = {{listening.fd(), POLLIN, 0}, {wake.fd(), POLLIN, 0}};
-      poll(fds, 2, 1000);
+      poll(fds, 2, static_cast<int>(absl::ToInt64Milliseconds(Patience())));
       if (Stopping()) return;
       if (fds[0].revents != 0) AcceptAll();
+      LetIn();
       if (SystemClock().Uptime() - swept > kSweepEvery) Sweep();
     }
   }
 
+  // Until the next ones may be let in.
+  absl::Duration Patience() const {
+    if (room.empty()) return absl::Seconds(1);
+    const absl::Duration left = window + options.accept_pause - SystemClock().Uptime();
+    return std::clamp(left, absl::Milliseconds(1), absl::Seconds(1));
+  }
+
   void AcceptAll() {
-    size_t let_in = 0;
-    for (int taken = 0; taken < 256 && let_in < options.accepts_at_once; ++taken) {
+    for (int taken = 0; taken < 256; ++taken) {
       sockaddr_storage address{};
       socklen_t size = sizeof address;
       const int fd = accept4(listening.fd(), reinterpret_cast<sockaddr*>(&address), &size,
                              SOCK_NONBLOCK | SOCK_CLOEXEC);
       if (fd >= 0) {
-        if (Take(fd, PeerName(address), PeerPort(address))) ++let_in;
+        Take({fd, PeerName(address), PeerPort(address)});
       } else if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM) {
-        RefuseOne();
-        return;
+        if (!TurnAway()) return RefuseOne();
       } else if (errno != EINTR && errno != ECONNABORTED) {
         return;  // EAGAIN, or the caller's network error: the listener itself stays
       }
     }
-    if (let_in == options.accepts_at_once) Pause(options.accept_pause);
   }
 
-  // Ends early with the loop.
-  void Pause(absl::Duration how_long) const {
-    pollfd none{wake.fd(), POLLIN, 0};
-    poll(&none, 1, static_cast<int>(absl::ToInt64Milliseconds(how_long)));
-  }
-
-  // False if it was refused, or had gone before it was its turn.
-  bool Take(int fd, const std::string& peer, uint16_t port) {
-    if (HasGone(fd)) {
-      close(fd);
-      absl::MutexLock lock(&mutex);
-      ++counts.gone;
-      return false;
+  // So many of those who wait in a window of time, peer after peer.
+  void LetIn() {
+    const absl::Duration now = SystemClock().Uptime();
+    if (now >= window + options.accept_pause) {
+      window = now;
+      let_in = 0;
     }
-    if (!Admit(fd, peer, port)) {
+    while (let_in < options.accepts_at_once) {
+      const std::optional<Guest> guest = room.Next();
+      if (!guest.has_value()) return;
+      if (Serve(guest->fd)) ++let_in;
+    }
+  }
+
+  void Take(Guest guest) {
+    if (!Admit(guest)) {
       Sweep();
-      if (!Admit(fd, peer, port)) {
-        close(fd);
+      if (!Admit(guest)) {
+        close(guest.fd);
         absl::MutexLock lock(&mutex);
         ++counts.refused_full;
-        return false;
+        return;
       }
     }
-    const int yes = 1;
-    setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &yes, sizeof yes);
+    room.Enter(std::move(guest));
+  }
+
+  // False if it had gone before it was its turn.
+  bool Serve(int fd) {
+    if (HasGone(fd)) {
+      Forget(fd, &ListenerCounts::gone);
+      return false;
+    }
+    {
+      absl::MutexLock lock(&mutex);
+      ++counts.accepted;
+    }
+    SetSocketOptions(fd);
     grpc::experimental::ExternalConnectionAcceptor::NewConnectionParameters parameters;
     parameters.listener_fd = listening.fd();
     parameters.fd = fd;
@@ -203,15 +249,32 @@ struct GuardedListener::Impl {
     return true;
   }
 
-  bool Admit(int fd, const std::string& peer, uint16_t port) {
+  // Somebody who waits makes room for another. False if nobody does.
+  bool TurnAway() {
+    const std::optional<Guest> guest = room.TurnAway();
+    if (!guest.has_value()) return false;
+    Forget(guest->fd, &ListenerCounts::refused_no_descriptors);
+    return true;
+  }
+
+  // Of a connection that was not handed on.
+  void Forget(int fd, uint64_t ListenerCounts::*why) {
+    absl::MutexLock lock(&mutex);
+    if (const auto at = open.find(fd); at != open.end()) ForgetLocked(at);
+    ++(counts.*why);
+    close(fd);
+  }
+
+  bool Admit(const Guest& guest) {
     absl::MutexLock lock(&mutex);
     // The number was used before, so that connection has ended.
-    if (const auto old = open.find(fd); old != open.end()) ForgetLocked(old);
-    if (open.size() >= options.max_connections || by_peer[peer] >= options.max_connections_per_peer)
+    if (const auto old = open.find(guest.fd); old != open.end()) ForgetLocked(old);
+    if (open.size() >= options.max_connections ||
+        by_peer[guest.peer] >= options.max_connections_per_peer) {
       return false;
-    open[fd] = {InodeOf(fd), peer, port};
-    ++by_peer[peer];
-    ++counts.accepted;
+    }
+    open[guest.fd] = {InodeOf(guest.fd), guest.peer, guest.port};
+    ++by_peer[guest.peer];
     return true;
   }
 
@@ -241,7 +304,9 @@ struct GuardedListener::Impl {
       absl::MutexLock lock(&mutex);
       ++counts.refused_no_descriptors;
     }
-    Pause(kPauseWithoutDescriptors);
+    // Ends early with the loop.
+    pollfd none{wake.fd(), POLLIN, 0};
+    poll(&none, 1, static_cast<int>(absl::ToInt64Milliseconds(kPauseWithoutDescriptors)));
   }
 };
 
@@ -313,9 +378,10 @@ ListenerCounts GuardedListener::counts() const {
 }
 
 void SetServerArguments(grpc::ServerBuilder& builder) {
-  // A host that lost its power says no goodbye: its session ends within 20 seconds. Less was tried
+  // A process that is stuck answers no ping: its session ends within 20 seconds. Less was tried
   // with 10,000 agents: a machine that is busy with their handshakes answers no ping within 5 s,
-  // and the connections that it cuts for it begin anew.
+  // and the connections that it cuts for it begin anew. Hosts that are gone are the kernel's to
+  // notice (SetSocketOptions).
   builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_TIME_MS, 10'000);
   builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_TIMEOUT_MS, 10'000);
   builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_PERMIT_WITHOUT_CALLS, 1);

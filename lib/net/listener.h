@@ -29,19 +29,19 @@ struct ListenerOptions {
   std::string address;  // "0.0.0.0:7443", "[::]:7443", "127.0.0.1:0"
   size_t max_connections = 15'000;
   size_t max_connections_per_peer = 12'000;
-  // So many are let in, then there is a pause. Where thousands come at once, as after a restart,
-  // handshakes that all go on together all pass their deadline, and all begin anew; those that wait
-  // in the kernel's queue cost nothing.
+  // So many are let in within a time, peer addresses in turn. Where thousands come at once, as
+  // after a restart, handshakes that all go on together all pass their deadline, and all begin
+  // anew; one that waits costs a descriptor.
   size_t accepts_at_once = 40;
   absl::Duration accept_pause = absl::Milliseconds(100);
 };
 
 struct ListenerCounts {
   uint64_t accepted = 0;
-  uint64_t refused_full = 0;  // over a cap
-  uint64_t refused_no_descriptors = 0;
-  uint64_t gone = 0;  // had hung up before they were let in
-  size_t open = 0;
+  uint64_t refused_full = 0;            // over a cap
+  uint64_t refused_no_descriptors = 0;  // waiting ones of whoever has most of them, first
+  uint64_t gone = 0;                    // had hung up before they were let in
+  size_t open = 0;                      // with those who wait
 };
 
 class GuardedListener {

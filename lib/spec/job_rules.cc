@@ -95,6 +95,27 @@ void CheckRetry(const v1::JobSpec& job, const Complain& complain) {
   }
 }
 
+// muster begins nothing of it, so it promises nothing of when and where it begins.
+void CheckReported(const v1::JobSpec& job, const Complain& complain) {
+  if (job.retry().attempts() > 1) {
+    complain("spec.retry.attempts",
+             "a reported job is begun by its host, which alone can try again; leave retry out");
+  }
+  if (job.exclusive_size() > 0) {
+    complain("spec.exclusive",
+             "a reported job is begun by its host, which waits for nobody; leave it out");
+  }
+  if (ToAbsl(job.schedule().jitter()) > absl::ZeroDuration()) {
+    complain("spec.schedule.jitter",
+             "a reported job is begun by its host; leave it out, and say how late it may be in "
+             "catchUp");
+  }
+  if (job.schedule().overlap() > v1::OVERLAP_POLICY_SKIP) {
+    complain("spec.schedule.overlap",
+             "a reported job is begun by its host, whatever else runs; leave it out");
+  }
+}
+
 constexpr char kZeroByte[] = "holds a zero byte, which no program can be given";
 bool HasZeroByte(const std::string& text) { return text.find('\0') != std::string::npos; }
 
@@ -132,12 +153,36 @@ void CheckDsn(const std::string& dsn, const std::string& path, const Complain& c
            "connection: {secret: \"file:/etc/muster/secrets/NAME\"}");
 }
 
+// Of a task whose backups are either in a repository of restic's or in pgBackRest's own.
+template <typename Task>
+void CheckPlace(const Task& task, const std::string& path, const Complain& complain) {
+  if (task.has_pgbackrest() && task.has_repository()) {
+    complain(path + ".repository", "pgbackrest has a repository of its own; leave this one out");
+  } else if (!task.has_pgbackrest() && !task.has_repository()) {
+    complain(path + ".repository", "is required");
+  }
+}
+
+void CheckRestore(const v1::RestoreBackupTask& restore, const Complain& complain) {
+  const std::string path = "spec.restoreBackup";
+  CheckPlace(restore, path, complain);
+  CheckDsn(restore.postgres().dsn(), path + ".postgres.dsn", complain);
+  if (!restore.target_time().empty() && !restore.has_pgbackrest()) {
+    complain(path + ".targetTime", "is for pgbackrest alone; leave it out");
+  }
+  CheckTime(restore.target_time(), path + ".targetTime", complain);
+  if (restore.has_pgbackrest() && restore.has_postgres()) {
+    complain(path + ".postgres", "pgbackrest restores a whole server; write folder instead");
+  }
+}
+
 void CheckBackup(const v1::BackupTask& backup, const Complain& complain) {
   const std::string path = "spec.backup";
   CheckDsn(backup.postgres().dsn(), path + ".postgres.dsn", complain);
+  CheckPlace(backup, path, complain);
   const v1::BackupVerify& verify = backup.verify();
-  if (verify.queries_size() > 0 && !backup.has_postgres()) {
-    complain(path + ".verify.queries", "are for postgres alone; leave them out");
+  if (verify.queries_size() > 0 && !backup.has_postgres() && !backup.has_pgbackrest()) {
+    complain(path + ".verify.queries", "are for postgres and pgbackrest alone; leave them out");
   } else if (verify.queries_size() > 0 && !verify.restore()) {
     complain(path + ".verify.queries", "are asked of what was restored; set verify.restore: true");
   }
@@ -159,8 +204,12 @@ void CheckJob(const v1::JobSpec& job, const Complain& complain) {
   if (job.has_schedule()) CheckSchedule(job.schedule(), complain);
   CheckRetry(job, complain);
   if (job.has_command()) CheckCommand(job.command(), complain);
+  if (job.has_reported()) CheckReported(job, complain);
   if (job.has_backup()) CheckBackup(job.backup(), complain);
-  CheckDsn(job.restore_backup().postgres().dsn(), "spec.restoreBackup.postgres.dsn", complain);
+  if (job.has_restore_backup()) CheckRestore(job.restore_backup(), complain);
+  if (job.has_verify_backup()) CheckPlace(job.verify_backup(), "spec.verifyBackup", complain);
+  if (job.has_forget_backups()) CheckPlace(job.forget_backups(), "spec.forgetBackups", complain);
+  if (job.has_list_backups()) CheckPlace(job.list_backups(), "spec.listBackups", complain);
 }
 
 }  // namespace muster::spec

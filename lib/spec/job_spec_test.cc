@@ -47,7 +47,7 @@ INSTANTIATE_TEST_SUITE_P(
         BadCase{"NoTask", Job("  deadline: 1h\n"),
                 "f:5:3: spec: needs one of: command, backup, "
                 "verifyBackup, restoreBackup, forgetBackups, "
-                "listBackups\n"},
+                "listBackups, reported, drillBackup\n"},
         BadCase{
             "CronWithALetter", Scheduled("{cron: 0 x * * *}"),
             "f:5:20: spec.schedule.cron: cron \"0 x * * *\": hour \"x\" at column 3: write 0 to "
@@ -184,13 +184,51 @@ TEST(JobSpec, OfABackupThatCannotBeIsRefused) {
   EXPECT_NE(Problems(Backup("    files: {paths: [/srv]}\n")).find("holds the repository /srv/b"),
             std::string::npos);
   EXPECT_NE(Problems(Backup("    files: {paths: [/etc]}\n    verify: {queries: [select 1]}\n"))
-                .find("are for postgres alone"),
+                .find("are for postgres and pgbackrest alone"),
             std::string::npos);
   EXPECT_NE(Problems(Backup("    postgres: {dsn: host=a}\n    verify: {queries: [select 1]}\n"))
                 .find("set verify.restore: true"),
             std::string::npos);
   EXPECT_NE(Problems(Backup("    staging: /var/tmp\n"))
                 .find("spec.backup: needs one of: postgres, redis, files"),
+            std::string::npos);
+}
+
+TEST(JobSpec, OfABackupByPgBackRestHasNoOtherRepository) {
+  const std::string stanza = "pgbackrest: {stanza: main, type: incremental, fullEvery: 7d}\n";
+  const v1::BackupTask backup = Parsed(Job("  backup:\n    " + stanza +
+                                           "    verify: {restore: true, queries: [select true]}\n"))
+                                    .backup();
+  EXPECT_EQ(backup.pgbackrest().type(), v1::PG_BACK_REST_TYPE_INCREMENTAL);
+  EXPECT_EQ(backup.pgbackrest().config_file(), "/etc/pgbackrest.conf");
+  EXPECT_EQ(backup.pgbackrest().user(), "postgres");
+  EXPECT_EQ(backup.pgbackrest().repository(), 1U);
+  EXPECT_NE(Problems(Backup("    " + stanza))
+                .find("f:6:17: spec.backup.repository: pgbackrest has a repository of its own"),
+            std::string::npos)
+      << Problems(Backup("    " + stanza));
+  EXPECT_NE(Problems(Job("  backup:\n    files: {paths: [/etc]}\n"))
+                .find("spec.backup.repository: is required"),
+            std::string::npos);
+  EXPECT_NE(Problems(Job("  backup:\n    pgbackrest: {stanza: ../main}\n")).find("a stanza's name"),
+            std::string::npos);
+}
+
+TEST(JobSpec, OfARestoreNamesAMomentOfPgBackRestAlone) {
+  const std::string backup =
+      "    backup: {snapshotId: 20261128-020000F, engine: pgbackrest}\n    folder: /srv/x\n";
+  EXPECT_EQ(Problems(Job("  restoreBackup:\n" + backup +
+                         "    pgbackrest: {stanza: main}\n"
+                         "    targetTime: 2026-12-24T02:00:00Z\n")),
+            "");
+  EXPECT_NE(Problems(Job("  restoreBackup:\n" + backup +
+                         "    pgbackrest: {stanza: main}\n    targetTime: yesterday\n"))
+                .find("is not a time"),
+            std::string::npos);
+  EXPECT_NE(Problems(Job("  restoreBackup:\n" + backup +
+                         "    repository: {path: /srv/b, password: {secret: file:/k}}\n"
+                         "    targetTime: 2026-12-24T02:00:00Z\n"))
+                .find("is for pgbackrest alone"),
             std::string::npos);
 }
 
@@ -206,6 +244,26 @@ TEST(JobSpec, EveryOverlapIsReadAndWrittenInOneWay) {
   }
   EXPECT_EQ(Parsed(Scheduled("{every: 1h, overlap: buffer_one}")).schedule().overlap(),
             v1::OVERLAP_POLICY_BUFFER_ONE);
+}
+
+TEST(JobSpec, AReportedJobSaysOnlyWhenItIsExpected) {
+  const std::string good =
+      Job("  schedule: {cron: '0 2 * * *', catchUp: 15m}\n  deadline: 1h\n  reported: {success: "
+          "[0, 3]}\n");
+  EXPECT_EQ(Parsed(good).reported().success_size(), 2);
+  EXPECT_EQ(Problems(Job("  reported: {}\n")), "");
+  EXPECT_EQ(Problems(Job("  retry: {attempts: 2}\n  exclusive: [disk]\n  schedule: {every: 1h, "
+                         "jitter: 1m, overlap: allow}\n  reported: {}\n")),
+            "f:5:21: spec.retry.attempts: a reported job is begun by its host, which alone can try "
+            "again; leave retry out\n"
+            "f:6:14: spec.exclusive: a reported job is begun by its host, which waits for nobody; "
+            "leave it out\n"
+            "f:7:33: spec.schedule.jitter: a reported job is begun by its host; leave it out, and "
+            "say how late it may be in catchUp\n"
+            "f:7:46: spec.schedule.overlap: a reported job is begun by its host, whatever else "
+            "runs; leave it out\n");
+  EXPECT_EQ(Problems(Job("  reported: {success: [256]}\n")),
+            "f:5:24: spec.reported.success[0]: 256 is out of bounds: 0 to 255\n");
 }
 
 TEST(JobSpec, ATimeMayHaveAnOffset) {

@@ -6,6 +6,7 @@
 #include <memory>
 
 #include "lib/base/text.h"
+#include "lib/wire/backup_ids.h"
 #include "lib/wire/time.h"
 
 namespace muster::wire {
@@ -101,6 +102,17 @@ bool IsTime(const google::protobuf::Timestamp& time) {
          time.nanos() < 1'000'000'000;
 }
 
+Status CheckStarted(const v1::RunStarted& started) {
+  if (!IsText(started.what(), kMostRunText)) {
+    return InvalidArgument("what a run does is told too long");
+  }
+  const v1::ReportedRun& reported = started.reported();
+  if (IsText(reported.job(), kMostJobBytes) && IsText(reported.user(), kMostUserBytes)) {
+    return OkStatus();
+  }
+  return InvalidArgument("a run is reported of a job or a user that cannot be");
+}
+
 Status CheckProgress(const v1::RunProgress& progress) {
   if (!IsText(progress.unit(), kMostUnitBytes) || !IsText(progress.text(), kMostRunText)) {
     return InvalidArgument("a run's progress has a text that is too long");
@@ -147,12 +159,6 @@ Status CheckEnded(const v1::RunEnded& ended) {
   return OkStatus();
 }
 
-// What restic names repositories and snapshots by.
-bool IsHexId(std::string_view text) {
-  return text.size() == 2 * kHashBytes &&
-         text.find_first_not_of("0123456789abcdef") == std::string_view::npos;
-}
-
 bool IsHash(std::string_view bytes) { return bytes.empty() || bytes.size() == kHashBytes; }
 
 bool IsDuration(const google::protobuf::Duration& duration) {
@@ -161,11 +167,12 @@ bool IsDuration(const google::protobuf::Duration& duration) {
 }
 
 Status CheckBackup(const v1::Backup& backup) {
-  if (!IsHexId(backup.repository_id()) || !IsHexId(backup.snapshot_id())) {
+  if (!IsRepositoryId(backup.repository_id()) || !IsSnapshotId(backup.snapshot_id()) ||
+      (!backup.prior_id().empty() && !IsBackupLabel(backup.prior_id()))) {
     return InvalidArgument("a backup has no id of its repository or snapshot");
   }
   if (backup.engine() < v1::BACKUP_ENGINE_POSTGRES_DUMP ||
-      backup.engine() > v1::BACKUP_ENGINE_FILES || backup.proof() < v1::BACKUP_PROOF_TAKEN ||
+      backup.engine() > v1::BACKUP_ENGINE_PGBACKREST || backup.proof() < v1::BACKUP_PROOF_TAKEN ||
       backup.proof() > v1::BACKUP_PROOF_RESTORED) {
     return InvalidArgument("a backup has an engine or a proof that there is not");
   }
@@ -188,7 +195,8 @@ Status CheckBackup(const v1::Backup& backup) {
                                 backup.table_count(), backup.row_count(), backup.key_count()}) {
     if (figure > kMostFigure) return InvalidArgument("a backup has a figure that cannot be");
   }
-  if (!IsTime(backup.taken_at()) || !IsTime(backup.proven_at()) || !IsDuration(backup.took()) ||
+  if (!IsTime(backup.taken_at()) || !IsTime(backup.proven_at()) ||
+      !IsTime(backup.recoverable_until()) || !IsDuration(backup.took()) ||
       !IsDuration(backup.restore_took()) || !IsHash(backup.manifest_hash())) {
     return InvalidArgument("a backup has a time or a hash that cannot be");
   }
@@ -196,7 +204,7 @@ Status CheckBackup(const v1::Backup& backup) {
 }
 
 Status CheckRestore(const v1::Restore& restore) {
-  if (IsHexId(restore.repository_id()) && IsHexId(restore.snapshot_id()) &&
+  if (IsRepositoryId(restore.repository_id()) && IsSnapshotId(restore.snapshot_id()) &&
       IsText(restore.target(), kMostRunText) && restore.bytes() <= kMostFigure &&
       IsDuration(restore.took())) {
     return OkStatus();
@@ -205,9 +213,9 @@ Status CheckRestore(const v1::Restore& restore) {
 }
 
 Status CheckForgotten(const v1::BackupsForgotten& forgotten) {
-  if (IsHexId(forgotten.repository_id()) &&
+  if (IsRepositoryId(forgotten.repository_id()) &&
       static_cast<size_t>(forgotten.snapshot_ids_size()) <= kMostForgotten &&
-      std::all_of(forgotten.snapshot_ids().begin(), forgotten.snapshot_ids().end(), IsHexId)) {
+      std::all_of(forgotten.snapshot_ids().begin(), forgotten.snapshot_ids().end(), IsSnapshotId)) {
     return OkStatus();
   }
   return InvalidArgument("backups are told to be forgotten by ids that cannot be");
@@ -229,9 +237,7 @@ Status CheckRunEvent(const v1::RunEvent& event) {
   }
   if (!IsTime(event.at())) return InvalidArgument("a run's event has a time that cannot be");
   switch (event.event_case()) {
-    case v1::RunEvent::kStarted:
-      if (IsText(event.started().what(), kMostRunText)) return OkStatus();
-      return InvalidArgument("what a run does is told too long");
+    case v1::RunEvent::kStarted: return CheckStarted(event.started());
     case v1::RunEvent::kProgress: return CheckProgress(event.progress());
     case v1::RunEvent::kOutput: return CheckOutput(event.output());
     case v1::RunEvent::kEnded: return CheckEnded(event.ended());
@@ -396,6 +402,13 @@ void ClipEnded(v1::RunEnded& ended) {
   ClipMetrics(*ended.mutable_metrics());
 }
 
+void ClipStarted(v1::RunStarted& started) {
+  CutText(*started.mutable_what(), kMostRunText);
+  if (!started.has_reported()) return;
+  CutText(*started.mutable_reported()->mutable_job(), kMostJobBytes);
+  CutText(*started.mutable_reported()->mutable_user(), kMostUserBytes);
+}
+
 void ClipDuration(google::protobuf::Duration& duration) {
   duration = ToProto(
       std::clamp(FromProto(duration), absl::ZeroDuration(), absl::Seconds(kLongestRunSeconds)));
@@ -435,7 +448,7 @@ void Clip(v1::ResultDetail& detail) {
 }
 
 void Clip(v1::RunEvent& event) {
-  if (event.has_started()) CutText(*event.mutable_started()->mutable_what(), kMostRunText);
+  if (event.has_started()) ClipStarted(*event.mutable_started());
   if (event.has_output()) CutText(*event.mutable_output()->mutable_text(), kMostOutputBytes);
   if (event.has_progress()) {
     v1::RunProgress& progress = *event.mutable_progress();

@@ -32,6 +32,8 @@ void Clip(v1::ResultDetail& detail);
 inline constexpr size_t kMostRunText = 512;
 inline constexpr size_t kMostOutputBytes = 4096;
 inline constexpr size_t kMostUnitBytes = 16;
+inline constexpr size_t kMostJobBytes = 253;
+inline constexpr size_t kMostUserBytes = 64;
 inline constexpr size_t kMostTables = 512;
 inline constexpr size_t kMostForgotten = 1000;
 void Clip(v1::RunEvent& event);

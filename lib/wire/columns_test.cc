@@ -184,6 +184,8 @@ v1::RunEvent Event() {
 v1::RunEvent Started() {
   v1::RunEvent event = Event();
   event.mutable_started()->set_what("/opt/jobs/report --all");
+  event.mutable_started()->mutable_reported()->set_job("nightly");
+  event.mutable_started()->mutable_reported()->set_user("root");
   return event;
 }
 v1::RunEvent Progress() {
@@ -276,6 +278,15 @@ TEST(Columns, RefuseARunsEventBeyondItsBounds) {
                     [](v1::RunEvent& e) { e.clear_started(); },
                     [](v1::RunEvent& e) { e.mutable_started()->set_what(std::string(513, 'x')); },
                     [](v1::RunEvent& e) { e.mutable_started()->set_what(std::string(1, '\0')); },
+                    [](v1::RunEvent& e) {
+                      e.mutable_started()->mutable_reported()->set_job(std::string(254, 'x'));
+                    },
+                    [](v1::RunEvent& e) {
+                      e.mutable_started()->mutable_reported()->set_user(std::string(65, 'x'));
+                    },
+                    [](v1::RunEvent& e) {
+                      e.mutable_started()->mutable_reported()->set_user(std::string(1, '\0'));
+                    },
                 });
   ExpectRefused(Progress(),
                 {

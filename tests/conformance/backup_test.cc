@@ -263,6 +263,37 @@ TEST_P(BackupStoreTest, AListOfTheRepositoryBringsBackWhatIsNotKnown) {
   EXPECT_TRUE(IsVerified(Found(Id('a'))));
 }
 
+TEST_P(BackupStoreTest, ALabelIsOneServersBackupOrSaysOfWhich) {
+  constexpr char kLabel[] = "20261128-020000F";
+  constexpr char kNext[] = "20261128-020000F_20261128-140000I";
+  const auto of_stanza = [&](const std::string& label, const std::string& repository) {
+    v1::Backup backup = Backup(label, v1::BACKUP_PROOF_READ_BACK);
+    backup.set_engine(v1::BACKUP_ENGINE_PGBACKREST);
+    backup.set_repository_id(repository);
+    return backup;
+  };
+  Backs("run-1");
+  ASSERT_OK(Tell("run-1", of_stanza(kLabel, "main:1")));
+  ASSERT_OK(Tell("run-1", of_stanza(kNext, "main:1")));
+  EXPECT_EQ(Found(kLabel).id(), "20261128-020000F@main:1");
+  EXPECT_EQ(Found(kNext).id(), "20261128-020000F_20261128-140000I@main:1");
+  Backs("run-2", false, "db-2");
+  ASSERT_OK(Tell("run-2", of_stanza(kLabel, "main:2"), "db-2"));
+  const Status which = store_->backups().Find(kLabel).status();
+  EXPECT_EQ(CodeOf(which), absl::StatusCode::kFailedPrecondition);
+  EXPECT_THAT(std::string(Message(which)), HasSubstr("20261128-020000F@main:2"));
+  EXPECT_EQ(Found("20261128-020000F@main:2").agent, "db-2");
+  // What is removed of one server is there of the other.
+  OnHands("run-3", "forget",
+          [&](v1::JobSpec& spec) { spec.mutable_forget_backups()->add_snapshot_ids(kLabel); });
+  ASSERT_OK(TellGone("run-3", {kLabel}, "main:1"));
+  EXPECT_EQ(Found("20261128-020000F@main:1").forgotten_by, "run-3");
+  EXPECT_EQ(Found("20261128-020000F@main:2").forgotten_by, "");
+  // A label without its server is nobody's.
+  ASSERT_OK(Tell("run-1", of_stanza("20261128-030000F", "")));
+  EXPECT_FALSE(store_->backups().Find("20261128-030000F")->has_value());
+}
+
 TEST_P(BackupStoreTest, WhatIsHeldIsNotRemoved) {
   Backs("run-1");
   ASSERT_OK(Tell("run-1", Backup(Id('a'), v1::BACKUP_PROOF_READ_BACK)));

@@ -265,6 +265,60 @@ TEST_P(RunStoreTest, WhatIsOnAgentsHandsAndWhenItChanges) {
   EXPECT_GT(*store_->runs().AssignmentRevision(), assigned);
 }
 
+TEST_P(RunStoreTest, WhatChangedSinceARevisionIsFoundWhoeverChangedIt) {
+  const auto changed = [this](uint64_t since) {
+    const auto rows = store_->runs().ChangedSince(since);
+    EXPECT_OK(rows.status());
+    std::set<std::string> ids;
+    for (const RunRow& run : *rows) ids.insert(run.id);
+    return ids;
+  };
+  using Ids = std::set<std::string>;
+  uint64_t before = *store_->runs().Revision();
+  const RunRow run = OnHands("run-1");
+  EXPECT_EQ(changed(before), Ids({"run-1"}));
+  before = *store_->runs().Revision();
+  ASSERT_OK(store_->runs().Start(RunOf("run-2", now_ + absl::Seconds(1)), Note("run.start")));
+  EXPECT_EQ(changed(before), Ids({"run-2"}));
+  before = *store_->runs().Revision();
+  ASSERT_OK(Tell({Started("run-1")}));
+  EXPECT_EQ(changed(before), Ids({"run-1"}));
+  before = *store_->runs().Revision();
+  ASSERT_OK(store_->runs().Stop("run-2", RunStop::kCancel, "enough", Note("run.cancel")));
+  EXPECT_EQ(changed(before), Ids({"run-2"}));
+  before = *store_->runs().Revision();
+  RunRow over = Found("run-2");
+  over.phase = RunPhase::kOver;
+  over.state = v1::RUN_STATE_MISSED;
+  EXPECT_EQ(Change(over, RunPhase::kWaiting, 0), 1U);
+  EXPECT_EQ(changed(before), Ids({"run-2"}));
+  before = *store_->runs().Revision();
+  ASSERT_OK(store_->runs().Backfill({RunOf("run-2", now_ + absl::Seconds(1))}, Note("backfill")));
+  EXPECT_EQ(changed(before), Ids({"run-2"}));
+  EXPECT_EQ(changed(*store_->runs().Revision()), Ids());
+}
+
+TEST_P(RunStoreTest, WhatARunDoesMayBeDecidedWithItsAssignment) {
+  ASSERT_OK(store_->runs().Decide(epoch_, {Decision({RunOf("run-1", now_)}, std::nullopt)}, now_));
+  RunRow row = Found("run-1");
+  row.spec.Clear();
+  row.spec.mutable_verify_backup()->set_staging("/srv/staging");
+  const auto assign = [&](bool new_spec) {
+    row.fence += 1;
+    return store_->runs().Change(epoch_,
+                                 {{.row = row,
+                                   .expected_phase = RunPhase::kWaiting,
+                                   .expected_fence = row.fence - 1,
+                                   .new_spec = new_spec,
+                                   .what = "assigned"}},
+                                 now_);
+  };
+  ASSERT_OK(assign(false));
+  EXPECT_TRUE(Found("run-1").spec.has_command());
+  ASSERT_OK(assign(true));
+  EXPECT_EQ(Found("run-1").spec.verify_backup().staging(), "/srv/staging");
+}
+
 TEST_P(RunStoreTest, AskedForAgainIsTheSameRun) {
   const auto first = store_->runs().Start(RunOf("run-1", now_), Note("run.start"));
   ASSERT_OK(first);

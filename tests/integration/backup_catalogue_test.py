@@ -131,6 +131,40 @@ class Catalogue(Case):
         for action in ('backup.hold', 'backup.release', 'backup.forget', 'backup.forgotten'):
             self.assertIn(action, actions)
 
+    def test_a_drill_proves_the_newest_backup_of_another_job(self):
+        self.host()
+        self.job()
+        self.control.apply('apiVersion: muster/v1\nkind: Job\nmetadata: {name: drill}\n'
+                           'spec: {deadline: 5m, drillBackup: {job: tree}}\n')
+        waits = json.loads(self.control.ctl('run', 'drill', '-o', 'json').stdout)
+        eventually('why it waits', lambda: 'no whole backup of tree' in self.run_of(waits['id'])['reason'])
+        self.back_up()
+        eventually('its end', lambda: self.run_of(waits['id'])['state'] == 'SUCCEEDED', within=60)
+        first = self.listed()[0]
+        self.assertGreater(first['provenAt'], self.run_of(waits['id'])['startedAt'])
+        self.write('source/one', 'second')
+        newest = self.back_up()
+        self.assertNotEqual(newest['snapshotId'], first['snapshotId'])
+        again = json.loads(self.control.ctl('run', 'drill', '--wait', '-o', 'json', timeout=120).stdout)
+        self.assertEqual(again['state'], 'SUCCEEDED', again['reason'])
+        self.assertEqual((again['agent'], again.get('action', '')), ('host-1', ''))
+        by_id = {backup['snapshotId']: backup for backup in self.listed()}
+        self.assertGreater(by_id[newest['snapshotId']]['provenAt'], again['startedAt'])
+        self.assertEqual(by_id[first['snapshotId']]['provenAt'], first['provenAt'])
+        # A drill that fails is told of both: the drill and the backup.
+        for place, _, names in os.walk(os.path.join(self.folder, 'repository', 'data')):
+            for name in names:
+                os.chmod(os.path.join(place, name), 0o600)
+                with open(os.path.join(place, name), 'r+b') as file:
+                    file.write(b'spoilt')
+        spoilt = self.control.ctl('run', 'drill', '--wait', check=False, timeout=120)
+        self.assertEqual(spoilt.returncode, 1)
+        eventually('both alerts', lambda: self.control.alerts(name='backup/tree', state='FIRING') and
+                   self.control.alerts(name='job/drill', state='FIRING'))
+
+    def run_of(self, run):
+        return json.loads(self.control.ctl('describe', 'run', run, '-o', 'json').stdout)
+
     def test_a_host_that_only_adds_says_so(self):
         self.host(jobs='[backup]')
         self.job('    keep: {last: 1}')

@@ -2,6 +2,7 @@
 // and again with each proof: whatever happens then, what is known of it has been told.
 #include "agent/tasks/backup/bytes.h"
 #include "agent/tasks/backup/engine.h"
+#include "agent/tasks/backup/pgbackrest_tasks.h"
 #include "agent/tasks/backup/proof.h"
 #include "agent/tasks/tasks.h"
 #include "lib/base/file.h"
@@ -14,13 +15,16 @@ namespace {
 
 EngineOr MakeEngine(const v1::BackupTask& spec, const Policy& policy) {
   switch (spec.source_case()) {
-    case v1::BackupTask::kPostgres: return MakePostgresDump(spec.postgres(), policy);
+    case v1::BackupTask::kPostgres:
+      return spec.postgres().method() == v1::POSTGRES_METHOD_BASE
+                 ? MakePostgresBase(spec.postgres(), policy)
+                 : MakePostgresDump(spec.postgres(), policy);
     case v1::BackupTask::kRedis: return MakeRedisRdb(spec.redis(), policy);
     case v1::BackupTask::kFiles: return MakeFiles(spec.files(), policy);
-    case v1::BackupTask::kPgbackrest:
+    case v1::BackupTask::kPgbackrest:  // has tasks of its own
     case v1::BackupTask::SOURCE_NOT_SET: break;
   }
-  return InvalidArgument("a backup needs one of postgres, redis and files");
+  return InvalidArgument("a backup needs one of postgres, redis, files and pgbackrest");
 }
 
 // One run of it.
@@ -190,6 +194,7 @@ class BackupTask final : public Task {
 }  // namespace backup
 
 TaskOr MakeBackupTask(const v1::BackupTask& spec, const Policy& policy) {
+  if (spec.has_pgbackrest()) return backup::MakePgBackRestBackup(spec, policy);
   MUSTER_RETURN_IF_ERROR(policy.AllowPath(spec.staging()));
   MUSTER_RETURN_IF_ERROR(backup::Repository::Check(spec.repository(), policy));
   MUSTER_ASSIGN_OR_RETURN(const std::unique_ptr<backup::Engine> engine,

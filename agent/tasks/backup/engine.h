@@ -43,6 +43,7 @@ class Engine {
 
 using EngineOr = StatusOr<std::unique_ptr<Engine>>;
 EngineOr MakePostgresDump(const v1::PostgresSource& spec, const Policy& policy);
+EngineOr MakePostgresBase(const v1::PostgresSource& spec, const Policy& policy);
 EngineOr MakeRedisRdb(const v1::RedisSource& spec, const Policy& policy);
 EngineOr MakeFiles(const v1::FilesSource& spec, const Policy& policy);
 
@@ -59,5 +60,9 @@ class PgServer;
 Status RestoreDatabase(TaskContext& context, const Workspace& workspace, const PgServer& server,
                        const ProveRequest& request, const std::string& database);
 Status ProveRedis(TaskContext& context, const Workspace& workspace, const ProveRequest& request);
+// A whole server; what is in the folder is used up.
+Status ProveBase(TaskContext& context, const Workspace& workspace, const ProveRequest& request);
+// Of one that was restored for good: gives it to who runs PostgreSQL, and says how to start it.
+StatusOr<std::string> MakeStartable(const std::string& folder);
 
 }  // namespace muster::agent::backup

@@ -1,6 +1,8 @@
 // Backups removed from a repository, those that were named and no others.
+#include "agent/tasks/backup/pgbackrest_tasks.h"
 #include "agent/tasks/backup/proof.h"
 #include "agent/tasks/tasks.h"
+#include "lib/wire/backup_ids.h"
 
 namespace muster::agent {
 namespace backup {
@@ -56,9 +58,10 @@ class ForgetBackupsTask final : public Task {
 }  // namespace backup
 
 TaskOr MakeForgetBackupsTask(const v1::ForgetBackupsTask& spec, const Policy& policy) {
+  if (spec.has_pgbackrest()) return backup::MakePgBackRestForget(spec, policy);
   MUSTER_RETURN_IF_ERROR(backup::Repository::Check(spec.repository(), policy));
   for (const std::string& id : spec.snapshot_ids()) {
-    if (id.size() == 64 && id.find_first_not_of("0123456789abcdef") == std::string::npos) continue;
+    if (wire::IsHexId(id)) continue;
     return InvalidArgument("'{}' is no snapshot id of 64 hex digits", id);
   }
   return std::make_unique<backup::ForgetBackupsTask>(spec, policy);

@@ -2,6 +2,7 @@
 // to a catalogue that was lost. Nothing is proven by it.
 #include <fmt/ranges.h>
 
+#include "agent/tasks/backup/pgbackrest_tasks.h"
 #include "agent/tasks/backup/proof.h"
 #include "agent/tasks/tasks.h"
 #include "lib/base/hash.h"
@@ -102,6 +103,7 @@ class ListBackupsTask final : public Task {
 }  // namespace backup
 
 TaskOr MakeListBackupsTask(const v1::ListBackupsTask& spec, const Policy& policy) {
+  if (spec.has_pgbackrest()) return backup::MakePgBackRestList(spec, policy);
   MUSTER_RETURN_IF_ERROR(policy.AllowPath(spec.staging()));
   MUSTER_RETURN_IF_ERROR(backup::Repository::Check(spec.repository(), policy));
   return std::make_unique<backup::ListBackupsTask>(spec, policy);

@@ -59,6 +59,19 @@ TEST_F(PostgresBackups, FailWhenAQueryIsNotTrue) {
   ExpectNothingLeft();
 }
 
+// Who may write a job must not come to what the host's policy does not allow by it.
+TEST_F(PostgresBackups, AskQueriesThatReachTablesAndNothingElse) {
+  for (const char* query :
+       {"select pg_read_file('/etc/hostname') is not null", "select pg_ls_dir('/') is not null",
+        "copy (select true) to program 'cat'", "set role muster_throw_away"}) {
+    v1::BackupTask task = PostgresTask(true);
+    task.mutable_verify()->add_queries(query);
+    const Told told = Run(task);
+    EXPECT_EQ(told.end.outcome(), v1::RUN_OUTCOME_FAILED) << query;
+    EXPECT_THAT(told.end.reason(), HasSubstr("42501")) << query;
+  }
+}
+
 // Every process of the host, while a backup is made, and every file afterwards.
 TEST_F(PostgresBackups, ShowNoPasswordToAnybody) {
   const std::string run = Assign(Job(PostgresTask(true)));

@@ -74,6 +74,7 @@ Status CompareWithManifest(const v1::BackupManifest& manifest, Files files) {
 Status Prove(TaskContext& context, const Workspace& workspace, const ProveRequest& request) {
   switch (request.manifest.engine()) {
     case v1::BACKUP_ENGINE_POSTGRES_DUMP: return ProvePostgres(context, workspace, request);
+    case v1::BACKUP_ENGINE_POSTGRES_BASE: return ProveBase(context, workspace, request);
     case v1::BACKUP_ENGINE_REDIS_RDB: return ProveRedis(context, workspace, request);
     // Of files, that they are there with their bytes is all that can be asked.
     case v1::BACKUP_ENGINE_FILES: return OkStatus();

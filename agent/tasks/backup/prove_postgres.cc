@@ -1,5 +1,6 @@
 // A dump restored into a throw-away PostgreSQL: the rows of each table are those of the manifest,
-// and the operator's queries are true.
+// and the operator's queries are true. They are asked by a role that may read every table and
+// nothing else: a superuser's query could run programs of the host, and read its files.
 #include <charconv>
 #include <csignal>
 
@@ -14,6 +15,8 @@ namespace {
 
 // Like no role that a backup may hold.
 constexpr char kOwner[] = "muster_throw_away";
+constexpr char kReader[] = "muster_throw_away_reader";
+constexpr int kReadAllSince = 14;  // pg_read_all_data
 constexpr absl::Duration kStartWithin = absl::Minutes(1);
 
 Status MakeDatabase(TaskContext& context, PgWork& work, const v1::BackupManifest& manifest,
@@ -145,7 +148,33 @@ class PostgresProof {
     return CompareDatabase(*work_, request_.manifest);
   }
 
+  // Who asks the operator's queries.
+  Status MakeReader() {
+    const std::string role = QuotedName(kReader);
+    MUSTER_RETURN_IF_ERROR(work_->Query("create role " + role + " login bypassrls").status());
+    if (MajorOf(request_.manifest.server_version()) >= kReadAllSince) {
+      return work_->Query("grant pg_read_all_data to " + role).status();
+    }
+    MUSTER_ASSIGN_OR_RETURN(
+        const PgTable schemas,
+        work_->Query("select quote_ident(nspname) from pg_namespace where nspname !~ '^pg_' and "
+                     "nspname <> 'information_schema'"));
+    for (const auto& schema : schemas) {
+      MUSTER_RETURN_IF_ERROR(
+          work_->Query(fmt::format("grant usage on schema {} to {}", schema[0], role)).status());
+      MUSTER_RETURN_IF_ERROR(
+          work_
+              ->Query(fmt::format("grant select on all tables in schema {} to {}", schema[0], role))
+              .status());
+    }
+    return OkStatus();
+  }
+
   Status Ask() {
+    if (request_.verify.queries().empty()) return OkStatus();
+    MUSTER_RETURN_IF_ERROR(MakeReader());
+    MUSTER_ASSIGN_OR_RETURN(work_,
+                            PgWork::Open(PgServer::Own(folder_, kReader, database()), context_));
     for (const std::string& query : request_.verify.queries()) {
       const StatusOr<std::string> answer = work_->Value(query);
       if (!answer.ok()) {

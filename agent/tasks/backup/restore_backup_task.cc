@@ -2,7 +2,9 @@
 #include <filesystem>
 
 #include "agent/tasks/backup/bytes.h"
+#include "agent/tasks/backup/engine.h"
 #include "agent/tasks/backup/kept_backup.h"
+#include "agent/tasks/backup/pgbackrest_tasks.h"
 #include "agent/tasks/backup/postgres.h"
 #include "agent/tasks/tasks.h"
 #include "lib/base/file.h"
@@ -12,16 +14,6 @@
 namespace muster::agent {
 namespace backup {
 namespace {
-
-Status CheckNew(const std::string& folder) {
-  std::error_code error;
-  if (!std::filesystem::exists(folder, error)) return OkStatus();
-  if (std::filesystem::is_directory(folder, error) && std::filesystem::is_empty(folder, error)) {
-    return OkStatus();
-  }
-  return FailedPrecondition("{} is there and not empty: a backup is restored to a new place",
-                            folder);
-}
 
 class RestoreBackupTask final : public Task {
  public:
@@ -36,10 +28,11 @@ class RestoreBackupTask final : public Task {
   TaskEnd Run(TaskContext& context) override {
     KeptBackup kept(spec_.repository(), spec_.backup(), spec_.staging(), policy_);
     const absl::Duration began = context.clock().Uptime();
-    const Status status = Restore(context, kept);
+    std::string next;
+    const Status status = Restore(context, kept, next);
     if (status.ok()) Tell(context, kept, context.clock().Uptime() - began);
     return EndOf(context, status,
-                 fmt::format("restored {} to {}", BytesText(kept.bytes()), Target()));
+                 fmt::format("restored {} to {}{}", BytesText(kept.bytes()), Target(), next));
   }
 
  private:
@@ -47,14 +40,14 @@ class RestoreBackupTask final : public Task {
     return spec_.has_folder() ? spec_.folder() : "the database " + spec_.postgres().database();
   }
 
-  Status Restore(TaskContext& context, KeptBackup& kept) const {
-    if (spec_.has_folder()) MUSTER_RETURN_IF_ERROR(CheckNew(spec_.folder()));
+  Status Restore(TaskContext& context, KeptBackup& kept, std::string& next) const {
+    if (spec_.has_folder()) MUSTER_RETURN_IF_ERROR(CheckNewFolder(spec_.folder()));
     MUSTER_RETURN_IF_ERROR(kept.Open(context));
-    return spec_.has_folder() ? ToFolder(context, kept) : ToDatabase(context, kept);
+    return spec_.has_folder() ? ToFolder(context, kept, next) : ToDatabase(context, kept);
   }
 
   // What was written when it fails is removed: half a backup must not be taken for one.
-  Status ToFolder(TaskContext& context, KeptBackup& kept) const {
+  Status ToFolder(TaskContext& context, KeptBackup& kept, std::string& next) const {
     // Links may have moved since the task was made.
     MUSTER_RETURN_IF_ERROR(policy_.AllowPath(spec_.folder()));
     MUSTER_RETURN_IF_ERROR(MakeFolder(spec_.folder()));
@@ -63,7 +56,12 @@ class RestoreBackupTask final : public Task {
       return ResourceExhausted("{} has {} free, and the backup takes {}", spec_.folder(),
                                BytesText(free), BytesText(kept.bytes()));
     }
-    const Status restored = kept.ReadBack(context, spec_.folder());
+    Status restored = kept.ReadBack(context, spec_.folder());
+    if (restored.ok() && kept.manifest().engine() == v1::BACKUP_ENGINE_POSTGRES_BASE) {
+      const StatusOr<std::string> startable = MakeStartable(spec_.folder());
+      if (startable.ok()) next = *startable;
+      restored = startable.status();
+    }
     if (restored.ok()) return restored;
     std::error_code error;
     std::filesystem::remove_all(spec_.folder(), error);
@@ -72,7 +70,7 @@ class RestoreBackupTask final : public Task {
 
   Status ToDatabase(TaskContext& context, KeptBackup& kept) const {
     if (kept.manifest().engine() != v1::BACKUP_ENGINE_POSTGRES_DUMP) {
-      return InvalidArgument("the snapshot {} is no backup of PostgreSQL: restore it to a folder",
+      return InvalidArgument("the snapshot {} is no dump of a database: restore it to a folder",
                              spec_.backup().snapshot_id());
     }
     MUSTER_ASSIGN_OR_RETURN(const PgServer server, Reach(context));
@@ -113,6 +111,12 @@ class RestoreBackupTask final : public Task {
 }  // namespace backup
 
 TaskOr MakeRestoreBackupTask(const v1::RestoreBackupTask& spec, const Policy& policy) {
+  if (spec.has_pgbackrest()) return backup::MakePgBackRestRestore(spec, policy);
+  if (!spec.target_time().empty()) {
+    return InvalidArgument(
+        "only a backup by pgBackRest leads to another moment than that it was taken at: leave the "
+        "target time out");
+  }
   MUSTER_RETURN_IF_ERROR(policy.AllowPath(spec.staging()));
   MUSTER_RETURN_IF_ERROR(backup::Repository::Check(spec.repository(), policy));
   if (spec.has_folder()) MUSTER_RETURN_IF_ERROR(policy.AllowPath(spec.folder()));

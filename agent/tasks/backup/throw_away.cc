@@ -21,7 +21,7 @@ constexpr absl::Duration kPause = absl::Milliseconds(50);
 
 }  // namespace
 
-StatusOr<ServerUser> ServerUser::Find(const std::string& name) {
+StatusOr<ServerUser> ServerUser::Find(const std::string& name, const char* field) {
   ServerUser user;
   if (geteuid() != 0) return user;
   std::vector<char> buffer(16 << 10);
@@ -30,11 +30,11 @@ StatusOr<ServerUser> ServerUser::Find(const std::string& name) {
   if (getpwnam_r(name.c_str(), &entry, buffer.data(), buffer.size(), &found) != 0 ||
       found == nullptr) {
     return NotFound(
-        "a throw-away server does not run as root, and there is no user {} on this "
-        "host: set verify.user",
-        name);
+        "PostgreSQL, Redis and pgBackRest do not run as root here, and there is no user {} on this "
+        "host: set {}",
+        name, field);
   }
-  if (found->pw_uid == 0) return InvalidArgument("verify.user must not be root");
+  if (found->pw_uid == 0) return InvalidArgument("{} must not be root", field);
   MUSTER_RETURN_IF_ERROR(FindProgram("setpriv", "util-linux").status());
   user.other_ = true;
   user.user_ = found->pw_uid;

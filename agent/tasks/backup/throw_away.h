@@ -15,8 +15,8 @@ namespace muster::agent::backup {
 // Who runs it, and how.
 class ServerUser {
  public:
-  // NotFound for a user that there is not.
-  static StatusOr<ServerUser> Find(const std::string& name);
+  // NotFound for a user that there is not; `field` of the spec names it.
+  static StatusOr<ServerUser> Find(const std::string& name, const char* field = "verify.user");
   // Gives the folder, and what is in it, to that user.
   Status Own(const std::string& folder) const;
   // The same program, as that user.

@@ -1,5 +1,6 @@
 // A backup of any age, proven once more.
 #include "agent/tasks/backup/kept_backup.h"
+#include "agent/tasks/backup/pgbackrest_tasks.h"
 #include "agent/tasks/tasks.h"
 #include "lib/base/text.h"
 #include "lib/wire/time.h"
@@ -72,6 +73,7 @@ class VerifyBackupTask final : public Task {
 }  // namespace backup
 
 TaskOr MakeVerifyBackupTask(const v1::VerifyBackupTask& spec, const Policy& policy) {
+  if (spec.has_pgbackrest()) return backup::MakePgBackRestVerify(spec, policy);
   MUSTER_RETURN_IF_ERROR(policy.AllowPath(spec.staging()));
   MUSTER_RETURN_IF_ERROR(backup::Repository::Check(spec.repository(), policy));
   return std::make_unique<backup::VerifyBackupTask>(spec, policy);

@@ -71,6 +71,16 @@ uint64_t FolderBytes(const std::string& path) {
   return bytes;
 }
 
+Status CheckNewFolder(const std::string& folder) {
+  std::error_code error;
+  if (!fs::exists(folder, error)) return OkStatus();
+  if (fs::is_directory(folder, error) && fs::is_empty(folder, error)) {
+    return OkStatus();
+  }
+  return FailedPrecondition("{} is there and not empty: a backup is restored to a new place",
+                            folder);
+}
+
 Workspace::Workspace(std::string staging, std::string path, exec::Fd lock)
     : staging_(std::move(staging)), path_(std::move(path)), lock_(std::move(lock)) {}
 

@@ -18,6 +18,8 @@ namespace muster::agent::backup {
 StatusOr<uint64_t> FreeBytes(const std::string& path);
 // Bytes of all regular files in it.
 uint64_t FolderBytes(const std::string& path);
+// FailedPrecondition unless it is not there yet, or an empty folder.
+Status CheckNewFolder(const std::string& folder);
 
 class Workspace {
  public:
