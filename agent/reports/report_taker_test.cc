@@ -123,16 +123,6 @@ class Reports : public ::testing::Test {
   std::string Out() const { return ReadFile(folder_.File("out")).value_or(""); }
   std::string Err() const { return ReadFile(folder_.File("err")).value_or(""); }
 
-  // Waits for another process.
-  template <typename Holds>
-  static bool Eventually(Holds holds) {
-    for (int i = 0; i < 2000; ++i) {
-      if (holds()) return true;
-      usleep(5000);
-    }
-    return false;
-  }
-
   const testing::TempFolder folder_;
   ManualClock clock_{SystemClock().Now() + absl::Minutes(1)};
   std::unique_ptr<Policy> policy_;
@@ -172,7 +162,7 @@ TEST_F(Reports, AreThereWhileTheAgentIsNot) {
 
 TEST_F(Reports, OfAKilledExecSayThatNobodySawItsEnd) {
   const pid_t pid = Begin({"/bin/sh", "-c", "sleep 60"});
-  ASSERT_TRUE(Eventually([this] {
+  ASSERT_TRUE(testing::Eventually([this] {
     taker_->Look();
     return Told().size() == 1;
   }));
@@ -333,8 +323,8 @@ TEST_F(Reports, ACommandRunsWhateverBecomesOfTheReport) {
 TEST_F(Reports, ARefusedOneIsToldToItsCaller) {
   if (geteuid() != 0) GTEST_SKIP() << "needs root";
   const pid_t pid = Begin({"/bin/sh", "-c", "sleep 0.5; exit 6"}, "nightly", "", kStranger);
-  ASSERT_TRUE(Eventually([this] { return !Files().empty(); }));
-  ASSERT_TRUE(Eventually([this] {
+  ASSERT_TRUE(testing::Eventually([this] { return !Files().empty(); }));
+  ASSERT_TRUE(testing::Eventually([this] {
     taker_->Look();
     return Files().empty();
   }));
@@ -365,7 +355,7 @@ TEST_F(Reports, ASignalReachesTheCommandAndItsEndIsTheCallers) {
   const pid_t pid = Begin({"/bin/sh", "-c",
                            "trap 'echo bye; exit 9' TERM; echo up; while :; do "
                            "sleep 0.05; done"});
-  ASSERT_TRUE(Eventually([this] { return Out() == "up\n"; }));
+  ASSERT_TRUE(testing::Eventually([this] { return Out() == "up\n"; }));
   kill(pid, SIGTERM);
   EXPECT_EQ(CodeOf(pid), 9);
   EXPECT_EQ(Out(), "up\nbye\n");
@@ -387,7 +377,7 @@ TEST_F(Reports, MuchOutputPassesUnchanged) {
 TEST_F(Reports, WhatACommandLeavesBehindGoesOnWriting) {
   EXPECT_EQ(Run("(sleep 0.3; echo later) & echo now"), 0);
   EXPECT_EQ(Out(), "now\n");
-  EXPECT_TRUE(Eventually([this] { return Out() == "now\nlater\n"; }));
+  EXPECT_TRUE(testing::Eventually([this] { return Out() == "now\nlater\n"; }));
   taker_->Look();
   EXPECT_THAT(Told(), ElementsAre("started nightly", "output now\n", "ended exit code 0"));
 }
