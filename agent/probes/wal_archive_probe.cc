@@ -2,7 +2,6 @@
 
 // pg_stat_archiver alone is not believed: it counts what archive_command says that it did.
 #include <algorithm>
-#include <charconv>
 #include <optional>
 
 #include <pwd.h>
@@ -32,12 +31,6 @@ constexpr char kServerSql[] =
     "(select setting from pg_settings where name = 'wal_segment_size'), "
     "last_failed_time is not null and (last_archived_time is null or last_failed_time > "
     "last_archived_time), coalesce(last_failed_wal, '') from pg_control_system(), pg_stat_archiver";
-
-uint64_t ToNumber(std::string_view text) {
-  uint64_t number = 0;
-  std::from_chars(text.data(), text.data() + text.size(), number);
-  return number;
-}
 
 struct Server {
   std::string system_identifier;
@@ -148,9 +141,13 @@ class WalArchiveProbe final : public Probe {
     MUSTER_ASSIGN_OR_RETURN(const PgRows rows, session->Query(kServerSql, context));
     if (rows.empty()) return Unavailable("the statement gave no row");
     report.Received(fmt::format("{}", fmt::join(rows.rows[0], " | ")));
-    return Server{
-        rows.at(0, 0),           rows.at(0, 1) == "t", rows.at(0, 2), ToNumber(rows.at(0, 3)),
-        ToNumber(rows.at(0, 4)), rows.at(0, 5) == "t", rows.at(0, 6)};
+    return Server{rows.at(0, 0),
+                  rows.at(0, 1) == "t",
+                  rows.at(0, 2),
+                  LeadingNumber(rows.at(0, 3)),
+                  LeadingNumber(rows.at(0, 4)),
+                  rows.at(0, 5) == "t",
+                  rows.at(0, 6)};
   }
 
   // The worst first; what is measured is measured whatever is wrong.

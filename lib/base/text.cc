@@ -193,6 +193,12 @@ std::vector<std::string_view> Split(std::string_view text, char separator) {
   }
 }
 
+uint64_t LeadingNumber(std::string_view text) {
+  uint64_t number = 0;
+  std::from_chars(text.data(), text.data() + text.size(), number);
+  return number;
+}
+
 std::string_view Trim(std::string_view text) {
   constexpr std::string_view kSpace = " \t\r\n\v\f";
   const size_t first = text.find_first_not_of(kSpace);

@@ -32,6 +32,8 @@ StatusOr<std::string> Base64UrlDecode(std::string_view text);
 
 std::vector<std::string_view> Split(std::string_view text, char separator);
 std::string_view Trim(std::string_view text);
+// The decimal number that the text begins with; 0 if it begins with none.
+uint64_t LeadingNumber(std::string_view text);
 // The first `bytes` bytes, cut back to a whole UTF-8 character. Not longer.
 std::string_view Truncate(std::string_view text, size_t bytes);
 // The text as valid UTF-8 on one line: control characters become spaces, bad bytes U+FFFD.

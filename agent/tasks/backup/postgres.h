@@ -22,6 +22,13 @@ class PgServer {
  public:
   // The server of a connection string: one host that the policy allows, pinned to one address.
   static StatusOr<PgServer> At(std::string_view dsn, const Policy& policy, TaskContext& context);
+  // The same of a spec's `connection` or `dsn`.
+  template <typename Spec>
+  static StatusOr<PgServer> Of(const Spec& spec, const Policy& policy, TaskContext& context) {
+    if (!spec.has_connection()) return At(spec.dsn(), policy, context);
+    MUSTER_ASSIGN_OR_RETURN(const Secret dsn, policy.ReadSecret(spec.connection().secret()));
+    return At(dsn.Reveal(), policy, context);
+  }
   // A server of our own behind a socket in the folder.
   static PgServer Own(const std::string& folder, const std::string& user,
                       const std::string& database);

@@ -1,7 +1,6 @@
 // A whole server by pg_basebackup, with the log that it needs to start; it is proven as a server
 // that recovers from it.
 #include <cerrno>
-#include <charconv>
 #include <cstring>
 #include <filesystem>
 
@@ -30,12 +29,6 @@ constexpr char kFacts[] =
     "(select sum(pg_database_size(oid)) from pg_database), "
     "(select string_agg(spcname, ', ' order by spcname) from pg_tablespace "
     "where pg_tablespace_location(oid) <> '')";
-
-uint64_t ToNumber(std::string_view text) {
-  uint64_t number = 0;
-  std::from_chars(text.data(), text.data() + text.size(), number);
-  return number;
-}
 
 struct Facts {
   int major = 0;
@@ -98,12 +91,7 @@ class PostgresBase final : public Engine {
 
  private:
   Status Reach(TaskContext& context) {
-    if (!spec_.has_connection()) {
-      MUSTER_ASSIGN_OR_RETURN(server_, PgServer::At(spec_.dsn(), policy_, context));
-      return OkStatus();
-    }
-    MUSTER_ASSIGN_OR_RETURN(const Secret dsn, policy_.ReadSecret(spec_.connection().secret()));
-    MUSTER_ASSIGN_OR_RETURN(server_, PgServer::At(dsn.Reveal(), policy_, context));
+    MUSTER_ASSIGN_OR_RETURN(server_, PgServer::Of(spec_, policy_, context));
     return OkStatus();
   }
 
@@ -118,13 +106,13 @@ class PostgresBase final : public Engine {
     MUSTER_RETURN_IF_ERROR(rows.status());
     if (rows->empty()) return DataLoss("PostgreSQL says nothing of itself");
     const std::vector<std::string>& row = (*rows)[0];
-    facts_ = {static_cast<int>(ToNumber(row[0]) / 10'000),
+    facts_ = {static_cast<int>(LeadingNumber(row[0]) / 10'000),
               row[1],
               row[2],
               row[3],
               row[4] == "t",
               row[5],
-              ToNumber(row[6]),
+              LeadingNumber(row[6]),
               row[7]};
     return OkStatus();
   }

@@ -1,6 +1,5 @@
 // One database by pg_dump, in the snapshot of a session that counts the rows; and the roles and
 // tablespaces of its server.
-#include <charconv>
 #include <filesystem>
 
 #include "agent/tasks/backup/bytes.h"
@@ -36,12 +35,6 @@ constexpr char kTables[] =
     "c.relpersistence <> 't' and n.nspname !~ '^pg_' and n.nspname <> 'information_schema' and "
     "not exists (select from pg_depend d where d.classid = 'pg_class'::regclass and "
     "d.objid = c.oid and d.deptype = 'e') order by 2";
-
-uint64_t ToNumber(std::string_view text) {
-  uint64_t number = 0;
-  std::from_chars(text.data(), text.data() + text.size(), number);
-  return number;
-}
 
 struct Table {
   std::string oid;
@@ -91,7 +84,7 @@ class PostgresDump final : public Engine {
     MUSTER_ASSIGN_OR_RETURN(const PgTable rows, work_->Query(kTables));
     uint64_t bytes = 0;
     for (const auto& row : rows) {
-      tables_.push_back({row[0], row[1], ToNumber(row[2]), 0});
+      tables_.push_back({row[0], row[1], LeadingNumber(row[2]), 0});
       bytes += tables_.back().bytes;
     }
     planned_ = bytes;
@@ -119,12 +112,7 @@ class PostgresDump final : public Engine {
 
  private:
   Status Reach(TaskContext& context) {
-    if (!spec_.has_connection()) {
-      MUSTER_ASSIGN_OR_RETURN(server_, PgServer::At(spec_.dsn(), policy_, context));
-      return OkStatus();
-    }
-    MUSTER_ASSIGN_OR_RETURN(const Secret dsn, policy_.ReadSecret(spec_.connection().secret()));
-    MUSTER_ASSIGN_OR_RETURN(server_, PgServer::At(dsn.Reveal(), policy_, context));
+    MUSTER_ASSIGN_OR_RETURN(server_, PgServer::Of(spec_, policy_, context));
     return OkStatus();
   }
 
@@ -132,7 +120,7 @@ class PostgresDump final : public Engine {
     MUSTER_ASSIGN_OR_RETURN(const PgTable rows, work_->Query(kFacts));
     if (rows.empty()) return DataLoss("PostgreSQL says nothing of its database");
     const std::vector<std::string>& row = rows[0];
-    facts_ = {static_cast<int>(ToNumber(row[0]) / 10'000),
+    facts_ = {static_cast<int>(LeadingNumber(row[0]) / 10'000),
               row[1],
               row[2],
               row[3],
@@ -140,7 +128,7 @@ class PostgresDump final : public Engine {
               row[5],
               row[6],
               row[7] == "t",
-              ToNumber(row[8])};
+              LeadingNumber(row[8])};
     return OkStatus();
   }
 
@@ -150,7 +138,7 @@ class PostgresDump final : public Engine {
     for (Table& table : tables_) {
       const StatusOr<std::string> rows = work_->Value("select count(*) from only " + table.name);
       if (!rows.ok()) return CannotCount(table, rows.status());
-      table.rows = ToNumber(*rows);
+      table.rows = LeadingNumber(*rows);
       v1::RunProgress progress;
       progress.set_done(static_cast<uint64_t>(&table - tables_.data()) + 1);
       progress.set_total(tables_.size());

@@ -1,7 +1,6 @@
 // Redis's own snapshot, as it sends it to a replica; looked through by redis-check-rdb, and loaded
 // into a throw-away server to prove it.
 #include <cerrno>
-#include <charconv>
 #include <csignal>
 #include <cstring>
 #include <filesystem>
@@ -28,18 +27,12 @@ std::string Fact(const RedisFacts& facts, std::string_view name) {
   return found == facts.end() ? "" : found->second;
 }
 
-uint64_t ToNumber(std::string_view text) {
-  uint64_t number = 0;
-  std::from_chars(text.data(), text.data() + text.size(), number);
-  return number;
-}
-
 // "[info] 3 keys read"
 std::optional<uint64_t> Counted(std::string_view output, std::string_view what) {
   for (std::string_view line : Split(output, '\n')) {
     line = Trim(line);
     if (!line.starts_with("[info] ") || !line.ends_with(what)) continue;
-    return ToNumber(line.substr(std::string_view("[info] ").size()));
+    return LeadingNumber(line.substr(std::string_view("[info] ").size()));
   }
   return std::nullopt;
 }
@@ -56,7 +49,7 @@ class RedisRdb final : public Engine {
     MUSTER_ASSIGN_OR_RETURN(const std::unique_ptr<RedisLink> link, Open(context));
     MUSTER_ASSIGN_OR_RETURN(facts_, link->Info());
     // Its file is smaller than what it takes in memory.
-    const uint64_t bytes = ToNumber(Fact(facts_, "used_memory"));
+    const uint64_t bytes = LeadingNumber(Fact(facts_, "used_memory"));
     return Need{bytes, bytes};
   }
 

@@ -86,10 +86,7 @@ class RestoreBackupTask final : public Task {
   }
 
   StatusOr<PgServer> Reach(TaskContext& context) const {
-    const v1::PostgresTarget& target = spec_.postgres();
-    if (!target.has_connection()) return PgServer::At(target.dsn(), policy_, context);
-    MUSTER_ASSIGN_OR_RETURN(const Secret dsn, policy_.ReadSecret(target.connection().secret()));
-    return PgServer::At(dsn.Reveal(), policy_, context);
+    return PgServer::Of(spec_.postgres(), policy_, context);
   }
 
   void Tell(TaskContext& context, KeptBackup& kept, absl::Duration took) const {
