@@ -86,8 +86,8 @@ int main(int argc, char** argv) {
                   "sqlite:PATH or postgresql://…; default is muster.db in the data folder");
   run->add_option(
       "--redis", flags.redis,
-      "redis://, rediss://HOST:PORT or redis+unix:PATH: replicas tell one another that\n"
-      "there is something new to look at; may be lost at any time");
+      "redis://, rediss://HOST:PORT, redis+sentinel://HOST,HOST/MASTER or redis+unix:PATH:\n"
+      "replicas tell one another that there is something new; may be lost at any time");
   run->add_option("--config", flags.config,
                   "settings as YAML; see docs/reference/control-config.md");
   run->add_option("--listen", flags.listen,

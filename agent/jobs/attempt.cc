@@ -71,6 +71,7 @@ v1::Record RunRecord(v1::RunEvent event) {
 Attempt::Attempt(const v1::Assignment& assignment, AttemptTools tools, OnEnd on_end)
     : key_{assignment.run_id(), assignment.fence()},
       job_(assignment.job()),
+      slot_(assignment.has_slot() ? std::optional(assignment.slot()) : std::nullopt),
       spec_(assignment.spec()),
       lasts_(DeadlineOf(spec_)),
       tools_(tools),
@@ -89,6 +90,11 @@ StatusOr<v1::RunEvent> Attempt::RunToEnd() {
   MUSTER_RETURN_IF_ERROR(begun);
   v1::RunEvent started = NewEvent();
   started.mutable_started()->set_what((*task)->What());
+  if (slot_.has_value()) {
+    v1::AssignedRun& assigned = *started.mutable_started()->mutable_assigned();
+    assigned.set_job(job_);
+    *assigned.mutable_slot() = *slot_;
+  }
   Record(std::move(started), Urgency::kUrgent);
   return EndEvent(RunTask(**task));
 }

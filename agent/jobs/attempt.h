@@ -84,6 +84,7 @@ class Attempt final : private TaskContext {
 
   const AttemptKey key_;
   const std::string job_;
+  const std::optional<google::protobuf::Timestamp> slot_;
   const v1::JobSpec spec_;
   const absl::Duration lasts_;
   const AttemptTools tools_;

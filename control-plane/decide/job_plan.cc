@@ -169,7 +169,8 @@ StatusOr<Decided> DecideSlots(const JobFacts& facts, const v1::JobSpec& spec, ab
                             .schedule = *std::move(schedule),
                             .decided_until = from,
                             .pauses = std::move(pauses)};
-  const DuePlan due = Due(slots, until);
+  DuePlan due = Due(slots, until);
+  LeaveOut(slots.schedule.times, facts.decided, due);
   Planner(facts, spec, slots.schedule, patience, until).Take(due, decision);
   return Decided{due.decided_until, due.next_look};
 }

@@ -17,6 +17,8 @@ struct JobFacts {
   std::optional<JobRow> row;             // nullopt: nothing was decided yet
   std::vector<const RunRow*> open;       // runs of the job that are not over
   std::optional<MissedRow> last_missed;  // the newest that is known
+  // Slots after row->decided_until that have runs, ascending: a lost store had decided them.
+  std::vector<absl::Time> decided;
 };
 
 struct JobPlan {

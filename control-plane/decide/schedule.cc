@@ -219,14 +219,37 @@ std::string_view MissedText(MissedReason reason) {
 
 DuePlan Due(const ScheduleFacts& facts, absl::Time now) { return Planner(facts, now).Plan(); }
 
+void LeaveOut(const Timetable& times, const std::vector<absl::Time>& decided, DuePlan& plan) {
+  if (decided.empty()) return;
+  const auto known = [&](absl::Time slot) {
+    return std::binary_search(decided.begin(), decided.end(), slot);
+  };
+  std::erase_if(plan.runs, [&](const DueRun& run) { return known(run.slot); });
+  std::vector<Missed> missed;
+  for (Missed rest : plan.missed) {
+    for (auto slot = std::lower_bound(decided.begin(), decided.end(), rest.first);
+         slot != decided.end() && *slot <= rest.last; ++slot) {
+      if (NextSlot(times, *slot - absl::Microseconds(1)) != *slot) continue;
+      Missed before = rest;
+      before.count =
+          CountSlots(times, rest.first - absl::Microseconds(1), *slot - absl::Microseconds(1));
+      if (before.count > 0) {
+        before.last = *PreviousSlot(times, *slot);
+        missed.push_back(before);
+      }
+      rest.count -= before.count + 1;
+      if (rest.count <= 0) break;
+      rest.first = *NextSlot(times, *slot);
+    }
+    if (rest.count > 0) missed.push_back(std::move(rest));
+  }
+  plan.missed = std::move(missed);
+}
+
 std::optional<Missed> Joined(const Timetable& times, const Missed& before, const Missed& next) {
   if (before.reason != next.reason) return std::nullopt;
   if (NextSlot(times, before.last) != next.first) return std::nullopt;
   return Missed{before.first, next.last, before.count + next.count, before.reason, next.why};
-}
-
-std::string RunId(std::string_view job, absl::Time slot) {
-  return NameUuid(fmt::format("run/{}@{}", job, absl::ToUnixMicros(slot)));
 }
 
 absl::Duration JitterOf(std::string_view job, absl::Time slot, const Schedule& schedule) {

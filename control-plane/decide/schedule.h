@@ -32,6 +32,7 @@
 #include "control-plane/decide/overlap.h"
 #include "control-plane/decide/timetable.h"
 #include "lib/base/status.h"
+#include "lib/wire/run_id.h"
 
 namespace muster::control {
 
@@ -103,11 +104,14 @@ struct DuePlan {
 
 DuePlan Due(const ScheduleFacts& facts, absl::Time now);
 
+// Takes out of the plan what is decided already: slots that have runs, ascending. Others are no
+// slots, and change nothing.
+void LeaveOut(const Timetable& times, const std::vector<absl::Time>& decided, DuePlan& plan);
+
 // The two as one record, if `next` goes on where `before` ended, for the same reason.
 std::optional<Missed> Joined(const Timetable& times, const Missed& before, const Missed& next);
 
-// UUIDv5 of job and slot: the same for every replica and for ever.
-std::string RunId(std::string_view job, absl::Time slot);
+using wire::RunId;
 // In [0, jitter), always the same for a job, or a job and slot.
 absl::Duration JitterOf(std::string_view job, absl::Time slot, const Schedule& schedule);
 

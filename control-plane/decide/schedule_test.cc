@@ -448,6 +448,48 @@ TEST_F(ScheduleLaws, EverySlotIsDecidedOnceWithAReason) {
   }
 }
 
+// Of slots that have runs already nothing is decided; of all others, what was.
+TEST_F(ScheduleLaws, WhatIsLeftOutIsNotDecidedAndTheRestIs) {
+  const auto walk = [](const Timetable& times, const DuePlan& plan, auto&& take) {
+    for (const DueRun& run : plan.runs) take(run.slot, std::string("run"));
+    for (const Missed& missed : plan.missed) {
+      const auto slots =
+          SlotsBetween(times, missed.first - absl::Microseconds(1), missed.last, 1'000'000);
+      ASSERT_EQ(slots.size(), missed.count);
+      ASSERT_EQ(slots.front(), missed.first);
+      ASSERT_EQ(slots.back(), missed.last);
+      for (const absl::Time slot : slots) take(slot, missed.why);
+    }
+  };
+  int left_out = 0;
+  for (int round = 0; round < 400; ++round) {
+    const ScheduleFacts facts = SomeFacts();
+    DuePlan plan = Due(facts, start_ + Upto(absl::Hours(30)));
+    std::map<absl::Time, std::string> expected;
+    walk(facts.schedule.times, plan,
+         [&](absl::Time slot, std::string why) { expected[slot] = std::move(why); });
+    std::vector<absl::Time> decided;
+    for (auto slot = expected.begin(); slot != expected.end();) {
+      if (Below(8) == 0) decided.push_back(slot->first + absl::Microseconds(1));  // no slot
+      if (Below(3) != 0) {
+        ++slot;
+        continue;
+      }
+      decided.push_back(slot->first);
+      slot = expected.erase(slot);
+      ++left_out;
+    }
+    std::sort(decided.begin(), decided.end());
+    LeaveOut(facts.schedule.times, decided, plan);
+    std::map<absl::Time, std::string> found;
+    walk(facts.schedule.times, plan, [&](absl::Time slot, std::string why) {
+      ASSERT_TRUE(found.emplace(slot, std::move(why)).second);
+    });
+    ASSERT_EQ(found, expected) << "seed " << kSeed << " round " << round;
+  }
+  EXPECT_GT(left_out, 1000);
+}
+
 // Nothing comes due before next_look says so.
 TEST_F(ScheduleLaws, NothingIsDueBeforeTheNextLook) {
   for (int round = 0; round < 400; ++round) {

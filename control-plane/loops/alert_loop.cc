@@ -185,7 +185,7 @@ StatusOr<uint64_t> AlertLoop::ReadRemoved(AlertFacts& facts) {
   std::set<std::pair<std::string, uint32_t>> gone;
   while (true) {
     MUSTER_ASSIGN_OR_RETURN(const auto page, store_.history().RemovedStates(revision, kPage));
-    for (const HistoryStore::RemovedState& state : page) {
+    for (const RemovedState& state : page) {
       gone.emplace(state.agent, state.check_id);
       revision = std::max(revision, state.revision);
     }

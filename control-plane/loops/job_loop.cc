@@ -100,6 +100,7 @@ void JobLoop::Merge(std::vector<RunRow> changed) {
 Status JobLoop::ReadJobs() {
   MUSTER_ASSIGN_OR_RETURN(const uint64_t revision, store_.runs().PauseRevision());
   if (pause_revision_ == revision) return OkStatus();
+  MUSTER_ASSIGN_OR_RETURN(lost_until_, store_.runs().LostUntil());
   MUSTER_ASSIGN_OR_RETURN(std::vector<JobRow> rows, store_.runs().Jobs());
   MUSTER_RETURN_IF_ERROR(ForgetDeleted(rows));
   for (auto& [name, job] : jobs_) {
@@ -134,19 +135,24 @@ StatusOr<std::vector<JobDecision>> JobLoop::DecideDue(absl::Time now) {
   std::vector<JobDecision> decisions;
   const bool due = std::any_of(jobs_.begin(), jobs_.end(),
                                [now](const auto& job) { return job.second.next_look <= now; });
-  if (!due) return decisions;
+  if (!due || (now >= lost_until_ && now < lost_until_ + options_.recall)) return decisions;
   std::map<std::string_view, std::vector<const RunRow*>> open_of;
   for (const RunRow& run : open_) open_of[run.job].push_back(&run);
   for (auto& [name, job] : jobs_) {
     if (job.next_look > now) continue;
     if (decisions.size() == kMostDecisions) break;
+    std::vector<absl::Time> decided;
+    if (job.row.has_value() && job.row->decided_until < lost_until_) {
+      MUSTER_ASSIGN_OR_RETURN(decided, store_.runs().SlotsAfter(name, job.row->decided_until));
+    }
     const JobFacts facts{.name = name,
                          .spec = job.spec.document.job(),
                          .generation = job.spec.generation,
                          .changed_at = job.spec.changed_at,
                          .row = job.row,
                          .open = std::move(open_of[name]),
-                         .last_missed = job.last_missed};
+                         .last_missed = job.last_missed,
+                         .decided = std::move(decided)};
     StatusOr<JobPlan> plan = PlanJob(facts, now);
     if (!plan.ok()) {
       // A spec that an older program let in: said once, until it is changed.

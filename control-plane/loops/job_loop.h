@@ -25,6 +25,9 @@ struct JobLoopOptions {
   // How long only runs that changed are read: a program of an older release, beside this one, does
   // not mark what it changes.
   absl::Duration all_every = absl::Seconds(30);
+  // How long no slot is decided after a store lost what had been: agents find their way back, and
+  // tell of runs that it does not know.
+  absl::Duration recall = absl::Seconds(15);
   uint32_t runs_per_host = 4;
   // Agents are to have other runs on their hands, or a run is over.
   std::function<void()> on_changed = [] {};
@@ -79,6 +82,7 @@ class JobLoop {
   std::optional<uint64_t> pause_revision_;
   std::map<std::string, Known> jobs_;
   std::set<std::string> names_;  // of the jobs
+  absl::Time lost_until_ = absl::InfinitePast();
   std::vector<RunRow> open_;
   absl::Time all_read_ = absl::InfinitePast();  // the open runs
   absl::Time agents_read_ = absl::InfinitePast();

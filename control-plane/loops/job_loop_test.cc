@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include "control-plane/decide/schedule.h"
+#include "control-plane/store/recovery.h"
 #include "control-plane/store/run_events.h"
 #include "lib/testing/status.h"
 #include "lib/wire/time.h"
@@ -35,6 +36,11 @@ class JobLoopTest : public ::testing::Test {
                                               .der = "der",
                                               .public_key = "key"},
                                              now_, Note()));
+    Connect();
+    Restart();
+  }
+
+  void Connect() {
     const auto opened = store_->sessions().Open({.agent = "db-1",
                                                  .replica = "r1",
                                                  .version = "1",
@@ -43,7 +49,31 @@ class JobLoopTest : public ::testing::Test {
                                                  .now = now_});
     ASSERT_OK(opened);
     session_ = opened->epoch;
+  }
+
+  // The last commits are lost, as with a standby that lagged.
+  void LoseAt(absl::Duration after) {
+    now_ = kStart + after;
+    ASSERT_OK(store_->database().Write(
+        [&](sql::Transaction& t) { return RecoverStore(t, {.before = "a", .after = "b"}, now_); }));
     Restart();
+    Connect();
+  }
+
+  // A run that the lost store had given to the agent, as it is told of again.
+  v1::RunEvent Lost(absl::Time slot, absl::Time began) const {
+    v1::RunEvent started;
+    started.set_run_id(RunId("tidy", slot));
+    started.set_fence(1);
+    *started.mutable_at() = wire::ToProto(began);
+    started.mutable_started()->set_what("/bin/true");
+    started.mutable_started()->mutable_assigned()->set_job("tidy");
+    *started.mutable_started()->mutable_assigned()->mutable_slot() = wire::ToProto(slot);
+    return started;
+  }
+  static v1::RunEvent EndOf(v1::RunEvent event) {
+    event.mutable_ended()->set_outcome(v1::RUN_OUTCOME_SUCCEEDED);
+    return event;
   }
 
   AuditNote Note() const { return {.actor = "admin/test", .action = "test", .at = now_}; }
@@ -51,7 +81,7 @@ class JobLoopTest : public ::testing::Test {
   void Restart() {
     JobLoopOptions options;
     options.on_over = [this](v1::RunState state) { over_.push_back(state); };
-    loop_.emplace(*store_, LeaderEpoch{}, std::move(options));
+    loop_.emplace(*store_, LeaderEpoch{store_->cluster().Lease()->epoch}, std::move(options));
   }
 
   void Apply(absl::Duration every) {
@@ -81,16 +111,19 @@ class JobLoopTest : public ::testing::Test {
     started.mutable_started();
     ended.mutable_ended()->set_outcome(outcome);
     ended.mutable_ended()->set_reason("exit code");
+    Tell({started, ended});
+  }
+  void Tell(std::vector<v1::RunEvent> events) {
     BatchCommit batch;
     batch.agent = "db-1";
     batch.session_epoch = session_;
     batch.log_epoch = "log";
     batch.expected_committed = sequence_;
     batch.first_sequence = sequence_ + 1;
-    batch.last_sequence = sequence_ += 2;
+    batch.last_sequence = sequence_ += events.size();
     batch.first_observed_at = absl::InfiniteFuture();
     batch.payload = "payload";
-    batch.run_events = {started, ended};
+    batch.run_events = std::move(events);
     const auto outcomes = store_->history().Commit({batch}, now_);
     ASSERT_OK(outcomes);
     ASSERT_OK((*outcomes)[0]);
@@ -186,6 +219,74 @@ TEST_F(JobLoopTest, ManyRunsOnManyHandsAreEachSeenToTheirEnd) {
   }
   EXPECT_THAT(over_, SizeIs(kRuns));
   EXPECT_THAT(*store_->runs().Open(), IsEmpty());
+}
+
+// Of six slots the agent had been given four; the store that is there now knows of the first.
+TEST_F(JobLoopTest, RunsThatAStoreLostAreNeitherMissedNorMadeAgain) {
+  Apply(absl::Minutes(10));
+  TickAt(absl::Minutes(10));
+  ASSERT_THAT(OnHands(), SizeIs(1));
+  Tell(v1::RUN_OUTCOME_SUCCEEDED, OnHands()[0]);
+  TickAt(absl::Minutes(10) + absl::Seconds(1));
+  LoseAt(absl::Minutes(61));
+  TickAt(absl::Minutes(61) + absl::Seconds(10));
+  EXPECT_THAT(OnHands(), IsEmpty()) << "slots are decided before agents could tell";
+  const auto slot = [](int number) { return kStart + absl::Minutes(10) * number; };
+  std::vector<v1::RunEvent> told;
+  for (const int number : {2, 4}) {
+    told.push_back(Lost(slot(number), slot(number) + absl::Seconds(1)));
+    told.push_back(EndOf(told.back()));
+  }
+  told.push_back(Lost(slot(6), slot(6) + absl::Seconds(1)));  // it still runs
+  Tell(told);
+  TickAt(absl::Minutes(61) + absl::Seconds(20));
+  TickAt(absl::Minutes(61) + absl::Seconds(21));
+  ASSERT_THAT(OnHands(), SizeIs(1));
+  EXPECT_EQ(OnHands()[0].slot, slot(6));
+  EXPECT_EQ(OnHands()[0].state, v1::RUN_STATE_RUNNING);
+  EXPECT_EQ(OnHands()[0].fence, 1U);
+  const auto missed = *store_->runs().ListMissed({}, now_ + absl::Hours(1), "", 100);
+  std::vector<absl::Time> slots;
+  for (const MissedRow& row : missed) {
+    EXPECT_EQ(row.slots, 1U);
+    slots.push_back(row.slot);
+  }
+  EXPECT_THAT(slots, ::testing::UnorderedElementsAre(slot(3), slot(5)));
+  EXPECT_THAT(over_, SizeIs(3));
+  EXPECT_THAT(over_, ::testing::Each(v1::RUN_STATE_SUCCEEDED));
+  Tell({EndOf(Lost(slot(6), now_))});
+  TickAt(absl::Minutes(62));
+  EXPECT_THAT(*store_->runs().Open(), IsEmpty());
+  TickAt(absl::Minutes(70));
+  ASSERT_THAT(OnHands(), SizeIs(1)) << "it goes on";
+  EXPECT_EQ(OnHands()[0].slot, slot(7));
+}
+
+TEST_F(JobLoopTest, NoAgentMakesARunUp) {
+  Apply(absl::Minutes(10));
+  TickAt(absl::Minutes(1));
+  const absl::Time slot = kStart + absl::Minutes(10);
+  const auto runs = [&] { return store_->runs().SlotsAfter("tidy", absl::UnixEpoch())->size(); };
+  Tell({Lost(slot, slot)});
+  EXPECT_EQ(runs(), 0U) << "nothing was lost";
+  LoseAt(absl::Minutes(11));
+  v1::RunEvent told = Lost(slot + absl::Minutes(10), now_);
+  Tell({told});
+  EXPECT_EQ(runs(), 0U) << "a slot that is to come";
+  Tell({Lost(slot, now_ + absl::Minutes(2))});
+  EXPECT_EQ(runs(), 0U) << "it began when nothing was lost any more";
+  Tell({Lost(slot - absl::Hours(24 * 8), slot)});
+  EXPECT_EQ(runs(), 0U) << "no store lags by a week";
+  told = Lost(slot, slot);
+  told.set_run_id("4f1b9bd4-8a3c-4c5e-9a5d-000000000001");
+  Tell({told});
+  EXPECT_EQ(runs(), 0U) << "an id that hosts give";
+  told = Lost(slot, slot);
+  told.mutable_started()->mutable_assigned()->set_job("other");
+  Tell({told});
+  EXPECT_EQ(runs(), 0U) << "no such job";
+  Tell({Lost(slot, slot)});
+  EXPECT_EQ(runs(), 1U);
 }
 
 }  // namespace

@@ -26,6 +26,7 @@ AssignmentBook MakeAssignmentBook(const std::vector<RunRow>& runs) {
     item.set_fence(run.fence);
     item.set_job(run.job);
     *item.mutable_spec() = run.spec;
+    if (run.action.empty()) *item.mutable_slot() = wire::ToProto(run.slot);
     if (run.start_by != absl::InfiniteFuture()) {
       *item.mutable_start_by() = wire::ToProto(run.start_by);
     }

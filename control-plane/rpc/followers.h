@@ -4,6 +4,7 @@
 #pragma once
 
 #include <atomic>
+#include <functional>
 #include <map>
 #include <memory>
 #include <string>
@@ -30,9 +31,13 @@ class Follower {
 // Any thread may call.
 class Followers {
  public:
-  // The pool outlives it.
-  Followers(const std::string& name, exec::Pool& pool)
-      : pool_(pool), loop_(name, absl::Milliseconds(250), [this] { Tick(); }) {}
+  // The pool outlives it. `before` is called ahead of every round of looks, for what all of them
+  // need; not where nobody follows.
+  Followers(
+      const std::string& name, exec::Pool& pool, std::function<void()> before = [] {})
+      : pool_(pool),
+        before_(std::move(before)),
+        loop_(name, absl::Milliseconds(250), [this] { Tick(); }) {}
 
   void Enter(std::shared_ptr<Follower> follower) {
     const Follower* key = follower.get();
@@ -58,6 +63,7 @@ class Followers {
       absl::MutexLock lock(&mutex_);
       for (const auto& [key, follower] : followers_) followers.push_back(follower);
     }
+    if (!followers.empty()) before_();
     for (const auto& follower : followers) {
       if (follower->looking_.exchange(true)) continue;
       const bool taken = pool_.Submit([follower] {
@@ -69,6 +75,7 @@ class Followers {
   }
 
   exec::Pool& pool_;
+  const std::function<void()> before_;
   absl::Mutex mutex_;
   std::map<const Follower*, std::shared_ptr<Follower>> followers_ ABSL_GUARDED_BY(mutex_);
   exec::PeriodicLoop loop_;  // last: its thread uses all the others

@@ -7,6 +7,7 @@
 #include <deque>
 #include <memory>
 #include <optional>
+#include <vector>
 
 #include <absl/base/thread_annotations.h>
 #include <absl/synchronization/mutex.h>
@@ -26,7 +27,7 @@ class OutStream : public grpc::ServerWriteReactor<Message>,
       writing_ = false;
       if (!ok) queue_.clear();
       WriteNext();
-      if (!queue_.empty()) return;
+      if (writing_ || !queue_.empty()) return;
     }
     if (ok) static_cast<Derived*>(this)->Drained();
   }
@@ -74,6 +75,15 @@ class OutStream : public grpc::ServerWriteReactor<Message>,
     return true;
   }
 
+  // The same with many: Drained comes once, after the last of them.
+  bool PutAll(std::vector<Message> messages) {
+    absl::MutexLock lock(&mutex_);
+    if (ended_) return false;
+    for (Message& message : messages) queue_.push_back(std::move(message));
+    WriteNext();
+    return true;
+  }
+
   // After what is queued is sent.
   void End(const Status& status) {
     absl::MutexLock lock(&mutex_);
@@ -91,15 +101,6 @@ class OutStream : public grpc::ServerWriteReactor<Message>,
   bool Ended() const {
     absl::MutexLock lock(&mutex_);
     return ended_;
-  }
-  // Waits until few enough are queued, or the stream has ended.
-  void AwaitRoom(size_t most) const {
-    const auto room = [&]() ABSL_SHARED_LOCKS_REQUIRED(mutex_) {
-      return ended_ || finished_ || queue_.size() < most;
-    };
-    absl::MutexLock lock(&mutex_);
-    // A reader that takes nothing must not hold a thread for ever.
-    mutex_.AwaitWithTimeout(absl::Condition(&room), absl::Seconds(30));
   }
 
  private:

@@ -2,7 +2,6 @@
 
 #include <charconv>
 
-#include "control-plane/rpc/history_reader.h"
 #include "control-plane/rpc/paging.h"
 #include "lib/wire/time.h"
 
@@ -51,11 +50,32 @@ v1::Transition ToProto(const TransitionRow& row, const CheckNames& names) {
   return transition;
 }
 
-StatusOr<CheckNames> StateReader::Names() {
-  MUSTER_ASSIGN_OR_RETURN(const std::vector<SpecRow> checks, store_.specs().Checks());
-  CheckNames names;
-  for (const SpecRow& row : checks) names[row.check_id] = row.document.metadata().name();
-  return names;
+HistoryPages::HistoryPages(HistoryStore& store, SegmentCursor cursor, const HistoryQuery& query)
+    : store_(store), cursor_(std::move(cursor)), reader_(query, [this](const v1::HistoryEntry& e) {
+        entries_.push_back(e);
+        return true;
+      }) {}
+
+StatusOr<std::vector<v1::HistoryEntry>> HistoryPages::Next(size_t enough) {
+  MUSTER_RETURN_IF_ERROR(damage_);
+  entries_.clear();
+  if (fed_ == segments_.size() && !done_) {
+    MUSTER_ASSIGN_OR_RETURN(segments_, store_.NextSegments(cursor_));
+    fed_ = 0;
+    done_ = segments_.empty();
+  }
+  while (fed_ < segments_.size() && !done_ && entries_.size() < enough) {
+    const StatusOr<bool> more = reader_.Feed(segments_[fed_++]);
+    if (more.ok()) {
+      done_ = !*more;
+    } else if (entries_.empty()) {
+      return more.status();
+    } else {
+      damage_ = more.status();
+      break;
+    }
+  }
+  return std::move(entries_);
 }
 
 StatusOr<uint32_t> StateReader::CheckNumber(const std::string& name) {
@@ -83,7 +103,7 @@ Status StateReader::List(const v1::ListStatesRequest& request, v1::ListStatesRes
   uint32_t after_check = 0;
   std::from_chars(after[1].data(), after[1].data() + after[1].size(), after_check);
   const uint32_t limit = PageSize(request.page_size());
-  MUSTER_ASSIGN_OR_RETURN(const CheckNames names, Names());
+  MUSTER_ASSIGN_OR_RETURN(const CheckNames names, store_.specs().CheckNames());
   MUSTER_ASSIGN_OR_RETURN(std::vector<CheckStateRow> rows,
                           store_.history().ListStates(filter, after[0], after_check, limit + 1));
   const bool more = rows.size() > limit;
@@ -101,7 +121,7 @@ Status StateReader::Transitions(const v1::ListTransitionsRequest& request,
   MUSTER_ASSIGN_OR_RETURN(const StateFilter filter, Filter(request.check(), request.agent()));
   const absl::Time since =
       request.has_since() ? wire::FromProto(request.since()) : absl::FromUnixSeconds(0);
-  MUSTER_ASSIGN_OR_RETURN(const CheckNames names, Names());
+  MUSTER_ASSIGN_OR_RETURN(const CheckNames names, store_.specs().CheckNames());
   MUSTER_ASSIGN_OR_RETURN(
       const std::vector<TransitionRow> rows,
       store_.history().ListTransitions(filter, since, PageSize(request.limit())));
@@ -109,8 +129,7 @@ Status StateReader::Transitions(const v1::ListTransitionsRequest& request,
   return OkStatus();
 }
 
-Status StateReader::History(const v1::HistoryRequest& request,
-                            const std::function<bool(const v1::HistoryEntry&)>& take) {
+StatusOr<std::unique_ptr<HistoryPages>> StateReader::History(const v1::HistoryRequest& request) {
   if (request.check().empty() || request.agent().empty()) {
     return InvalidArgument("history needs a check and an agent");
   }
@@ -126,15 +145,9 @@ Status StateReader::History(const v1::HistoryRequest& request,
   query.until =
       request.has_until() ? wire::FromProto(request.until()) : clock_.Now() + absl::Hours(24);
   query.limit = request.limit();
-  HistoryReader reader(query, take);
-  Status damaged;
-  MUSTER_RETURN_IF_ERROR(store_.history().ReadSegments(
-      request.agent(), query.since, query.until, [&](const Segment& segment) {
-        const StatusOr<bool> more = reader.Feed(segment);
-        if (!more.ok()) damaged = more.status();
-        return more.ok() && *more;
-      }));
-  return damaged;
+  return std::make_unique<HistoryPages>(
+      store_.history(),
+      SegmentCursor{.agent = request.agent(), .since = query.since, .until = query.until}, query);
 }
 
 }  // namespace muster::control

@@ -8,34 +8,49 @@ namespace muster::control {
 namespace {
 
 constexpr uint32_t kWatchPage = 500;
-constexpr size_t kHistoryAhead = 2000;  // entries read ahead of a slow reader
+constexpr size_t kHistoryPage = 2000;  // entries, about
 
+// Reads on when what it read is sent: a reader that takes its time holds no thread, and one page.
 class HistoryStream final : public OutStream<v1::HistoryEntry, HistoryStream> {
  public:
-  explicit HistoryStream(v1::HistoryRequest request) : request_(std::move(request)) {}
+  HistoryStream(v1::HistoryRequest request, StateReader& reader, exec::Pool& pool)
+      : request_(std::move(request)), reader_(reader), pool_(pool) {}
 
-  void Start(Gate& gate, grpc::CallbackServerContext& context, StateReader& reader,
-             exec::Pool& pool) {
-    if (!Begin(gate, context, "muster.v1.StateService.History")) return;
-    const bool taken = pool.Submit([self = shared_from_this(), &reader] { self->Read(reader); });
-    if (!taken) End(ResourceExhausted("the control plane is busy; try again"));
+  void Start(Gate& gate, grpc::CallbackServerContext& context) {
+    if (Begin(gate, context, "muster.v1.StateService.History")) GoOn();
   }
-  void Drained() {}
+  void Drained() { GoOn(); }
   void Gone() {}
 
  private:
-  void Read(StateReader& reader) {
-    bool stuck = false;
-    const Status status = reader.History(request_, [&](const v1::HistoryEntry& entry) {
-      AwaitRoom(kHistoryAhead);
-      stuck = Queued() >= kHistoryAhead;
-      return !stuck && Put(entry);
-    });
-    End(stuck ? DeadlineExceeded("the reader takes no more; ask for less with --since or --limit")
-              : status);
+  void GoOn() {
+    if (Ended()) return;
+    const bool taken = pool_.Submit([self = shared_from_this()] { self->Read(); });
+    if (!taken) End(ResourceExhausted("the control plane is busy; try again"));
+  }
+
+  // Never two at once: the next one follows a page that was sent, or this one where it found none.
+  void Read() {
+    if (Ended()) return;
+    if (pages_ == nullptr) {
+      StatusOr<std::unique_ptr<HistoryPages>> pages = reader_.History(request_);
+      if (!pages.ok()) return End(pages.status());
+      pages_ = *std::move(pages);
+    }
+    StatusOr<std::vector<v1::HistoryEntry>> entries = pages_->Next(kHistoryPage);
+    if (!entries.ok()) return End(entries.status());
+    if (pages_->done()) {
+      PutAll(*std::move(entries));
+      return End(OkStatus());
+    }
+    if (entries->empty()) return GoOn();
+    PutAll(*std::move(entries));
   }
 
   const v1::HistoryRequest request_;
+  StateReader& reader_;
+  exec::Pool& pool_;
+  std::unique_ptr<HistoryPages> pages_;
 };
 
 }  // namespace
@@ -70,59 +85,55 @@ class WatchStream final : public OutStream<v1::WatchEvent, WatchStream>, public 
     if (!started_) {
       MUSTER_ASSIGN_OR_RETURN(check_, service_.reader_.CheckNumber(request_.check()));
       MUSTER_ASSIGN_OR_RETURN(revision_, history.StateRevision());
-      removed_ = revision_;
       started_ = true;
     }
     StateFilter filter;
     if (check_ != 0) filter.check_id = check_;
     filter.agent = request_.agent();
-    MUSTER_ASSIGN_OR_RETURN(const CheckNames names, service_.reader_.Names());
+    MUSTER_ASSIGN_OR_RETURN(const CheckNames names, service_.store_.specs().CheckNames());
     MUSTER_ASSIGN_OR_RETURN(std::vector<CheckStateRow> rows,
                             history.ListStates(filter, after_agent_, after_check_, kWatchPage));
-    for (const CheckStateRow& row : rows) PutState(row, names);
+    std::vector<v1::WatchEvent> events;
+    for (const CheckStateRow& row : rows) events.push_back(Shown(row, names));
     if (rows.size() == kWatchPage) {
       after_agent_ = rows.back().agent;
       after_check_ = rows.back().check_id;
-      return OkStatus();
+    } else {
+      synced_ = true;
+      events.emplace_back().set_synced(true);
     }
-    synced_ = true;
-    v1::WatchEvent event;
-    event.set_synced(true);
-    Put(std::move(event));
+    PutAll(std::move(events));
     return OkStatus();
   }
 
+  // Until there is something for this one, or nothing new for anyone.
   Status Follow() {
-    HistoryStore& history = service_.store_.history();
-    MUSTER_ASSIGN_OR_RETURN(const auto removed, history.RemovedStates(removed_, kWatchPage));
-    MUSTER_ASSIGN_OR_RETURN(const auto rows, history.ChangedStates(revision_, kWatchPage));
-    if (removed.empty() && rows.empty()) return OkStatus();
-    MUSTER_ASSIGN_OR_RETURN(const CheckNames names, service_.reader_.Names());
-    for (const auto& gone : removed) {
-      removed_ = gone.revision;
-      CheckStateRow row;
-      row.agent = gone.agent;
-      row.check_id = gone.check_id;
-      row.observed_at = row.since = absl::FromUnixSeconds(0);
-      if (!Wanted(row)) continue;
-      v1::WatchEvent event;
-      *event.mutable_removed() = ToProto(row, known_names_.empty() ? names : known_names_);
-      Put(std::move(event));
+    std::vector<v1::WatchEvent> events;
+    for (bool more = true; more && events.empty();) {
+      MUSTER_ASSIGN_OR_RETURN(const StateFeedPage page,
+                              service_.feed_.After(revision_, kWatchPage));
+      const std::shared_ptr<const CheckNames> names = service_.feed_.names();
+      for (const auto& change : page.changes) {
+        if (!Wanted(change->row)) continue;
+        if (change->removed) {
+          *events.emplace_back().mutable_removed() = ToProto(change->row, *names);
+        } else {
+          events.push_back(Shown(change->row, *names));
+        }
+      }
+      revision_ = page.through;
+      more = page.more;
     }
-    for (const CheckStateRow& row : rows) {
-      revision_ = row.revision;
-      if (Wanted(row)) PutState(row, names);
-    }
+    if (!events.empty()) PutAll(std::move(events));
     return OkStatus();
   }
 
-  void PutState(const CheckStateRow& row, const CheckNames& names) {
-    known_names_.insert(names.begin(), names.end());  // a deleted check has no name any more
+  static v1::WatchEvent Shown(const CheckStateRow& row, const CheckNames& names) {
     v1::WatchEvent event;
     *event.mutable_state() = ToProto(row, names);
     event.mutable_state()->clear_detail();
     event.mutable_state()->clear_last_failure();
-    Put(std::move(event));
+    return event;
   }
 
   StateService& service_;
@@ -132,10 +143,8 @@ class WatchStream final : public OutStream<v1::WatchEvent, WatchStream>, public 
   bool synced_ = false;
   uint32_t check_ = 0;
   uint64_t revision_ = 0;
-  uint64_t removed_ = 0;
   std::string after_agent_;
   uint32_t after_check_ = 0;
-  CheckNames known_names_;
 };
 
 StateService::StateService(Store& store, Gate& gate, const Clock& clock)
@@ -143,7 +152,8 @@ StateService::StateService(Store& store, Gate& gate, const Clock& clock)
       gate_(gate),
       reader_(store, clock),
       pool_("state-reads", 2, 1000),
-      followers_("watch", pool_) {}
+      feed_(store),
+      followers_("watch", pool_, [this] { feed_.Refresh(); }) {}
 
 StateService::~StateService() {
   followers_.Stop();
@@ -167,8 +177,8 @@ grpc::ServerUnaryReactor* StateService::ListTransitions(grpc::CallbackServerCont
 
 grpc::ServerWriteReactor<v1::HistoryEntry>* StateService::History(
     grpc::CallbackServerContext* context, const v1::HistoryRequest* request) {
-  const auto stream = std::make_shared<HistoryStream>(*request);
-  stream->Start(gate_, *context, reader_, pool_);
+  const auto stream = std::make_shared<HistoryStream>(*request, reader_, pool_);
+  stream->Start(gate_, *context);
   return stream.get();
 }
 

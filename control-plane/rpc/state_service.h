@@ -10,6 +10,7 @@
 
 #include "control-plane/rpc/followers.h"
 #include "control-plane/rpc/gate.h"
+#include "control-plane/rpc/state_feed.h"
 #include "control-plane/rpc/state_reader.h"
 #include "lib/exec/threads.h"
 #include "muster/v1/state_service.grpc.pb.h"
@@ -44,6 +45,7 @@ class StateService final : public v1::StateService::CallbackService {
   Gate& gate_;
   StateReader reader_;
   exec::Pool pool_;  // history and watch reads: they may be long, so not with the unary calls
+  StateFeed feed_;
   Followers followers_;
 };
 

@@ -1,9 +1,12 @@
 #include "control-plane/store/history_store.h"
 
+#include <algorithm>
+#include <limits>
 #include <set>
 
 #include "control-plane/store/batch_writer.h"
 #include "control-plane/store/columns.h"
+#include "control-plane/store/many_rows.h"
 #include "control-plane/store/observations.h"
 #include "control-plane/store/state_rows.h"
 
@@ -60,23 +63,32 @@ std::vector<TransitionRow> ReadTransitions(const sql::Rows& rows) {
   return transitions;
 }
 
+// Where OK is not wanted it says so once more, in the words of the index states_in_trouble.
 std::string StatusList(std::string_view column, const std::vector<v1::CheckStatus>& statuses) {
   std::string list;
+  bool trouble = true;
   for (const v1::CheckStatus status : statuses) {
     list += fmt::format("{}{}", list.empty() ? "" : ", ", static_cast<int>(status));
+    trouble = trouble && status != v1::CHECK_STATUS_OK;
   }
-  return list.empty() ? "" : fmt::format("AND {} IN ({}) ", column, list);
+  if (list.empty()) return "";
+  return fmt::format("AND {0} IN ({1}) {2}", column, list,
+                     trouble ? fmt::format("AND {} <> 1 ", column) : "");
 }
 
 // Sets when states were last observed: their agents' logs know it, the rows only since they
 // changed.
 Status SetObserved(sql::Transaction& t, std::vector<CheckStateRow>& states) {
   if (states.empty()) return OkStatus();
-  MUSTER_ASSIGN_OR_RETURN(
-      const sql::Rows rows,
-      t.Query("SELECT a.name, l.observations FROM agents a JOIN logs l ON l.agent_id = a.id "
-              "AND l.log_epoch = a.log_epoch WHERE a.name >= $1 AND a.name <= $2",
-              {std::string_view(states.front().agent), std::string_view(states.back().agent)}));
+  ManyRows agents("SELECT a.name, l.observations FROM (", 1,
+                  ") AS v JOIN agents a ON a.name = v.column1 JOIN logs l ON l.agent_id = a.id "
+                  "AND l.log_epoch = a.log_epoch");
+  std::string_view last;
+  for (const CheckStateRow& state : states) {
+    if (state.agent != last) agents.Add({std::string_view(state.agent)});
+    last = state.agent;
+  }
+  MUSTER_ASSIGN_OR_RETURN(const sql::Rows rows, agents.Query(t));
   absl::flat_hash_map<std::string, ObservationsByCheck> of;
   for (const sql::Row& row : rows) {
     MUSTER_ASSIGN_OR_RETURN(of[row.Text(0)], UnpackObservations(row.Text(1)));
@@ -112,18 +124,25 @@ StatusOr<std::vector<CheckStateRow>> QueryStates(sql::Transaction& t, const Stat
   return states;
 }
 
+// With revision in (after, until], ascending.
+StatusOr<std::vector<RemovedState>> QueryRemoved(sql::Transaction& t, uint64_t after,
+                                                 uint64_t until, uint32_t limit) {
+  MUSTER_ASSIGN_OR_RETURN(
+      const sql::Rows rows,
+      t.Query("SELECT agent, check_id, revision FROM removed_states WHERE revision > $1 "
+              "AND revision <= $2 ORDER BY revision LIMIT $3",
+              {Signed(after), Signed(until), int64_t{limit}}));
+  std::vector<RemovedState> removed;
+  for (const sql::Row& row : rows) {
+    removed.push_back({row.Text(0), static_cast<uint32_t>(row.Int(1)), Unsigned(row.Int(2))});
+  }
+  return removed;
+}
+
 constexpr size_t kSegmentsAPage = 64;
 
-struct Log {
-  int64_t id = 0;
-  std::string epoch;
-};
-
-// Where a reader stands in a log.
-struct Position {
-  int64_t last_at = 0;
-  int64_t first_sequence = 0;
-};
+using Log = SegmentCursor::Log;
+using Position = SegmentCursor::Position;
 
 StatusOr<std::vector<Log>> LogsOf(sql::Transaction& t, std::string_view agent) {
   MUSTER_ASSIGN_OR_RETURN(const sql::Rows rows,
@@ -202,33 +221,48 @@ StatusOr<std::vector<CheckStateRow>> HistoryStore::ListStates(const StateFilter&
   return states;
 }
 
-StatusOr<std::vector<CheckStateRow>> HistoryStore::ChangedStates(uint64_t after, uint32_t limit) {
-  std::vector<CheckStateRow> states;
+StatusOr<StateChanges> HistoryStore::ChangesAfter(uint64_t after, uint32_t limit) {
+  StateChanges found;
   MUSTER_RETURN_IF_ERROR(database_.Read([&](sql::Transaction& t) -> Status {
+    // Revisions are given out in the order of commits: none at or below this one is yet to come.
+    MUSTER_ASSIGN_OR_RETURN(const int64_t newest, LastValue(t, kStateRevision));
+    found = {.through = std::max(after, Unsigned(newest)), .newest = Unsigned(newest)};
+    if (found.newest <= after) return OkStatus();
     MUSTER_ASSIGN_OR_RETURN(
         const sql::Rows rows,
-        t.Query(fmt::format("SELECT {} FROM states WHERE revision > $1 ORDER BY revision LIMIT $2",
+        t.Query(fmt::format("SELECT {} FROM states WHERE revision > $1 AND revision <= $2 "
+                            "ORDER BY revision LIMIT $3",
                             kStateColumns),
-                {Signed(after), int64_t{limit}}));
-    MUSTER_ASSIGN_OR_RETURN(states, ReadStates(rows));
+                {Signed(after), newest, int64_t{limit}}));
+    MUSTER_ASSIGN_OR_RETURN(std::vector<CheckStateRow> states, ReadStates(rows));
+    MUSTER_ASSIGN_OR_RETURN(const std::vector<RemovedState> removed,
+                            QueryRemoved(t, after, found.newest, limit));
+    if (states.size() == limit) found.through = states.back().revision;
+    if (removed.size() == limit) found.through = std::min(found.through, removed.back().revision);
+    for (CheckStateRow& state : states) found.changes.push_back({.row = std::move(state)});
+    for (const RemovedState& state : removed) {
+      StateChange& change = found.changes.emplace_back();
+      change.removed = true;
+      change.row.agent = state.agent;
+      change.row.check_id = state.check_id;
+      change.row.revision = state.revision;
+      change.row.since = change.row.observed_at = absl::UnixEpoch();
+    }
     return OkStatus();
   }));
-  return states;
+  std::erase_if(found.changes,
+                [&](const StateChange& change) { return change.row.revision > found.through; });
+  std::sort(
+      found.changes.begin(), found.changes.end(),
+      [](const StateChange& a, const StateChange& b) { return a.row.revision < b.row.revision; });
+  return found;
 }
 
-StatusOr<std::vector<HistoryStore::RemovedState>> HistoryStore::RemovedStates(uint64_t after,
-                                                                              uint32_t limit) {
+StatusOr<std::vector<RemovedState>> HistoryStore::RemovedStates(uint64_t after, uint32_t limit) {
   std::vector<RemovedState> removed;
   MUSTER_RETURN_IF_ERROR(database_.Read([&](sql::Transaction& t) -> Status {
-    MUSTER_ASSIGN_OR_RETURN(
-        const sql::Rows rows,
-        t.Query("SELECT agent, check_id, revision FROM removed_states WHERE revision > $1 "
-                "ORDER BY revision LIMIT $2",
-                {Signed(after), int64_t{limit}}));
-    removed.clear();
-    for (const sql::Row& row : rows) {
-      removed.push_back({row.Text(0), static_cast<uint32_t>(row.Int(1)), Unsigned(row.Int(2))});
-    }
+    MUSTER_ASSIGN_OR_RETURN(removed,
+                            QueryRemoved(t, after, std::numeric_limits<int64_t>::max(), limit));
     return OkStatus();
   }));
   return removed;
@@ -323,30 +357,40 @@ StatusOr<std::vector<TransitionRow>> HistoryStore::ListTransitions(const StateFi
   return transitions;
 }
 
-Status HistoryStore::ReadSegments(std::string_view agent, absl::Time since, absl::Time until,
-                                  const std::function<bool(const Segment&)>& take) {
-  std::vector<Log> logs;
+StatusOr<std::vector<Segment>> HistoryStore::NextSegments(SegmentCursor& cursor) {
+  const Position begin{sql::ToMicros(cursor.since), -1};
+  std::vector<Segment> page;
+  SegmentCursor next;
   MUSTER_RETURN_IF_ERROR(database_.Read([&](sql::Transaction& t) -> Status {
-    MUSTER_ASSIGN_OR_RETURN(logs, LogsOf(t, agent));
+    page.clear();
+    next = cursor;
+    if (!next.logs.has_value()) {
+      MUSTER_ASSIGN_OR_RETURN(next.logs, LogsOf(t, next.agent));
+      next.after = begin;
+    }
+    while (page.empty() && next.log < next.logs->size()) {
+      MUSTER_ASSIGN_OR_RETURN(
+          page, ReadPage(t, next.agent, (*next.logs)[next.log], next.until, next.after));
+      if (page.size() == kSegmentsAPage) break;
+      ++next.log;
+      next.after = begin;
+    }
     return OkStatus();
   }));
-  for (const Log& log : logs) {
-    Position after{sql::ToMicros(since), -1};
-    bool more = true;
-    // Page by page, so that no transaction stays open while a reader takes its time.
-    while (more) {
-      std::vector<Segment> page;
-      MUSTER_RETURN_IF_ERROR(database_.Read([&](sql::Transaction& t) -> Status {
-        MUSTER_ASSIGN_OR_RETURN(page, ReadPage(t, agent, log, until, after));
-        return OkStatus();
-      }));
-      more = page.size() == kSegmentsAPage;
-      for (const Segment& segment : page) {
-        if (!take(segment)) return OkStatus();
-      }
+  cursor = std::move(next);
+  return page;
+}
+
+Status HistoryStore::ReadSegments(std::string_view agent, absl::Time since, absl::Time until,
+                                  const std::function<bool(const Segment&)>& take) {
+  SegmentCursor cursor{.agent = std::string(agent), .since = since, .until = until};
+  while (true) {
+    MUSTER_ASSIGN_OR_RETURN(const std::vector<Segment> page, NextSegments(cursor));
+    if (page.empty()) return OkStatus();
+    for (const Segment& segment : page) {
+      if (!take(segment)) return OkStatus();
     }
   }
-  return OkStatus();
 }
 
 StatusOr<int64_t> HistoryStore::MakeDays(absl::Time from, absl::Time until) {

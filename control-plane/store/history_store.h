@@ -84,6 +84,44 @@ struct Segment {
   std::string payload;
 };
 
+// How far a reader of an agent's history has come: log by log, each by time.
+struct SegmentCursor {
+  struct Log {
+    int64_t id = 0;
+    std::string epoch;
+  };
+  struct Position {
+    int64_t last_at = 0;
+    int64_t first_sequence = 0;
+  };
+
+  std::string agent;
+  // Of the observations.
+  absl::Time since;
+  absl::Time until;
+  // The store's own.
+  std::optional<std::vector<Log>> logs;
+  size_t log = 0;
+  Position after;
+};
+
+struct RemovedState {
+  std::string agent;
+  uint32_t check_id = 0;
+  uint64_t revision = 0;
+};
+
+struct StateChange {
+  CheckStateRow row;     // with its revision
+  bool removed = false;  // the row says only whose it was
+};
+
+struct StateChanges {
+  uint64_t through = 0;  // whatever changed up to here, and still stands so, is in it
+  uint64_t newest = 0;   // of all revisions, as it was read
+  std::vector<StateChange> changes;
+};
+
 struct StateFilter {
   std::optional<uint32_t> check_id;
   std::string agent;  // empty: all
@@ -110,15 +148,10 @@ class HistoryStore {
   StatusOr<std::vector<CheckStateRow>> ListStates(const StateFilter& filter,
                                                   std::string_view after_agent,
                                                   uint32_t after_check, uint32_t limit);
-  // States with revision > after, ascending by revision: how watchers follow. Observed as of their
-  // last change.
-  StatusOr<std::vector<CheckStateRow>> ChangedStates(uint64_t after, uint32_t limit);
+  // How watchers follow: what changed after that revision, ascending, at most `limit` of what is
+  // there and of what left. States are observed as of their last change.
+  StatusOr<StateChanges> ChangesAfter(uint64_t after, uint32_t limit);
   // States that left since (deleted checks, revoked agents or selectors that no longer match).
-  struct RemovedState {
-    std::string agent;
-    uint32_t check_id = 0;
-    uint64_t revision = 0;
-  };
   StatusOr<std::vector<RemovedState>> RemovedStates(uint64_t after, uint32_t limit);
   // The newest revision of all, states and removals.
   StatusOr<uint64_t> StateRevision();
@@ -136,8 +169,10 @@ class HistoryStore {
   StatusOr<std::vector<TransitionRow>> ListTransitions(const StateFilter& filter, absl::Time since,
                                                        uint32_t limit);
 
-  // Calls `take` for each segment that may hold results observed in [since, until], oldest first;
-  // stops early when it returns false.
+  // The next segments, oldest first, that may hold results observed in the cursor's time; none at
+  // the end. Between two calls nothing stays open, however long the reader takes.
+  StatusOr<std::vector<Segment>> NextSegments(SegmentCursor& cursor);
+  // All of them, until `take` returns false.
   Status ReadSegments(std::string_view agent, absl::Time since, absl::Time until,
                       const std::function<bool(const Segment&)>& take);
   // Where the database keeps history by the day: makes those days. Returns how many segments lie

@@ -7,6 +7,8 @@ namespace muster::control {
 namespace {
 
 constexpr std::string_view kRecoveries = "recoveries";
+// Of the last one, in microseconds: no counter, and not moved as they are.
+constexpr std::string_view kRecoveredAt = "recovered_at";
 
 // Beyond what can be given out in the time that an asynchronous standby lags.
 constexpr int64_t kStride = int64_t{1} << 20;
@@ -41,6 +43,10 @@ Status RecoverStore(sql::Transaction& t, const sql::EpochChange& change, absl::T
     MUSTER_RETURN_IF_ERROR(JumpAhead(t, counter, counter == kCheckNumber ? kCheckStride : kStride));
   }
   MUSTER_RETURN_IF_ERROR(JumpAhead(t, kRecoveries, 1));
+  MUSTER_RETURN_IF_ERROR(t.Execute("INSERT INTO counters (name, value) VALUES ($1, $2) "
+                                   "ON CONFLICT (name) DO UPDATE SET value = excluded.value",
+                                   {kRecoveredAt, sql::ToMicros(now)})
+                             .status());
   MUSTER_RETURN_IF_ERROR(
       t.Execute("UPDATE agents SET session_epoch = session_epoch + $1", {kStride}).status());
   MUSTER_RETURN_IF_ERROR(ForgetLeaderAndReplicas(t));
@@ -51,6 +57,11 @@ Status RecoverStore(sql::Transaction& t, const sql::EpochChange& change, absl::T
                                                "made may be missing, agents offer theirs again",
                                                change.before),
                          .at = now});
+}
+
+StatusOr<absl::Time> LostUntil(sql::Transaction& t) {
+  MUSTER_ASSIGN_OR_RETURN(const int64_t at, LastValue(t, kRecoveredAt));
+  return at == 0 ? absl::InfinitePast() : absl::FromUnixMicros(at);
 }
 
 StatusOr<bool> WasRecovered(sql::Transaction& t) {

@@ -14,6 +14,9 @@ namespace muster::control {
 // cursor that is here, and offer what they kept beyond it.
 Status RecoverStore(sql::Transaction& t, const sql::EpochChange& change, absl::Time now);
 
+// What was decided before that moment may be missing here; InfinitePast: nothing is.
+StatusOr<absl::Time> LostUntil(sql::Transaction& t);
+
 // Whether this store ever began a new epoch: then an agent may be rightly unknown here.
 StatusOr<bool> WasRecovered(sql::Transaction& t);
 

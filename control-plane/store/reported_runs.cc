@@ -4,14 +4,12 @@
 #include <set>
 #include <utility>
 
+#include "control-plane/store/asked_job.h"
 #include "control-plane/store/columns.h"
-#include "control-plane/store/identity_store.h"
 #include "control-plane/store/many_rows.h"
 #include "control-plane/store/run_rows.h"
 #include "lib/base/text.h"
-#include "lib/decide/selector.h"
 #include "lib/wire/columns.h"
-#include "muster/v1/document.pb.h"
 
 namespace muster::control {
 namespace {
@@ -20,22 +18,11 @@ constexpr size_t kVersionAt = 14;
 
 // The job's spec, or why the agent may not report it.
 StatusOr<v1::JobSpec> SpecFor(sql::Transaction& t, const std::string& job, std::string_view agent) {
-  MUSTER_ASSIGN_OR_RETURN(
-      const sql::Rows found,
-      t.Query("SELECT document FROM specs WHERE kind = 'Job' AND name = $1", {job}));
-  if (found.empty()) return NotFound("there is no such job: apply it first");
-  v1::Document document;
-  if (!document.ParseFromString(found[0].Text(0))) return DataLoss("the stored job is damaged");
-  if (!document.job().has_reported()) {
+  MUSTER_ASSIGN_OR_RETURN(v1::JobSpec spec, JobAskedOf(t, job, agent));
+  if (!spec.has_reported()) {
     return FailedPrecondition("the job is not reported: write reported: {{}} for its task");
   }
-  MUSTER_ASSIGN_OR_RETURN(const sql::Rows agents,
-                          t.Query("SELECT labels FROM agents WHERE name = $1", {agent}));
-  const Labels labels = agents.empty() ? Labels{} : UnpackMap(agents[0].Text(0));
-  if (!decide::Selects(document.job().agents(), agent, labels)) {
-    return PermissionDenied("the job does not ask for this agent: see spec.agents");
-  }
-  return document.job();
+  return spec;
 }
 
 bool IsRefusal(const Status& status) {

@@ -7,7 +7,9 @@
 
 #include "control-plane/store/backup_events.h"
 #include "control-plane/store/columns.h"
+#include "control-plane/store/lost_runs.h"
 #include "control-plane/store/many_rows.h"
+#include "control-plane/store/recovery.h"
 #include "control-plane/store/reported_runs.h"
 #include "control-plane/store/run_rows.h"
 #include "lib/base/text.h"
@@ -193,6 +195,12 @@ Status StoreRunEvents(sql::Transaction& transaction, const std::vector<AgentRunE
       MUSTER_ASSIGN_OR_RETURN(std::optional<RunRow> begun,
                               TakeReport(transaction, event, now, trail, not_stored));
       if (begun.has_value()) run = runs.Know(*std::move(begun));
+    }
+    if (event.event->started().has_assigned() && (run == nullptr || WasNeverGiven(*run))) {
+      MUSTER_ASSIGN_OR_RETURN(const absl::Time lost_until, LostUntil(transaction));
+      MUSTER_ASSIGN_OR_RETURN(std::optional<RunRow> lost,
+                              TakeLost(transaction, event, run, lost_until, now, trail));
+      if (lost.has_value()) run = runs.Know(*std::move(lost));
     }
     if (run == nullptr) continue;
     const RunStep step = ApplyRunEvent(event, *run);

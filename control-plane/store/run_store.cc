@@ -6,6 +6,7 @@
 
 #include "control-plane/store/columns.h"
 #include "control-plane/store/many_rows.h"
+#include "control-plane/store/recovery.h"
 #include "control-plane/store/reported_runs.h"
 #include "control-plane/store/run_rows.h"
 #include "lib/base/text.h"
@@ -327,6 +328,29 @@ StatusOr<uint64_t> RunStore::ReadLast(std::string_view counter) {
     return OkStatus();
   }));
   return Unsigned(revision);
+}
+
+StatusOr<absl::Time> RunStore::LostUntil() {
+  absl::Time until = absl::InfinitePast();
+  MUSTER_RETURN_IF_ERROR(database_.Read([&](sql::Transaction& t) -> Status {
+    MUSTER_ASSIGN_OR_RETURN(until, control::LostUntil(t));
+    return OkStatus();
+  }));
+  return until;
+}
+
+StatusOr<std::vector<absl::Time>> RunStore::SlotsAfter(std::string_view job, absl::Time after) {
+  std::vector<absl::Time> slots;
+  MUSTER_RETURN_IF_ERROR(database_.Read([&](sql::Transaction& t) -> Status {
+    MUSTER_ASSIGN_OR_RETURN(
+        const sql::Rows rows,
+        t.Query("SELECT slot FROM runs WHERE job = $1 AND slot > $2 AND action = '' ORDER BY slot",
+                {job, sql::ToMicros(after)}));
+    slots.clear();
+    for (const sql::Row& row : rows) slots.push_back(row.Time(0));
+    return OkStatus();
+  }));
+  return slots;
 }
 
 StatusOr<uint64_t> RunStore::Decide(LeaderEpoch epoch, const std::vector<JobDecision>& decisions,

@@ -171,6 +171,10 @@ class RunStore {
   StatusOr<uint64_t> AssignmentRevision();
   // Grows with every change that the leader may have to act on.
   StatusOr<uint64_t> Revision();
+  // What was decided before that moment may be missing here; InfinitePast: nothing is.
+  StatusOr<absl::Time> LostUntil();
+  // Slots of the job after that moment that have runs, ascending.
+  StatusOr<std::vector<absl::Time>> SlotsAfter(std::string_view job, absl::Time after);
   // Grows with every change of a pause.
   StatusOr<uint64_t> PauseRevision();
 

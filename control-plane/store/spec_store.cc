@@ -225,6 +225,18 @@ StatusOr<std::vector<SpecRow>> SpecStore::Checks() {
   return checks;
 }
 
+StatusOr<std::map<uint32_t, std::string>> SpecStore::CheckNames() {
+  std::map<uint32_t, std::string> names;
+  MUSTER_RETURN_IF_ERROR(database_.Read([&](sql::Transaction& t) -> Status {
+    MUSTER_ASSIGN_OR_RETURN(const sql::Rows rows,
+                            t.Query("SELECT check_id, name FROM specs WHERE kind = $1", {kCheck}));
+    names.clear();
+    for (const sql::Row& row : rows) names[static_cast<uint32_t>(row.Int(0))] = row.Text(1);
+    return OkStatus();
+  }));
+  return names;
+}
+
 StatusOr<std::vector<SpecRow>> SpecStore::OfKind(std::string_view kind) {
   std::vector<SpecRow> specs;
   MUSTER_RETURN_IF_ERROR(database_.Read([&](sql::Transaction& t) -> Status {

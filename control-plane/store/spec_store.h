@@ -2,6 +2,7 @@
 #pragma once
 
 #include <functional>
+#include <map>
 #include <optional>
 #include <string>
 #include <vector>
@@ -50,6 +51,8 @@ class SpecStore {
                           uint32_t limit);
   // Every check, ascending by number.
   StatusOr<std::vector<SpecRow>> Checks();
+  // Their names by number: what most readers want of them.
+  StatusOr<std::map<uint32_t, std::string>> CheckNames();
   StatusOr<std::vector<SpecRow>> Receivers();
   // By name.
   StatusOr<std::vector<SpecRow>> Jobs();

@@ -17,8 +17,11 @@ constexpr size_t kLongestUrl = 4096;
 constexpr int kLargestDb = 65'535;
 constexpr size_t kLongestSocketPath = sizeof(sockaddr_un::sun_path) - 1;
 
+constexpr uint16_t kSentinelPort = 26'379;
+
 constexpr std::string_view kForms =
-    "redis://HOST:PORT, rediss://HOST:PORT?ca=FILE or redis+unix:PATH";
+    "redis://HOST:PORT, rediss://HOST:PORT?ca=FILE, redis+sentinel://HOST,HOST/MASTER or "
+    "redis+unix:PATH";
 
 Status BadCharacter() {
   return InvalidArgument(
@@ -89,6 +92,8 @@ class UrlReader {
       return true;
     };
     if (take("redis+unix:", Scheme::kUnix)) return ReadPath(place);
+    if (take("redis+sentinel://", Scheme::kTcp) || take("rediss+sentinel://", Scheme::kTls))
+      return ReadSentinels(place);
     if (take("redis://", Scheme::kTcp) || take("rediss://", Scheme::kTls)) return ReadHost(place);
     return InvalidArgument("the Redis URL cannot be read; write {}", kForms);
   }
@@ -106,13 +111,39 @@ class UrlReader {
 
   Status ReadHost(std::string_view rest) {
     const size_t slash = std::min(rest.find('/'), rest.size());
-    std::string_view where = rest.substr(0, slash);
-    if (const size_t at = where.find('@'); at != std::string_view::npos) {
-      MUSTER_RETURN_IF_ERROR(ReadUser(where.substr(0, at)));
-      where.remove_prefix(at + 1);
-    }
-    MUSTER_RETURN_IF_ERROR(ReadHostAndPort(where));
+    MUSTER_ASSIGN_OR_RETURN(const std::string_view where, ReadUserBefore(rest.substr(0, slash)));
+    HostPort place{.port = address_.port_};
+    MUSTER_RETURN_IF_ERROR(ReadHostAndPort(where, place));
+    address_.host_ = place.host;
+    address_.port_ = place.port;
     return slash + 1 < rest.size() ? ReadDb(rest.substr(slash + 1)) : OkStatus();
+  }
+
+  Status ReadSentinels(std::string_view rest) {
+    const size_t slash = std::min(rest.find('/'), rest.size());
+    MUSTER_ASSIGN_OR_RETURN(const std::string_view where, ReadUserBefore(rest.substr(0, slash)));
+    for (const std::string_view one : Split(where, ',')) {
+      HostPort& place = address_.sentinels_.emplace_back(HostPort{.port = kSentinelPort});
+      MUSTER_RETURN_IF_ERROR(ReadHostAndPort(one, place));
+    }
+    const std::string_view path = slash < rest.size() ? rest.substr(slash + 1) : "";
+    const size_t end = std::min(path.find('/'), path.size());
+    address_.master_ = path.substr(0, end);
+    if (address_.master_.empty() ||
+        !std::all_of(address_.master_.begin(), address_.master_.end(), IsHostCharacter)) {
+      return InvalidArgument(
+          "the Redis URL does not name the master that the Sentinels watch; write "
+          "redis+sentinel://HOST,HOST/MASTER, as in their settings: sentinel monitor MASTER …");
+    }
+    return end + 1 < path.size() ? ReadDb(path.substr(end + 1)) : OkStatus();
+  }
+
+  // What follows the user.
+  StatusOr<std::string_view> ReadUserBefore(std::string_view where) {
+    const size_t at = where.find('@');
+    if (at == std::string_view::npos) return where;
+    MUSTER_RETURN_IF_ERROR(ReadUser(where.substr(0, at)));
+    return where.substr(at + 1);
   }
 
   Status ReadUser(std::string_view text) {
@@ -124,30 +155,29 @@ class UrlReader {
     return OkStatus();
   }
 
-  // A password with a bare '@' or '/' ends up in here in pieces, so nothing of it is repeated.
-  Status ReadHostAndPort(std::string_view text) {
+  // A password with a bare '@' or '/' ends up in here in pieces, so nothing of it is repeated. The
+  // port stays where the text has none.
+  static Status ReadHostAndPort(std::string_view text, HostPort& place) {
     if (text.starts_with('[')) {
       const size_t end = text.find(']');
       if (end == std::string_view::npos) return BadHost();
-      address_.host_ = text.substr(1, end - 1);
-      if (!std::all_of(address_.host_.begin(), address_.host_.end(), IsIp6Character))
-        return BadHost();
+      place.host = text.substr(1, end - 1);
+      if (!std::all_of(place.host.begin(), place.host.end(), IsIp6Character)) return BadHost();
       text.remove_prefix(end + 1);
     } else {
       const size_t colon = std::min(text.find(':'), text.size());
-      address_.host_ = text.substr(0, colon);
-      if (!std::all_of(address_.host_.begin(), address_.host_.end(), IsHostCharacter))
-        return BadHost();
+      place.host = text.substr(0, colon);
+      if (!std::all_of(place.host.begin(), place.host.end(), IsHostCharacter)) return BadHost();
       text.remove_prefix(colon);
     }
-    if (address_.host_.empty()) return BadHost();
+    if (place.host.empty()) return BadHost();
     if (text.empty()) return OkStatus();
     const auto number =
         text.starts_with(':') ? ReadNumber<uint16_t>(text.substr(1), 1, 65'535) : std::nullopt;
     if (!number.has_value()) {
       return InvalidArgument("the port in the Redis URL is not a number from 1 to 65535");
     }
-    address_.port_ = *number;
+    place.port = *number;
     return OkStatus();
   }
 
@@ -184,10 +214,15 @@ class UrlReader {
     if (key == "user" && local) return ReadText(value, "user", address_.user_);
     if (key == "ca" && address_.scheme_ == Scheme::kTls)
       return ReadText(value, "ca", address_.ca_file_);
+    if (key == "sentinel_user" && !address_.sentinels_.empty())
+      return ReadText(value, "sentinel_user", address_.sentinel_user_);
+    if (key == "sentinel_password_file" && !address_.sentinels_.empty())
+      return ReadText(value, "sentinel_password_file", address_.sentinel_password_file_);
     if (key == "password_file") return ReadText(value, "password_file", address_.password_file_);
     return InvalidArgument(
         "the Redis URL has an option that it cannot have; password_file goes with all, ca with "
-        "rediss: alone, user and db with redis+unix: alone");
+        "rediss: alone, user and db with redis+unix: alone, sentinel_user and "
+        "sentinel_password_file with Sentinels");
   }
 
   static Status ReadText(std::string_view value, std::string_view key, std::string& into) {
@@ -206,8 +241,14 @@ class UrlReader {
     if (!address_.password_.empty() && !address_.password_file_.empty()) {
       return InvalidArgument("the Redis URL has both a password and a password_file; keep one");
     }
-    if (!address_.password_file_.empty() && !address_.password_file_.starts_with('/')) {
-      return InvalidArgument("password_file in the Redis URL is not an absolute path");
+    for (const std::string* file : {&address_.password_file_, &address_.sentinel_password_file_}) {
+      if (!file->empty() && !file->starts_with('/'))
+        return InvalidArgument("a password_file in the Redis URL is not an absolute path");
+    }
+    if (!address_.sentinel_user_.empty() && address_.sentinel_password_file_.empty()) {
+      return InvalidArgument(
+          "the Redis URL names a sentinel_user without a password; add "
+          "&sentinel_password_file=FILE");
     }
     if (!address_.user_.empty() && !address_.has_password()) {
       return InvalidArgument(
@@ -226,6 +267,10 @@ StatusOr<Address> Address::Parse(std::string_view url, UrlFrom from) {
 
 Address Address::Copy() const {
   Address copy;
+  copy.sentinels_ = sentinels_;
+  copy.master_ = master_;
+  copy.sentinel_user_ = sentinel_user_;
+  copy.sentinel_password_file_ = sentinel_password_file_;
   copy.scheme_ = scheme_;
   copy.host_ = host_;
   copy.port_ = port_;
@@ -238,8 +283,35 @@ Address Address::Copy() const {
   return copy;
 }
 
+Address Address::SentinelAt(const HostPort& place) const {
+  Address sentinel;
+  sentinel.scheme_ = scheme_;
+  sentinel.host_ = place.host;
+  sentinel.port_ = place.port;
+  sentinel.ca_file_ = ca_file_;
+  sentinel.user_ = sentinel_user_;
+  sentinel.password_file_ = sentinel_password_file_;
+  return sentinel;
+}
+
+Address Address::ServerAt(const HostPort& place) const {
+  Address server = Copy();
+  server.sentinels_.clear();
+  server.master_.clear();
+  server.host_ = place.host;
+  server.port_ = place.port;
+  return server;
+}
+
 std::string Address::name() const {
   const std::string db = db_ == 0 ? "" : fmt::format("/{}", db_);
+  if (!sentinels_.empty()) {
+    std::string places;
+    for (const HostPort& place : sentinels_)
+      places += fmt::format("{}{}", places.empty() ? "" : ",", FormatHostPort(place));
+    return fmt::format("{}+sentinel://{}/{}{}", scheme_ == Scheme::kTls ? "rediss" : "redis",
+                       places, master_, db);
+  }
   switch (scheme_) {
     case Scheme::kTcp: return fmt::format("redis://{}{}", FormatHostPort({host_, port_}), db);
     case Scheme::kTls: return fmt::format("rediss://{}{}", FormatHostPort({host_, port_}), db);
@@ -255,6 +327,8 @@ StatusOr<Secret> Address::ReadPassword() const {
 
 Status Address::CheckFiles() const {
   MUSTER_RETURN_IF_ERROR(ReadPassword().status());
+  if (!sentinels_.empty())
+    MUSTER_RETURN_IF_ERROR(SentinelAt(sentinels_.front()).ReadPassword().status());
   return ca_file_.empty() ? OkStatus() : ReadFile(ca_file_).status();
 }
 

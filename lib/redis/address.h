@@ -4,6 +4,11 @@
 //   redis://[USER[:PASSWORD]@]HOST[:PORT][/DB]     TCP; port 6379
 //   rediss://…                                     TLS; ?ca=FILE, else the host's authorities
 //   redis+unix:PATH                                Unix socket; ?user=USER, ?db=DB
+//   redis+sentinel://[USER[:PASSWORD]@]HOST[:PORT][,HOST[:PORT]…]/MASTER[/DB]
+//                                                  the master that one of these Sentinels names;
+//                                                  port 26379; ?sentinel_user=USER and
+//                                                  ?sentinel_password_file=FILE sign in to them
+//   rediss+sentinel://…                            TLS to Sentinels and servers; ?ca=FILE
 //
 // Each takes ?password_file=FILE, whose first line is the password. Special characters are written
 // as %XX.
@@ -12,9 +17,11 @@
 #include <cstdint>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "lib/base/secret.h"
 #include "lib/base/status.h"
+#include "lib/base/text.h"
 
 namespace muster::redis {
 
@@ -28,6 +35,13 @@ class Address {
   // Reads the URL alone, no file. InvalidArgument names the remedy and no part of the URL.
   static StatusOr<Address> Parse(std::string_view url, UrlFrom from);
   Address Copy() const;
+
+  // Not empty: host and port are what Sentinels say of `master`.
+  const std::vector<HostPort>& sentinels() const { return sentinels_; }
+  const std::string& master() const { return master_; }
+  // One of the Sentinels, and the server that one named, with what signs in there.
+  Address SentinelAt(const HostPort& place) const;
+  Address ServerAt(const HostPort& place) const;
 
   Scheme scheme() const { return scheme_; }
   const std::string& host() const { return host_; }  // a name or an IP, without brackets
@@ -50,6 +64,10 @@ class Address {
   friend class UrlReader;
   Address() = default;
 
+  std::vector<HostPort> sentinels_;
+  std::string master_;
+  std::string sentinel_user_;
+  std::string sentinel_password_file_;
   Scheme scheme_ = Scheme::kTcp;
   std::string host_;
   uint16_t port_ = 6379;

@@ -36,6 +36,36 @@ TEST(RedisAddress, ReadsEveryForm) {
   EXPECT_EQ(local.user(), "ada");
 }
 
+TEST(RedisAddress, ReadsSentinels) {
+  const Address found =
+      At("rediss+sentinel://ada@s-1,[2001:db8::1]:7000,s-3:1/main/2?ca=/ca.pem&password_file=/p"
+         "&sentinel_user=eve&sentinel_password_file=/q");
+  EXPECT_EQ(found.name(), "rediss+sentinel://s-1:26379,[2001:db8::1]:7000,s-3:1/main/2");
+  EXPECT_EQ(found.Copy().name(), found.name());
+  EXPECT_EQ(found.master(), "main");
+  ASSERT_EQ(found.sentinels().size(), 3U);
+  const Address sentinel = found.SentinelAt(found.sentinels()[0]);
+  EXPECT_EQ(sentinel.name(), "rediss://s-1:26379");
+  EXPECT_EQ(sentinel.user(), "eve");
+  EXPECT_EQ(sentinel.ca_file(), "/ca.pem");
+  const Address server = found.ServerAt({"10.0.0.2", 6380});
+  EXPECT_EQ(server.name(), "rediss://10.0.0.2:6380/2");
+  EXPECT_EQ(server.user(), "ada");
+  EXPECT_TRUE(server.sentinels().empty());
+}
+
+TEST(RedisAddress, RefusesSentinelsThatCannotBeAsked) {
+  EXPECT_THAT(Refused("redis+sentinel://s-1,s-2"), HasSubstr("sentinel monitor MASTER"));
+  EXPECT_THAT(Refused("redis+sentinel://s-1/"), HasSubstr("sentinel monitor MASTER"));
+  for (const char* url :
+       {"redis+sentinel:///main", "redis+sentinel://s-1,/main", "redis+sentinel://s-1:0/main",
+        "redis+sentinel://s-1/main/x", "redis+sentinel://s-1/ma in",
+        "redis+sentinel://s-1/main?sentinel_user=eve", "redis+sentinel://s-1/main?ca=/ca.pem",
+        "redis+sentinel://s-1/main?sentinel_password_file=q", "redis://h?sentinel_user=eve"}) {
+    Refused(url);
+  }
+}
+
 TEST(RedisAddress, KeepsThePasswordToItself) {
   const Address address = At("redis://ada:s3cr%40t@h:1");
   EXPECT_EQ(address.name(), "redis://h:1");

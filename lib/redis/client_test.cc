@@ -314,5 +314,99 @@ TEST(RedisClient, EndsAtOnceWhateverItWaitsFor) {
   server.process().Signal(SIGCONT);
 }
 
+// A master, a replica of it, and two Sentinels of which one decides.
+class Sentinels {
+ public:
+  explicit Sentinels(int down_after_ms = 500)
+      : replica({"--replicaof", "127.0.0.1 " + std::to_string(master.port())}) {
+    EXPECT_TRUE(Eventually([&] {
+      return replica.Cli({"INFO", "replication"}).find("master_link_status:up") !=
+             std::string::npos;
+    }));
+    for (const char* name : {"one", "two"}) {
+      const std::string file = folder_.File(name);
+      ports.push_back(FreePort());
+      const std::string text = fmt::format(
+          "port {}\nbind 127.0.0.1\ndir {}\nrequirepass s3ntinel\nsentinel monitor main 127.0.0.1 "
+          "{} 1\nsentinel down-after-milliseconds main {}\nsentinel failover-timeout main 3000\n"
+          "sentinel sentinel-pass s3ntinel\n",
+          ports.back(), folder_.path(), master.port(), down_after_ms);
+      EXPECT_TRUE(WriteFileAtomically(file, text).ok());
+      processes_.push_back(std::make_unique<ServerProcess>(
+          std::vector<std::string>{"/usr/bin/redis-server", file, "--sentinel"}, file + ".log"));
+    }
+    EXPECT_TRUE(WriteFileAtomically(folder_.File("password"), "s3ntinel\n").ok());
+    for (const uint16_t port : ports) {  // they know of the replica and of one another
+      EXPECT_TRUE(Eventually([&] {
+        const std::string known =
+            muster::testing::RunProgram(
+                {"redis-cli", "-p", std::to_string(port), "SENTINEL", "MASTER", "main"}, "",
+                {"REDISCLI_AUTH=s3ntinel"})
+                .out;
+        return known.find("num-slaves\n1") != std::string::npos &&
+               known.find("num-other-sentinels\n1") != std::string::npos;
+      })) << "port "
+          << port;
+    }
+  }
+
+  // `first` is asked before the two.
+  std::string Url(const std::string& first = "", const std::string& name = "main") const {
+    return fmt::format("redis+sentinel://{}127.0.0.1:{},127.0.0.1:{}/{}?sentinel_password_file={}",
+                       first, ports[0], ports[1], name, folder_.File("password"));
+  }
+
+  RedisServer master;
+  RedisServer replica;
+  std::vector<uint16_t> ports;
+
+ private:
+  TempFolder folder_;
+  std::vector<std::unique_ptr<ServerProcess>> processes_;
+};
+
+TEST(RedisSentinel, AnotherMasterIsFoundWhenTheOneIsKilled) {
+  Sentinels all;
+  // One that is not there costs a share of the time, no more.
+  const auto client = Open(all.Url(fmt::format("127.0.0.1:{},", FreePort())));
+  EXPECT_EQ(Ask(*client, {"SET", "k", "first"}), "OK");
+  EXPECT_EQ(all.master.Cli({"GET", "k"}), "first");
+  all.master.process().Signal(SIGKILL);
+  EXPECT_TRUE(Eventually(
+      [&] {
+        return Ask(*client, {"SET", "k", "second"}) == "OK";
+      },
+      absl::Seconds(60)))
+      << client->health().last_error;
+  EXPECT_EQ(all.replica.Cli({"GET", "k"}), "second");
+}
+
+TEST(RedisSentinel, WhatIsNoMasterIsNotTakenForOne) {
+  Sentinels all(60'000);
+  RedisServer other;
+  // The Sentinels take a minute to notice.
+  all.master.Cli({"REPLICAOF", "127.0.0.1", std::to_string(other.port())});
+  const auto client = Open(all.Url());
+  EXPECT_TRUE(Away(*client));
+  EXPECT_THAT(client->health().last_error,
+              HasSubstr("the Sentinels name it as the master, but it is a slave"));
+  all.master.Cli({"REPLICAOF", "NO", "ONE"});
+  EXPECT_TRUE(Eventually([&] { return Ask(*client, {"SET", "k", "v"}) == "OK"; }));
+}
+
+TEST(RedisSentinel, SaysOfEachSentinelWhyItDoesNotHelp) {
+  Sentinels all;
+  const auto unknown = Open(all.Url("", "other"));
+  EXPECT_TRUE(Away(*unknown));
+  EXPECT_THAT(unknown->health().last_error,
+              HasSubstr(fmt::format("redis://127.0.0.1:{}: this Sentinel watches no master named "
+                                    "other; redis://127.0.0.1:{}: this",
+                                    all.ports[0], all.ports[1])));
+  const auto nobody = Open(fmt::format("redis+sentinel://127.0.0.1:{}/main", all.ports[0]));
+  EXPECT_TRUE(Away(*nobody));
+  EXPECT_THAT(nobody->health().last_error, HasSubstr("NOAUTH"));
+  EXPECT_THAT(nobody->health().last_error, Not(HasSubstr("s3ntinel")));
+}
+
 }  // namespace
 }  // namespace muster::redis

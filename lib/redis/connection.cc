@@ -28,6 +28,68 @@ StatusOr<std::unique_ptr<Connection>> Connection::Open(const Address& address,
                                                        const ConnectionOptions& options,
                                                        Waiter& waiter) {
   const absl::Duration until = SystemClock().Uptime() + options.open_within;
+  if (address.sentinels().empty()) return OpenAt(address, options, waiter, until);
+  MUSTER_ASSIGN_OR_RETURN(const HostPort place, FindMaster(address, options, waiter, until));
+  MUSTER_ASSIGN_OR_RETURN(std::unique_ptr<Connection> connection,
+                          OpenAt(address.ServerAt(place), options, waiter, until));
+  MUSTER_RETURN_IF_ERROR(connection->Named(connection->DemandMaster(until)));
+  return connection;
+}
+
+StatusOr<HostPort> Connection::FindMaster(const Address& address, const ConnectionOptions& options,
+                                          Waiter& waiter, absl::Duration until) {
+  std::string failed;
+  auto shares = static_cast<int64_t>(address.sentinels().size()) + 1;  // one is the master's
+  for (const HostPort& place : address.sentinels()) {
+    const Address sentinel = address.SentinelAt(place);
+    const absl::Duration now = SystemClock().Uptime();
+    const absl::Duration mine = now + (until - now) / shares--;
+    StatusOr<std::unique_ptr<Connection>> connection = OpenAt(sentinel, options, waiter, mine);
+    if (absl::IsCancelled(connection.status())) return connection.status();
+    Status why = connection.status();
+    if (connection.ok()) {
+      StatusOr<HostPort> master = (*connection)->AskForMaster(address.master(), mine);
+      if (master.ok() || absl::IsCancelled(master.status())) return master;
+      why = (*connection)->Named(master.status());
+    }
+    failed += fmt::format("{}{}", failed.empty() ? "" : "; ", Message(why));
+  }
+  return Unavailable("no Sentinel names the master: {}", failed);
+}
+
+StatusOr<HostPort> Connection::AskForMaster(const std::string& master, absl::Duration until) {
+  MUSTER_ASSIGN_OR_RETURN(const Reply reply,
+                          Ask({"SENTINEL", "GET-MASTER-ADDR-BY-NAME", master}, until));
+  if (reply.refusal() != nullptr) return Refused("SENTINEL", *reply.refusal());
+  if (reply.IsNil()) return Unavailable("this Sentinel watches no master named {}", master);
+  const Reply::Array* parts = reply.array();
+  if (parts == nullptr || parts->size() != 2 || (*parts)[0].text() == nullptr ||
+      (*parts)[1].text() == nullptr) {
+    return Unavailable("the answer to SENTINEL is none that a Sentinel gives");
+  }
+  std::string host = OneLine(*(*parts)[0].text());
+  if (host.find(':') != std::string::npos) host = fmt::format("[{}]", host);
+  return ParseHostPort(fmt::format("{}:{}", host, *(*parts)[1].text()));
+}
+
+// A Sentinel may not know yet that it is none any more.
+Status Connection::DemandMaster(absl::Duration until) {
+  MUSTER_ASSIGN_OR_RETURN(const Reply reply, Ask({"ROLE"}, until));
+  if (reply.refusal() != nullptr) {
+    return Unavailable("{}; allow it: ACL SETUSER USER +role",
+                       Message(Refused("ROLE", *reply.refusal())));
+  }
+  const Reply::Array* parts = reply.array();
+  if (parts == nullptr || parts->empty() || parts->front().text() == nullptr)
+    return Unavailable("the answer to ROLE is none that Redis gives");
+  if (*parts->front().text() == "master") return OkStatus();
+  return Unavailable("the Sentinels name it as the master, but it is a {}",
+                     Truncate(OneLine(*parts->front().text()), 30));
+}
+
+StatusOr<std::unique_ptr<Connection>> Connection::OpenAt(const Address& address,
+                                                         const ConnectionOptions& options,
+                                                         Waiter& waiter, absl::Duration until) {
   std::unique_ptr<Connection> connection(new Connection(address, options, waiter));
   StatusOr<std::unique_ptr<Transport>> transport = Transport::Open(address, waiter, until);
   MUSTER_RETURN_IF_ERROR(connection->Named(transport.status()));

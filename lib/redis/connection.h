@@ -19,14 +19,15 @@ namespace muster::redis {
 
 struct ConnectionOptions {
   std::string client_name = "muster";             // in CLIENT LIST; no spaces
-  absl::Duration open_within = absl::Seconds(2);  // name, TCP, TLS, AUTH and PONG together
+  absl::Duration open_within = absl::Seconds(2);  // Sentinels, name, TCP, TLS, AUTH and PONG
   ReplyLimits limits;
 };
 
 class Connection {
  public:
-  // AUTH, SELECT and a PONG: what is returned did answer. Errors name the address, and never repeat
-  // a password. Cancelled if the waiter was stopped, else Unavailable. The waiter must outlive it.
+  // AUTH, SELECT and a PONG: what is returned did answer, and where Sentinels were asked it says
+  // itself that it is the master. Errors name the address, and never repeat a password. Cancelled
+  // if the waiter was stopped, else Unavailable. The waiter must outlive it.
   static StatusOr<std::unique_ptr<Connection>> Open(const Address& address,
                                                     const ConnectionOptions& options,
                                                     Waiter& waiter);
@@ -41,6 +42,14 @@ class Connection {
 
  private:
   Connection(const Address& address, const ConnectionOptions& options, Waiter& waiter);
+  static StatusOr<std::unique_ptr<Connection>> OpenAt(const Address& address,
+                                                      const ConnectionOptions& options,
+                                                      Waiter& waiter, absl::Duration until);
+  // Asks one Sentinel after the other.
+  static StatusOr<HostPort> FindMaster(const Address& address, const ConnectionOptions& options,
+                                       Waiter& waiter, absl::Duration until);
+  StatusOr<HostPort> AskForMaster(const std::string& master, absl::Duration until);
+  Status DemandMaster(absl::Duration until);
   Status SignIn(const Address& address, const ConnectionOptions& options, absl::Duration until);
   Status Authenticate(std::string_view user, const Secret& password, absl::Duration until);
   StatusOr<Reply> Ask(const std::vector<std::string_view>& argv, absl::Duration until);

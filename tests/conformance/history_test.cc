@@ -333,21 +333,64 @@ TEST_P(HistoryConformance, WatchersMissNoChangeAndNoRemoval) {
                   State("a", 3, v1::CHECK_STATUS_OK)};
   Commit({batch});
   const uint64_t revision = *history().StateRevision();
-  EXPECT_THAT(*history().ChangedStates(0, 10), SizeIs(3));
-  EXPECT_THAT(*history().ChangedStates(revision, 10), IsEmpty());
+  EXPECT_THAT(history().ChangesAfter(0, 10)->changes, SizeIs(3));
+  EXPECT_THAT(history().ChangesAfter(revision, 10)->changes, IsEmpty());
   batch = Batch("a", epoch, 6);
   batch.states = {State("a", 2, v1::CHECK_STATUS_WARNING)};
   Commit({batch});
   EXPECT_EQ(history().KeepOnly("a", {2, 3, 7}, now_).value_or(9), 1U);
   EXPECT_EQ(history().KeepOnly("a", {2, 3, 7}, now_).value_or(9), 0U);
-  const std::vector<CheckStateRow> changed = *history().ChangedStates(revision, 10);
-  ASSERT_THAT(changed, SizeIs(1));
-  EXPECT_EQ(changed[0].check_id, 2U);
   const auto removed = *history().RemovedStates(revision, 10);
   ASSERT_THAT(removed, SizeIs(1));
   EXPECT_EQ(removed[0].check_id, 1U);
   EXPECT_EQ(removed[0].revision, *history().StateRevision());
-  EXPECT_GT(removed[0].revision, changed[0].revision);
+  const StateChanges all = *history().ChangesAfter(revision, 10);
+  EXPECT_EQ(all.through, removed[0].revision);
+  EXPECT_EQ(all.newest, removed[0].revision);
+  ASSERT_THAT(all.changes, SizeIs(2));
+  EXPECT_EQ(all.changes[0].row.check_id, 2U);
+  EXPECT_FALSE(all.changes[0].removed);
+  EXPECT_EQ(all.changes[1].row.check_id, 1U);
+  EXPECT_TRUE(all.changes[1].removed);
+  EXPECT_GT(all.changes[1].row.revision, all.changes[0].row.revision);
+}
+
+// However little is asked for at once: what is there and what left come as one row of changes.
+TEST_P(HistoryConformance, ChangesComePageByPageInTheirOrder) {
+  Enrol("a");
+  const uint64_t epoch = OpenSession("a").epoch;
+  uint64_t sequence = 1;
+  const auto change = [&](const std::vector<uint32_t>& checks) {
+    BatchCommit batch = Batch("a", epoch, sequence);
+    sequence += 5;
+    for (const uint32_t check : checks)
+      batch.states.push_back(State("a", check, v1::CHECK_STATUS_OK));
+    EXPECT_THAT(Commit({batch}), ElementsAre(kOk));
+  };
+  change({1, 2, 3, 4});
+  EXPECT_EQ(history().KeepOnly("a", {3, 4}, now_).value_or(9), 2U);
+  change({3, 5, 6});
+  EXPECT_EQ(history().KeepOnly("a", {4, 5, 6}, now_).value_or(9), 1U);
+  for (uint32_t limit = 1; limit < 8; ++limit) {
+    std::vector<uint32_t> there;
+    std::vector<uint32_t> left;
+    uint64_t at = 0;
+    while (true) {
+      const StateChanges page = *history().ChangesAfter(at, limit);
+      uint64_t last = at;
+      for (const StateChange& one : page.changes) {
+        EXPECT_GT(one.row.revision, last);
+        last = one.row.revision;
+        (one.removed ? left : there).push_back(one.row.check_id);
+      }
+      EXPECT_LE(last, page.through);
+      if (page.through == page.newest) break;
+      ASSERT_GT(page.through, at) << "no end with " << limit;
+      at = page.through;
+    }
+    EXPECT_THAT(there, ElementsAre(4, 5, 6)) << limit;
+    EXPECT_THAT(left, ElementsAre(1, 2, 3)) << limit;
+  }
 }
 
 TEST_P(HistoryConformance, TheStatesOfARevokedAgentStayUntilThePlanDropsThem) {

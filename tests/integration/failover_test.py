@@ -51,12 +51,8 @@ def while_away(look):
     return tried
 
 
-class OnPostgres(Case):
-    def setUp(self):
-        super().setUp()
-        self.server = CountingServer()
-        self.addCleanup(self.server.close)
-
+class PostgresCase(Case):
+    """A server of PostgreSQL, alone or with a standby that can be cut off."""
     def primary(self):
         primary = PostgresCluster(self.folder, free_port()).make()
         self.addCleanup(primary.stop)
@@ -78,6 +74,13 @@ class OnPostgres(Case):
     def follows(primary):
         eventually('the standby follows', lambda: primary.sql(
             'SELECT count(*) FROM pg_stat_replication WHERE replay_lsn >= pg_current_wal_lsn() - 65536') == '1')
+
+
+class OnPostgres(PostgresCase):
+    def setUp(self):
+        super().setUp()
+        self.server = CountingServer()
+        self.addCleanup(self.server.close)
 
     def running(self, plane):
         agent = self.agent(plane)

@@ -44,6 +44,24 @@ bool IsDamage(std::string_view line) {
   return Has(line, "no such file") && Has(line, "<data/");
 }
 
+// What services that speak S3 say of who asks, as restic repeats it.
+bool IsRefusal(std::string_view text) {
+  for (const std::string_view mark : {"Access Key Id", "Access Denied", "AccessDenied",
+                                      "request signature we calculated does not match"}) {
+    if (Has(text, mark)) return true;
+  }
+  return false;
+}
+
+// The line that says so; restic goes on with a question.
+std::string WhatIsFatal(const ToolEnd& end) {
+  constexpr std::string_view kFatal = "Fatal: ";
+  for (const std::string_view line : Split(end.err, '\n')) {
+    if (line.starts_with(kFatal)) return OneLine(line.substr(kFatal.size()));
+  }
+  return OneLine(end.last_words);
+}
+
 // A pack that ends too early; over a network that is a broken connection as well.
 bool IsCutPack(std::string_view line) { return Has(line, "<data/") && Has(line, "EOF"); }
 
@@ -157,8 +175,9 @@ Status Repository::Check(const v1::BackupRepository& spec, const Policy& policy)
   if (!spec.has_path() && !spec.has_url()) {
     return InvalidArgument("a repository needs a path or a url");
   }
-  if (spec.credentials_file().empty()) return OkStatus();
-  return policy.AllowPath(spec.credentials_file());
+  for (const std::string* file : {&spec.credentials_file(), &spec.ca_file()})
+    if (!file->empty()) MUSTER_RETURN_IF_ERROR(policy.AllowPath(*file));
+  return OkStatus();
 }
 
 Repository::Repository(const v1::BackupRepository& spec, const Policy& policy, std::string cache)
@@ -182,6 +201,10 @@ StatusOr<ToolEnd> Repository::RunOnce(TaskContext& context, const Call& call) {
   request.argv = {kRestic, "--repo", place_, "--password-file", kStdin, "--json"};
   if (spec_.has_path()) request.argv.emplace_back("--no-cache");
   if (!spec_.has_path()) request.argv.insert(request.argv.end(), {"--cache-dir", cache_});
+  if (!spec_.ca_file().empty()) {
+    MUSTER_RETURN_IF_ERROR(policy_.AllowPath(spec_.ca_file()));
+    request.argv.insert(request.argv.end(), {"--cacert", spec_.ca_file()});
+  }
   request.argv.insert(request.argv.end(), call.arguments.begin(), call.arguments.end());
   request.environment["RESTIC_PROGRESS_FPS"] = "1";
   if (!spec_.credentials_file().empty()) {
@@ -237,6 +260,18 @@ Status Repository::Explain(const ToolEnd& end) const {
   if (Has(end.err, kNoSpace)) {
     return ResourceExhausted("the disk of {} is full: make room, or keep fewer backups", place_);
   }
+  if (!spec_.has_path() && IsRefusal(end.err)) {
+    return PermissionDenied(
+        "{} does not let this host in: see to repository.credentialsFile, and to what its key may "
+        "do. {}",
+        place_, Truncate(WhatIsFatal(end), kMostWords));
+  }
+  if (!spec_.has_path() && Has(end.err, "x509: ")) {
+    return Unavailable(
+        "the certificate of {} is not trusted; name the file of its authority in "
+        "repository.caFile. {}",
+        place_, Truncate(WhatIsFatal(end), kMostWords));
+  }
   MUSTER_RETURN_IF_ERROR(CheckFiles());
   if (Has(end.err, "wrong password or no key found")) {
     return PermissionDenied(
@@ -247,7 +282,9 @@ Status Repository::Explain(const ToolEnd& end) const {
   for (const std::string_view line : Split(end.err, '\n')) {
     if (IsDamage(line) || (spec_.has_path() && IsCutPack(line))) return Damaged(OneLine(line));
   }
-  return ToolFailed({.argv = {kRestic}}, end);
+  ToolEnd said = end;
+  said.last_words = WhatIsFatal(end);
+  return ToolFailed({.argv = {kRestic}}, said);
 }
 
 Status Repository::Open(TaskContext& context) {
@@ -278,14 +315,15 @@ Status Repository::ReadConfig(TaskContext& context) {
   call.on_err = [](std::string_view) {};
   MUSTER_ASSIGN_OR_RETURN(const ToolEnd end, Run(context, call));
   if (end.exit_code != 0 && Has(end.err, "Is there a repository at the following location?")) {
-    // Of a folder that is there and cannot be read as well.
-    if (!Has(end.err, "no such file") && !Has(end.err, "does not exist")) return Explain(end);
+    // Of a folder that is there and cannot be read as well, and of a key that a service does not
+    // know.
+    const bool none = Has(end.err, "no such file") || Has(end.err, "does not exist");
+    if (!none || IsRefusal(end.err)) return Explain(end);
     // Not a new one over what is left of an old one.
     MUSTER_RETURN_IF_ERROR(CheckFiles());
     return NotFound(
-        "there is no repository at {}: is its disk mounted? If there is to be a new "
-        "one, set repository.create: true",
-        place_);
+        "there is no repository at {}: {} If there is to be a new one, set repository.create: true",
+        place_, spec_.has_path() ? "is its disk mounted?" : "are bucket and folder right?");
   }
   if (end.exit_code != 0) return Explain(end);
   id_ = TextOf(Parse(end.out), "id");

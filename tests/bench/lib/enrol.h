@@ -1,5 +1,6 @@
-// An agent that the store knows, without the round trips of joining: what the authority issues and
-// what redeeming a join token leaves in the store, through their own methods.
+// Identities that the store knows, without the round trips of joining: what the authority issues
+// and what redeeming a join token, or an operator's certificate, leaves in the store, through their
+// own methods.
 #pragma once
 
 #include <string>
@@ -12,5 +13,7 @@ namespace muster::bench {
 
 StatusOr<net::ClientIdentity> EnrolAgent(control::Store& store, const control::Authority& authority,
                                          const std::string& name, const control::Labels& labels);
+StatusOr<net::ClientIdentity> AddViewer(control::Store& store, const control::Authority& authority,
+                                        const std::string& name);
 
 }  // namespace muster::bench
