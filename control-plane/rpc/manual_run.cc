@@ -34,21 +34,20 @@ StatusOr<RunRow> ManualRun(const net::Identity& caller, Asked asked, absl::Time 
   }
   const std::string who = net::Text(caller);
   const std::string what = asked.action.empty() ? "" : "/" + asked.action;
+  // Of version 5 either way, as all ids of the plane's: version 4 is what hosts give to their own.
+  const std::string asked_as = asked.request_id.empty() ? RandomUuid() : asked.request_id;
   // As it is stored, so that the answer says the same as every later one.
   const absl::Time at = absl::FromUnixMicros(absl::ToUnixMicros(now));
-  return RunRow{
-      .id = asked.request_id.empty()
-                ? RandomUuid()
-                : NameUuid(fmt::format("asked/{}/{}{}/{}", who, asked.job, what, asked.request_id)),
-      .job = std::move(asked.job),
-      .slot = at,
-      .trigger = v1::RUN_TRIGGER_MANUAL,
-      .asked_by = who,
-      .spec = std::move(asked.spec),
-      .action = std::move(asked.action),
-      .reason = fmt::format("asked for by {}", who),
-      .due_at = at,
-      .start_by = at + kPatience};
+  return RunRow{.id = NameUuid(fmt::format("asked/{}/{}{}/{}", who, asked.job, what, asked_as)),
+                .job = std::move(asked.job),
+                .slot = at,
+                .trigger = v1::RUN_TRIGGER_MANUAL,
+                .asked_by = who,
+                .spec = std::move(asked.spec),
+                .action = std::move(asked.action),
+                .reason = fmt::format("asked for by {}", who),
+                .due_at = at,
+                .start_by = at + kPatience};
 }
 
 }  // namespace muster::control

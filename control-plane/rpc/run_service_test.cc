@@ -114,6 +114,14 @@ TEST_F(RunServiceTest, ARequestThatIsSentAgainStartsNothingMore) {
   EXPECT_EQ(plane_.store().runs().Open()->size(), 2U);
 }
 
+// Version 4 is what hosts give to runs of their own.
+TEST_F(RunServiceTest, ItsIdsAreOfVersionFiveAskedForOnceOrNot) {
+  const v1::Run first = Start();
+  EXPECT_EQ(first.id()[14], '5');
+  EXPECT_EQ(Start("6f1c").id()[14], '5');
+  EXPECT_NE(Start().id(), first.id());
+}
+
 TEST_F(RunServiceTest, WhatItAnswersOfARunIsWhatIsStored) {
   const v1::Run run = Start();
   v1::GetRunRequest request;
