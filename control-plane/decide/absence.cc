@@ -41,7 +41,7 @@ NoData ToNoData(const CheckStateRow& before, std::string reason, absl::Time now)
 
 }  // namespace
 
-absl::Time SilentSince(const AgentRow& agent, absl::Time serving_since,
+absl::Time SilentSince(const AgentSession& agent, absl::Time serving_since,
                        const AbsencePolicy& policy) {
   const bool never_here = agent.last_seen_at < absl::UnixEpoch();
   if (agent.connected || agent.revoked || never_here) return absl::InfiniteFuture();
@@ -49,12 +49,12 @@ absl::Time SilentSince(const AgentRow& agent, absl::Time serving_since,
   return std::max(agent.disconnected_at + search, serving_since + policy.settle);
 }
 
-bool IsAbsent(const AgentRow& agent, absl::Time serving_since, const AbsencePolicy& policy,
+bool IsAbsent(const AgentSession& agent, absl::Time serving_since, const AbsencePolicy& policy,
               absl::Time now) {
   return now >= SilentSince(agent, serving_since, policy) + policy.alert_after;
 }
 
-std::optional<NoData> NoDataOfSilent(const CheckStateRow& state, const AgentRow& agent,
+std::optional<NoData> NoDataOfSilent(const CheckStateRow& state, const AgentSession& agent,
                                      absl::Time serving_since, const AbsencePolicy& policy,
                                      absl::Time now) {
   if (state.status == v1::CHECK_STATUS_NO_DATA) return std::nullopt;
@@ -67,7 +67,7 @@ std::optional<NoData> NoDataOfSilent(const CheckStateRow& state, const AgentRow&
 }
 
 std::optional<NoData> NoDataOfLate(const CheckStateRow& state, const v1::CheckSpec& spec,
-                                   const AgentRow& agent, absl::Time connected_since,
+                                   const AgentSession& agent, absl::Time connected_since,
                                    const AbsencePolicy& policy, absl::Time now) {
   if (state.status == v1::CHECK_STATUS_NO_DATA || !agent.connected) return std::nullopt;
   const absl::Duration patience =

@@ -31,9 +31,9 @@ struct AbsencePolicy {
 // while nobody served does not count, and an agent that was orphaned by its replica gets the time
 // to find another one. InfiniteFuture for agents that are connected, revoked, or never had a
 // session. `serving_since`: of the whole cluster.
-absl::Time SilentSince(const AgentRow& agent, absl::Time serving_since,
+absl::Time SilentSince(const AgentSession& agent, absl::Time serving_since,
                        const AbsencePolicy& policy);
-bool IsAbsent(const AgentRow& agent, absl::Time serving_since, const AbsencePolicy& policy,
+bool IsAbsent(const AgentSession& agent, absl::Time serving_since, const AbsencePolicy& policy,
               absl::Time now);
 
 struct NoData {
@@ -42,14 +42,14 @@ struct NoData {
 };
 
 // Nothing if the state is NO_DATA already or the agent's silence is shorter than states_after.
-std::optional<NoData> NoDataOfSilent(const CheckStateRow& state, const AgentRow& agent,
+std::optional<NoData> NoDataOfSilent(const CheckStateRow& state, const AgentSession& agent,
                                      absl::Time serving_since, const AbsencePolicy& policy,
                                      absl::Time now);
 // The check's data is late although its agent is connected: nothing was observed for three periods,
 // a timeout and the flush grace, nor has the agent come back since. Nothing otherwise.
 // `connected_since`: of the agent's session, as far as it is known.
 std::optional<NoData> NoDataOfLate(const CheckStateRow& state, const v1::CheckSpec& spec,
-                                   const AgentRow& agent, absl::Time connected_since,
+                                   const AgentSession& agent, absl::Time connected_since,
                                    const AbsencePolicy& policy, absl::Time now);
 
 // Whether a NO_DATA transition came from NoDataOfLate. The reason's first word carries it.

@@ -10,7 +10,7 @@ namespace {
 const absl::Time kStart = absl::FromUnixSeconds(1'800'000'000);
 const AbsencePolicy kPolicy;
 
-AgentRow Agent(bool connected, absl::Time disconnected_at) {
+AgentSession Agent(bool connected, absl::Time disconnected_at) {
   return {.name = "web-1",
           .connected = connected,
           .last_seen_at = kStart,
@@ -38,21 +38,21 @@ v1::CheckSpec Every(absl::Duration every) {
 
 TEST(Absence, BeginsAfterTheGrace) {
   const absl::Time long_ago = kStart - absl::Hours(1);
-  const AgentRow agent = Agent(false, kStart);
+  const AgentSession agent = Agent(false, kStart);
   EXPECT_FALSE(IsAbsent(agent, long_ago, kPolicy, kStart + absl::Seconds(29)));
   EXPECT_TRUE(IsAbsent(agent, long_ago, kPolicy, kStart + absl::Seconds(30)));
   EXPECT_FALSE(IsAbsent(Agent(true, kStart), long_ago, kPolicy, kStart + absl::Hours(9)));
 }
 
 TEST(Absence, DoesNotCountTheTimeWhenNobodyServed) {
-  const AgentRow agent = Agent(false, kStart - absl::Hours(5));
+  const AgentSession agent = Agent(false, kStart - absl::Hours(5));
   EXPECT_FALSE(IsAbsent(agent, kStart, kPolicy, kStart + absl::Seconds(44)));
   EXPECT_TRUE(IsAbsent(agent, kStart, kPolicy, kStart + absl::Seconds(45)));
 }
 
 TEST(Absence, OfAnOrphanBeginsLaterThanItsOwn) {
   const absl::Time long_ago = kStart - absl::Hours(1);
-  AgentRow orphan = Agent(false, kStart);
+  AgentSession orphan = Agent(false, kStart);
   orphan.orphaned = true;
   EXPECT_EQ(SilentSince(orphan, long_ago, kPolicy), kStart + kPolicy.settle);
   EXPECT_FALSE(IsAbsent(orphan, long_ago, kPolicy, kStart + absl::Seconds(44)));
@@ -67,10 +67,10 @@ TEST(Absence, OfAnOrphanBeginsLaterThanItsOwn) {
 }
 
 TEST(Absence, IsNotSaidOfAgentsThatNeverCameOrWereRevoked) {
-  AgentRow never = Agent(false, absl::InfiniteFuture());
+  AgentSession never = Agent(false, absl::InfiniteFuture());
   never.last_seen_at = absl::InfinitePast();
   EXPECT_FALSE(IsAbsent(never, absl::InfinitePast(), kPolicy, kStart + absl::Hours(1)));
-  AgentRow revoked = Agent(false, kStart);
+  AgentSession revoked = Agent(false, kStart);
   revoked.revoked = true;
   EXPECT_FALSE(IsAbsent(revoked, absl::InfinitePast(), kPolicy, kStart + absl::Hours(1)));
 }
@@ -90,7 +90,7 @@ TEST(NoData, HoldsFromTheLastObservation) {
 }
 
 TEST(NoData, WaitsForTheGraceAndComesOnce) {
-  const AgentRow agent = Agent(false, kStart);
+  const AgentSession agent = Agent(false, kStart);
   const absl::Time long_ago = kStart - absl::Hours(1);
   const auto no_data_after = [&](absl::Duration silence) {
     return NoDataOfSilent(State(kStart), agent, long_ago, kPolicy, kStart + silence).has_value();

@@ -9,11 +9,13 @@ const absl::Time kNow = absl::FromUnixSeconds(1'800'000'000);
 constexpr absl::Duration kDay = absl::Hours(24);
 
 AgentRow Well(std::string name) {
-  return {.name = std::move(name),
-          .connected = true,
-          .last_seen_at = kNow,
-          .disconnected_at = absl::InfiniteFuture(),
-          .certificate_expires_at = kNow + 20 * kDay};
+  AgentRow agent;
+  agent.name = std::move(name);
+  agent.connected = true;
+  agent.last_seen_at = kNow;
+  agent.disconnected_at = absl::InfiniteFuture();
+  agent.certificate_expires_at = kNow + 20 * kDay;
+  return agent;
 }
 
 DoctorFacts AllWell() {

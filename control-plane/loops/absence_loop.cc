@@ -24,26 +24,17 @@ Status AbsenceLoop::Tick(absl::Time now) {
 }
 
 Status AbsenceLoop::ReadAgents(absl::Time now) {
-  std::map<std::string, AgentRow> agents;
-  std::map<std::string, Session> sessions;
-  std::string after;
-  while (true) {
-    MUSTER_ASSIGN_OR_RETURN(std::vector<AgentRow> page, store_.sessions().List(after, kPage));
-    const bool last = page.size() < kPage;
-    if (!page.empty()) after = page.back().name;
-    for (AgentRow& agent : page) {
-      const auto known = sessions_.find(agent.name);
-      const bool same = known != sessions_.end() && known->second.epoch == agent.session_epoch;
-      if (agent.connected) {
-        sessions[agent.name] = same ? known->second : Session{agent.session_epoch, now};
-      }
-      std::string name = agent.name;
-      agents.emplace(std::move(name), std::move(agent));
-    }
-    if (last) break;
+  MUSTER_ASSIGN_OR_RETURN(std::vector<AgentSession> sessions, store_.sessions().Sessions());
+  std::map<std::string, Agent> agents;
+  for (AgentSession& session : sessions) {
+    const auto known = agents_.find(session.name);
+    const bool same = known != agents_.end() && known->second.session.connected &&
+                      known->second.session.session_epoch == session.session_epoch;
+    const absl::Time since = same ? known->second.connected_since : now;
+    std::string name = session.name;
+    agents.emplace_hint(agents.end(), std::move(name), Agent{std::move(session), since});
   }
   agents_ = std::move(agents);
-  sessions_ = std::move(sessions);
   return OkStatus();
 }
 
@@ -59,7 +50,8 @@ Status AbsenceLoop::ReadChecks() {
 }
 
 Status AbsenceLoop::MarkSilent(absl::Time now) {
-  for (const auto& [name, agent] : agents_) {
+  for (const auto& [name, known] : agents_) {
+    const AgentSession& agent = known.session;
     const absl::Time due =
         SilentSince(agent, options_.serving_since, options_.policy) + options_.policy.states_after;
     if (now < due) {
@@ -101,12 +93,9 @@ Status AbsenceLoop::MarkLate(absl::Time now) {
 Status AbsenceLoop::MarkIfLate(const CheckStateRow& state, absl::Time now) {
   const auto agent = agents_.find(state.agent);
   const auto check = checks_.find(state.check_id);
-  const auto session = sessions_.find(state.agent);
-  if (agent == agents_.end() || check == checks_.end() || session == sessions_.end()) {
-    return OkStatus();
-  }
-  const auto no_data = NoDataOfLate(state, check->second, agent->second,
-                                    session->second.connected_since, options_.policy, now);
+  if (agent == agents_.end() || check == checks_.end()) return OkStatus();
+  const auto no_data = NoDataOfLate(state, check->second, agent->second.session,
+                                    agent->second.connected_since, options_.policy, now);
   return no_data.has_value() ? Apply(*no_data) : OkStatus();
 }
 

@@ -34,9 +34,9 @@ class AbsenceLoop {
   Status Tick(absl::Time now);
 
  private:
-  struct Session {
-    uint64_t epoch = 0;
-    absl::Time connected_since;
+  struct Agent {
+    AgentSession session;
+    absl::Time connected_since;  // of this session, as far as this loop saw it
   };
   Status ReadAgents(absl::Time now);
   Status ReadChecks();
@@ -48,8 +48,7 @@ class AbsenceLoop {
   Store& store_;
   const LeaderEpoch epoch_;
   const AbsenceLoopOptions options_;
-  std::map<std::string, AgentRow> agents_;
-  std::map<std::string, Session> sessions_;
+  std::map<std::string, Agent> agents_;
   // Silent agents whose states were all marked, with the session epoch that they were marked after.
   std::map<std::string, uint64_t> marked_;
   uint64_t spec_revision_ = 0;

@@ -16,9 +16,7 @@ AlertLoop::AlertLoop(Store& store, LeaderEpoch epoch, AlertLoopOptions options)
     : store_(store), epoch_(epoch), options_(std::move(options)) {}
 
 Status AlertLoop::Tick(absl::Time now) {
-  MUSTER_RETURN_IF_ERROR(ReadSpecs());
-  MUSTER_RETURN_IF_ERROR(ReadJobs());
-  MUSTER_RETURN_IF_ERROR(ReadBackups());
+  MUSTER_RETURN_IF_ERROR(ReadWhatIsWanted());
   if (now < agents_read_ || now >= agents_read_ + options_.agents_every) {
     MUSTER_RETURN_IF_ERROR(ReadAgents(now));
   }
@@ -34,50 +32,47 @@ Status AlertLoop::Tick(absl::Time now) {
   return OkStatus();
 }
 
+Status AlertLoop::ReadWhatIsWanted() {
+  MUSTER_RETURN_IF_ERROR(ReadSpecs());
+  MUSTER_RETURN_IF_ERROR(ReadJobs());
+  return ReadBackups();
+}
+
 StatusOr<bool> AlertLoop::Round(absl::Time now) {
-  MUSTER_ASSIGN_OR_RETURN(AlertFacts facts, ReadFacts());
-  const bool more = facts.transitions.size() >= options_.batch;
+  MUSTER_RETURN_IF_ERROR(ReadNews());
+  const bool more = facts_.transitions.size() >= options_.batch;
   // What has left matters once all that it did before is known.
   uint64_t removed_revision = removed_revision_;
   if (!more) {
-    MUSTER_ASSIGN_OR_RETURN(removed_revision, ReadRemoved(facts));
+    MUSTER_ASSIGN_OR_RETURN(removed_revision, ReadRemoved());
   }
-  const AlertDecision decision = DecideAlerts(facts, now);
+  const AlertDecision decision = DecideAlerts(facts_, now);
   if (!IsEmpty(decision)) MUSTER_RETURN_IF_ERROR(store_.alerts().Apply(epoch_, decision));
   removed_revision_ = removed_revision;
-  CountFiring(facts, decision);
+  CountFiring(decision);
   if (!decision.outbox.empty()) options_.on_told();
   return more;
 }
 
-StatusOr<AlertFacts> AlertLoop::ReadFacts() {
-  AlertFacts facts{.checks = checks_,
-                   .agents = agents_,
-                   .replicas = replicas_,
-                   .jobs = jobs_,
-                   .receivers = receivers_};
-  MUSTER_ASSIGN_OR_RETURN(facts.cursor, store_.alerts().Cursor());
-  MUSTER_ASSIGN_OR_RETURN(facts.open, store_.alerts().Open());
-  MUSTER_ASSIGN_OR_RETURN(facts.transitions,
-                          store_.history().TransitionsAfter(facts.cursor, options_.batch));
-  MUSTER_RETURN_IF_ERROR(ReadStrangers(facts));
-  return facts;
+Status AlertLoop::ReadNews() {
+  facts_.removed.clear();
+  MUSTER_ASSIGN_OR_RETURN(facts_.cursor, store_.alerts().Cursor());
+  MUSTER_ASSIGN_OR_RETURN(facts_.open, store_.alerts().Open());
+  MUSTER_ASSIGN_OR_RETURN(facts_.transitions,
+                          store_.history().TransitionsAfter(facts_.cursor, options_.batch));
+  return ReadStrangers();
 }
 
 // Transitions of agents that joined since the agents were read, and checks applied since.
-Status AlertLoop::ReadStrangers(AlertFacts& facts) {
-  for (const TransitionRow& transition : facts.transitions) {
-    if (!facts.checks.contains(transition.check_id)) {
-      MUSTER_RETURN_IF_ERROR(ReadSpecs());
-      facts.checks = checks_;
-      facts.receivers = receivers_;
+Status AlertLoop::ReadStrangers() {
+  for (const TransitionRow& transition : facts_.transitions) {
+    if (!facts_.checks.contains(transition.check_id)) {
+      MUSTER_RETURN_IF_ERROR(ReadWhatIsWanted());
     }
-    if (facts.agents.contains(transition.agent)) continue;
+    if (facts_.agents.contains(transition.agent)) continue;
     MUSTER_ASSIGN_OR_RETURN(const auto agent, store_.sessions().Find(transition.agent));
     if (!agent.has_value()) continue;
-    const AgentPresence presence{.connected = agent->connected, .revoked = agent->revoked};
-    agents_[agent->name] = presence;
-    facts.agents[agent->name] = presence;
+    facts_.agents[agent->name] = {.connected = agent->connected, .revoked = agent->revoked};
   }
   return OkStatus();
 }
@@ -87,19 +82,19 @@ Status AlertLoop::ReadSpecs() {
   if (specs_read_ && revision == spec_revision_) return OkStatus();
   MUSTER_ASSIGN_OR_RETURN(const std::vector<SpecRow> checks, store_.specs().Checks());
   MUSTER_ASSIGN_OR_RETURN(const std::vector<SpecRow> receivers, store_.specs().Receivers());
-  checks_.clear();
+  facts_.checks.clear();
   for (const SpecRow& row : checks) {
-    checks_[row.check_id] = {.name = row.document.metadata().name(),
-                             .description = row.document.check().description(),
-                             .runbook = row.document.check().runbook()};
+    facts_.checks[row.check_id] = {.name = row.document.metadata().name(),
+                                   .description = row.document.check().description(),
+                                   .runbook = row.document.check().runbook()};
   }
-  receivers_.clear();
-  for (const SpecRow& row : receivers) receivers_.push_back(row.document.metadata().name());
+  facts_.receivers.clear();
+  for (const SpecRow& row : receivers) facts_.receivers.push_back(row.document.metadata().name());
   MUSTER_ASSIGN_OR_RETURN(const std::vector<SpecRow> jobs, store_.specs().Jobs());
-  jobs_.clear();
+  facts_.jobs.clear();
   for (const SpecRow& row : jobs) {
     const v1::JobSpec& job = row.document.job();
-    JobNote& note = jobs_[row.document.metadata().name()];
+    JobNote& note = facts_.jobs[row.document.metadata().name()];
     note = {
         .changed_at = row.changed_at, .description = job.description(), .runbook = job.runbook()};
     if (job.has_backup()) note.backup = job.backup();
@@ -116,20 +111,20 @@ Status AlertLoop::ReadJobs() {
   if (run_revision_ == revision) return OkStatus();
   MUSTER_ASSIGN_OR_RETURN(std::vector<JobRow> rows, store_.runs().Jobs());
   for (JobRow& row : rows) {
-    const auto job = jobs_.find(row.name);
-    if (job == jobs_.end()) continue;
+    const auto job = facts_.jobs.find(row.name);
+    if (job == facts_.jobs.end()) continue;
     job->second.health = std::move(row.health);
     job->second.keep_problem = std::move(row.keep_problem);
   }
   MUSTER_ASSIGN_OR_RETURN(const std::vector<RunRow> open, store_.runs().Open());
-  for (auto& [name, job] : jobs_) job.waits_since = absl::InfiniteFuture();
+  for (auto& [name, job] : facts_.jobs) job.waits_since = absl::InfiniteFuture();
   for (const RunRow& run : open) {
-    const auto job = jobs_.find(run.job);
+    const auto job = facts_.jobs.find(run.job);
     const bool waits = run.phase == RunPhase::kWaiting && run.fence == 0 &&
                        run.trigger == v1::RUN_TRIGGER_SCHEDULE && run.action.empty() &&
                        // How late a host may be its job says itself, and then it is missed.
                        !run.spec.has_reported();
-    if (job == jobs_.end() || !waits || run.due_at >= job->second.waits_since) continue;
+    if (job == facts_.jobs.end() || !waits || run.due_at >= job->second.waits_since) continue;
     job->second.waits_since = run.due_at;
     job->second.waits_why = run.reason;
   }
@@ -142,7 +137,7 @@ Status AlertLoop::ReadBackups() {
   if (backup_revision_ == revision) return OkStatus();
   MUSTER_ASSIGN_OR_RETURN(const std::vector<BackupRow> kept, store_.backups().Kept());
   std::map<std::string, BackupSummary> summaries = Summaries(kept);
-  for (auto& [name, job] : jobs_) job.backups = std::move(summaries[name]);
+  for (auto& [name, job] : facts_.jobs) job.backups = std::move(summaries[name]);
   backup_revision_ = revision;
   return OkStatus();
 }
@@ -150,22 +145,18 @@ Status AlertLoop::ReadBackups() {
 Status AlertLoop::ReadAgents(absl::Time now) {
   std::map<std::string, AgentPresence> agents;
   counts_.agents_connected = 0;
-  std::string after;
-  while (true) {
-    MUSTER_ASSIGN_OR_RETURN(const std::vector<AgentRow> page, store_.sessions().List(after, kPage));
-    for (const AgentRow& agent : page) {
-      agents[agent.name] = {
-          .connected = agent.connected,
-          .revoked = agent.revoked,
-          .absent = IsAbsent(agent, options_.serving_since, options_.absence, now),
-          .silent_since = agent.disconnected_at,
-      };
-      if (agent.connected) ++counts_.agents_connected;
-    }
-    if (page.size() < kPage) break;
-    after = page.back().name;
+  MUSTER_ASSIGN_OR_RETURN(const std::vector<AgentSession> sessions, store_.sessions().Sessions());
+  for (const AgentSession& agent : sessions) {
+    const AgentPresence presence{
+        .connected = agent.connected,
+        .revoked = agent.revoked,
+        .absent = IsAbsent(agent, options_.serving_since, options_.absence, now),
+        .silent_since = agent.disconnected_at,
+    };
+    agents.emplace_hint(agents.end(), agent.name, presence);
+    if (agent.connected) ++counts_.agents_connected;
   }
-  agents_ = std::move(agents);
+  facts_.agents = std::move(agents);
   MUSTER_RETURN_IF_ERROR(ReadReplicas());
   agents_read_ = now;
   return OkStatus();
@@ -173,14 +164,14 @@ Status AlertLoop::ReadAgents(absl::Time now) {
 
 Status AlertLoop::ReadReplicas() {
   MUSTER_ASSIGN_OR_RETURN(const std::vector<ReplicaRow> replicas, store_.cluster().List());
-  replicas_.clear();
+  facts_.replicas.clear();
   for (const ReplicaRow& replica : replicas) {
-    replicas_[replica.id] = {replica.lost(), replica.seen_at, replica.incarnation};
+    facts_.replicas[replica.id] = {replica.lost(), replica.seen_at, replica.incarnation};
   }
   return OkStatus();
 }
 
-StatusOr<uint64_t> AlertLoop::ReadRemoved(AlertFacts& facts) {
+StatusOr<uint64_t> AlertLoop::ReadRemoved() {
   uint64_t revision = removed_revision_;
   std::set<std::pair<std::string, uint32_t>> gone;
   while (true) {
@@ -191,17 +182,17 @@ StatusOr<uint64_t> AlertLoop::ReadRemoved(AlertFacts& facts) {
     }
     if (page.size() < kPage) break;
   }
-  MUSTER_ASSIGN_OR_RETURN(facts.removed, StillGone(facts, gone));
+  MUSTER_ASSIGN_OR_RETURN(facts_.removed, StillGone(gone));
   return revision;
 }
 
 // Of those that matter to this round, the ones that have not come back since.
 StatusOr<std::set<std::pair<std::string, uint32_t>>> AlertLoop::StillGone(
-    const AlertFacts& facts, const std::set<std::pair<std::string, uint32_t>>& gone) {
+    const std::set<std::pair<std::string, uint32_t>>& gone) {
   std::set<std::pair<std::string, uint32_t>> out;
   std::set<std::string> agents;
-  for (const AlertRow& alert : facts.open) agents.insert(alert.agent);
-  for (const TransitionRow& transition : facts.transitions) agents.insert(transition.agent);
+  for (const AlertRow& alert : facts_.open) agents.insert(alert.agent);
+  for (const TransitionRow& transition : facts_.transitions) agents.insert(transition.agent);
   for (const std::string& agent : agents) {
     auto at = gone.lower_bound({agent, 0});
     if (at == gone.end() || at->first != agent) continue;
@@ -215,9 +206,9 @@ StatusOr<std::set<std::pair<std::string, uint32_t>>> AlertLoop::StillGone(
   return out;
 }
 
-void AlertLoop::CountFiring(const AlertFacts& facts, const AlertDecision& decision) {
+void AlertLoop::CountFiring(const AlertDecision& decision) {
   std::map<std::string, v1::AlertState> states;
-  for (const AlertRow& alert : facts.open) states[alert.id] = alert.state;
+  for (const AlertRow& alert : facts_.open) states[alert.id] = alert.state;
   for (const AlertRow& alert : decision.alerts) states[alert.id] = alert.state;
   const auto firing = std::count_if(states.begin(), states.end(), [](const auto& entry) {
     return entry.second == v1::ALERT_STATE_FIRING;

@@ -45,33 +45,32 @@ class AlertLoop {
  private:
   // Whether there was a full batch: more may wait.
   StatusOr<bool> Round(absl::Time now);
-  StatusOr<AlertFacts> ReadFacts();
-  Status ReadStrangers(AlertFacts& facts);
+  // What is new since the cursor; the rest of the facts is kept between rounds.
+  Status ReadNews();
+  Status ReadStrangers();
+  // Specs, and what is known of their jobs and backups.
+  Status ReadWhatIsWanted();
   Status ReadSpecs();
   Status ReadJobs();
   Status ReadBackups();
   Status ReadAgents(absl::Time now);
   Status ReadReplicas();
-  // Fills facts.removed; returns the newest revision seen.
-  StatusOr<uint64_t> ReadRemoved(AlertFacts& facts);
+  // Fills facts_.removed; returns the newest revision seen.
+  StatusOr<uint64_t> ReadRemoved();
   StatusOr<std::set<std::pair<std::string, uint32_t>>> StillGone(
-      const AlertFacts& facts, const std::set<std::pair<std::string, uint32_t>>& gone);
-  void CountFiring(const AlertFacts& facts, const AlertDecision& decision);
+      const std::set<std::pair<std::string, uint32_t>>& gone);
+  void CountFiring(const AlertDecision& decision);
 
   Store& store_;
   const LeaderEpoch epoch_;
   const AlertLoopOptions options_;
-  // Caches, each refreshed from the store.
+  // Each part is refreshed from the store when it has changed there, or is too old.
+  AlertFacts facts_;
   uint64_t spec_revision_ = 0;
   bool specs_read_ = false;
-  std::map<uint32_t, CheckNote> checks_;
-  std::vector<std::string> receivers_;
-  std::map<std::string, JobNote> jobs_;
   std::optional<uint64_t> run_revision_;
   std::optional<uint64_t> backup_revision_;
   absl::Time agents_read_ = absl::InfinitePast();
-  std::map<std::string, AgentPresence> agents_;
-  std::map<std::string, ReplicaPresence> replicas_;
   uint64_t removed_revision_ = 0;
   AlertCounts counts_;
 };

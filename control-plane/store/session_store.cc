@@ -7,35 +7,46 @@
 namespace muster::control {
 namespace {
 
-constexpr std::string_view kAgentQuery =
-    "SELECT a.name, a.labels, a.session_epoch, a.replica, a.connected, CASE WHEN a.connected = 1 "
+// The columns of an AgentSession, of `agents a` and `replicas r`.
+constexpr std::string_view kSessionColumns =
+    "a.name, a.session_epoch, a.replica, a.connected, a.orphaned, CASE WHEN a.connected = 1 "
     "AND r.seen_at > a.last_seen_at THEN r.seen_at ELSE a.last_seen_at END, a.disconnected_at, "
-    "a.version, a.boot_id, a.log_epoch, coalesce(l.committed, 0), a.clock_skew_us, a.facts, "
-    "a.certificate_expires_at, a.revoked, a.orphaned FROM agents a "
-    "LEFT JOIN logs l ON l.agent_id = a.id AND l.log_epoch = a.log_epoch "
-    "LEFT JOIN replicas r ON r.id = a.replica ";
+    "a.revoked";
+// Those, and the rest of an AgentRow. To be finished with a condition.
+std::string AgentQuery(std::string_view rest) {
+  return fmt::format(
+      "SELECT {}, a.labels, a.version, a.boot_id, a.log_epoch, coalesce(l.committed, 0), "
+      "a.clock_skew_us, a.facts, a.certificate_expires_at FROM agents a "
+      "LEFT JOIN logs l ON l.agent_id = a.id AND l.log_epoch = a.log_epoch "
+      "LEFT JOIN replicas r ON r.id = a.replica {}",
+      kSessionColumns, rest);
+}
 // Of the agents' rows: their session is held by a replica that is not there any more.
 constexpr std::string_view kStray =
     "connected = 1 AND replica NOT IN (SELECT id FROM replicas WHERE lost_at IS NULL)";
 
+void ReadSession(const sql::Row& row, AgentSession& session) {
+  session.name = row.Text(0);
+  session.session_epoch = Unsigned(row.Int(1));
+  session.replica = row.Text(2);
+  session.connected = row.Int(3) != 0;
+  session.orphaned = row.Int(4) != 0;
+  session.last_seen_at = TimeOr(row, 5, absl::InfinitePast());
+  session.disconnected_at = TimeOr(row, 6, absl::InfiniteFuture());
+  session.revoked = row.Int(7) != 0;
+}
+
 AgentRow ReadAgent(const sql::Row& row) {
   AgentRow agent;
-  agent.name = row.Text(0);
-  agent.labels = UnpackMap(row.Text(1));
-  agent.session_epoch = Unsigned(row.Int(2));
-  agent.replica = row.Text(3);
-  agent.connected = row.Int(4) != 0;
-  agent.last_seen_at = TimeOr(row, 5, absl::InfinitePast());
-  agent.disconnected_at = TimeOr(row, 6, absl::InfiniteFuture());
-  agent.version = row.Text(7);
-  agent.boot_id = row.Text(8);
-  agent.log_epoch = row.Text(9);
-  agent.committed_sequence = Unsigned(row.Int(10));
-  agent.clock_skew = absl::Microseconds(row.Int(11));
-  agent.facts = UnpackMap(row.Text(12));
-  agent.certificate_expires_at = TimeOr(row, 13, absl::InfinitePast());
-  agent.revoked = row.Int(14) != 0;
-  agent.orphaned = row.Int(15) != 0;
+  ReadSession(row, agent);
+  agent.labels = UnpackMap(row.Text(8));
+  agent.version = row.Text(9);
+  agent.boot_id = row.Text(10);
+  agent.log_epoch = row.Text(11);
+  agent.committed_sequence = Unsigned(row.Int(12));
+  agent.clock_skew = absl::Microseconds(row.Int(13));
+  agent.facts = UnpackMap(row.Text(14));
+  agent.certificate_expires_at = TimeOr(row, 15, absl::InfinitePast());
   return agent;
 }
 
@@ -180,7 +191,7 @@ StatusOr<std::optional<AgentRow>> SessionStore::Find(std::string_view agent) {
   std::optional<AgentRow> found;
   MUSTER_RETURN_IF_ERROR(database_.Read([&](sql::Transaction& t) -> Status {
     MUSTER_ASSIGN_OR_RETURN(const sql::Rows rows,
-                            t.Query(fmt::format("{}WHERE a.name = $1", kAgentQuery), {agent}));
+                            t.Query(AgentQuery("WHERE a.name = $1"), {agent}));
     if (!rows.empty()) found = ReadAgent(rows[0]);
     return OkStatus();
   }));
@@ -192,13 +203,27 @@ StatusOr<std::vector<AgentRow>> SessionStore::List(std::string_view after, uint3
   MUSTER_RETURN_IF_ERROR(database_.Read([&](sql::Transaction& t) -> Status {
     MUSTER_ASSIGN_OR_RETURN(
         const sql::Rows rows,
-        t.Query(fmt::format("{}WHERE a.name > $1 ORDER BY a.name LIMIT $2", kAgentQuery),
-                {after, int64_t{limit}}));
+        t.Query(AgentQuery("WHERE a.name > $1 ORDER BY a.name LIMIT $2"), {after, int64_t{limit}}));
     agents.clear();
     for (const sql::Row& row : rows) agents.push_back(ReadAgent(row));
     return OkStatus();
   }));
   return agents;
+}
+
+StatusOr<std::vector<AgentSession>> SessionStore::Sessions() {
+  std::vector<AgentSession> sessions;
+  MUSTER_RETURN_IF_ERROR(database_.Read([&](sql::Transaction& t) -> Status {
+    MUSTER_ASSIGN_OR_RETURN(
+        const sql::Rows rows,
+        t.Query(fmt::format("SELECT {} FROM agents a LEFT JOIN replicas r ON r.id = a.replica "
+                            "ORDER BY a.name",
+                            kSessionColumns)));
+    sessions.resize(rows.size());
+    for (size_t i = 0; i < rows.size(); ++i) ReadSession(rows[i], sessions[i]);
+    return OkStatus();
+  }));
+  return sessions;
 }
 
 StatusOr<std::vector<GapRow>> SessionStore::Gaps(std::string_view agent, uint32_t limit) {

@@ -13,9 +13,9 @@
 
 namespace muster::control {
 
-struct AgentRow {
+// Whether an agent is there, and since when: what is looked at of every agent each second.
+struct AgentSession {
   std::string name;
-  Labels labels;
   uint64_t session_epoch = 0;
   // That holds the session, or held it until it was lost itself; else empty.
   std::string replica;
@@ -25,6 +25,11 @@ struct AgentRow {
   // While connected, when its replica was. InfinitePast before the first session.
   absl::Time last_seen_at;
   absl::Time disconnected_at;  // InfiniteFuture while connected
+  bool revoked = false;
+};
+
+struct AgentRow : AgentSession {
+  Labels labels;
   std::string version;
   std::string boot_id;
   std::string log_epoch;
@@ -32,7 +37,6 @@ struct AgentRow {
   absl::Duration clock_skew;
   std::map<std::string, std::string> facts;
   absl::Time certificate_expires_at;
-  bool revoked = false;
 };
 
 struct GapRow {
@@ -83,6 +87,8 @@ class SessionStore {
   StatusOr<std::optional<AgentRow>> Find(std::string_view agent);
   // By name, after `after`.
   StatusOr<std::vector<AgentRow>> List(std::string_view after, uint32_t limit);
+  // Of all agents, by name. A third of the cost of List: nothing of it is unpacked.
+  StatusOr<std::vector<AgentSession>> Sessions();
   // Newest first.
   StatusOr<std::vector<GapRow>> Gaps(std::string_view agent, uint32_t limit);
 

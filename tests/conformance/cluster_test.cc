@@ -1,5 +1,6 @@
 // Replicas, the lease, the fence of the leader's writes, and whose the sessions are.
 #include <atomic>
+#include <tuple>
 
 #include "control-plane/decide/leadership.h"
 #include "lib/exec/threads.h"
@@ -58,6 +59,19 @@ class ClusterConformance : public StoreTest {
     return {};
   }
   AgentRow Agent(const std::string& name) { return **store_->sessions().Find(name); }
+  // The quick list tells the same as the whole one.
+  void ExpectSessionsAsListed() {
+    const std::vector<AgentRow> rows = *store_->sessions().List("", 100);
+    const std::vector<AgentSession> sessions = *store_->sessions().Sessions();
+    ASSERT_EQ(sessions.size(), rows.size());
+    for (size_t i = 0; i < rows.size(); ++i) {
+      const auto told = [](const AgentSession& of) {
+        return std::tie(of.name, of.session_epoch, of.replica, of.connected, of.orphaned,
+                        of.last_seen_at, of.disconnected_at, of.revoked);
+      };
+      EXPECT_EQ(told(sessions[i]), told(rows[i])) << rows[i].name;
+    }
+  }
 };
 MUSTER_ON_EVERY_BACKEND(ClusterConformance);
 
@@ -238,6 +252,7 @@ TEST_P(ClusterConformance, TheSessionsOfALostReplicaEndWhenItWasLastSeen) {
   // Not before the agent itself was heard.
   EXPECT_EQ(agent.disconnected_at, std::max(seen.seen_at, now_));
   EXPECT_TRUE(Agent("web-2").connected);
+  ExpectSessionsAsListed();
   // Once is enough, and one that was seen since is not lost.
   EXPECT_FALSE(cluster().DeclareLost(Epoch(), seen).value_or(true));
   ASSERT_TRUE(TryBeat(gone)->was_lost);

@@ -4,7 +4,7 @@
 
 #include <nlohmann/json.hpp>
 
-#include "agent/tasks/backup/workspace.h"
+#include "agent/tasks/backup/filling.h"
 #include "lib/base/text.h"
 #include "lib/wire/backup_ids.h"
 
@@ -262,18 +262,7 @@ Status PgBackRest::Restore(TaskContext& context, const RestoreRequest& ask) {
   } else {
     request.argv.emplace_back("--type=immediate");
   }
-  absl::Duration looked = context.clock().Uptime();
-  request.watch = [&]() -> Status {
-    if (context.clock().Uptime() - looked < absl::Seconds(1)) return OkStatus();
-    looked = context.clock().Uptime();
-    v1::RunProgress progress;
-    progress.set_done(FolderBytes(ask.folder));
-    progress.set_total(std::max(ask.bytes, progress.done()));
-    progress.set_unit("B");
-    progress.set_text("restoring");
-    context.Progress(std::move(progress));
-    return ask.watch ? ask.watch() : OkStatus();
-  };
+  request.watch = TellFilling(context, ask.folder, ask.bytes, "restoring", ask.watch);
   MUSTER_ASSIGN_OR_RETURN(const ToolEnd end, Run(context, std::move(request)));
   if (end.exit_code == 0) return OkStatus();
   // That is the folder's disk, not the repository's.

@@ -7,6 +7,7 @@
 #include <sys/stat.h>
 
 #include "agent/tasks/backup/engine.h"
+#include "agent/tasks/backup/filling.h"
 #include "agent/tasks/backup/physical_server.h"
 #include "agent/tasks/backup/postgres.h"
 #include "lib/base/text.h"
@@ -150,18 +151,8 @@ class PostgresBase final : public Engine {
                     "--no-sync",
                     "--label=muster " + context.run_id()};
     request.in = password.get();
-    absl::Duration looked = context.clock().Uptime();
-    request.watch = [&, planned = facts_.bytes]() -> Status {
-      if (context.clock().Uptime() - looked < absl::Seconds(1)) return OkStatus();
-      looked = context.clock().Uptime();
-      v1::RunProgress progress;
-      progress.set_done(FolderBytes(target));
-      progress.set_total(std::max(planned, progress.done()));
-      progress.set_unit("B");
-      progress.set_text("copying");
-      context.Progress(std::move(progress));
-      return workspace.CheckReserve();
-    };
+    request.watch = TellFilling(context, target, facts_.bytes, "copying",
+                                [&workspace] { return workspace.CheckReserve(); });
     const Status copied = RunToolWell(context, std::move(request)).status();
     if (!copied.ok() && !absl::IsAborted(copied)) MUSTER_RETURN_IF_ERROR(workspace.CheckReserve());
     if (Message(copied).find("no pg_hba.conf entry for replication") != std::string_view::npos) {

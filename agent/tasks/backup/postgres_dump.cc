@@ -4,6 +4,7 @@
 
 #include "agent/tasks/backup/bytes.h"
 #include "agent/tasks/backup/engine.h"
+#include "agent/tasks/backup/filling.h"
 #include "agent/tasks/backup/manifest.h"
 #include "agent/tasks/backup/postgres.h"
 #include "lib/base/file.h"
@@ -170,18 +171,8 @@ class PostgresDump final : public Engine {
                     "--snapshot=" + snapshot,
                     "--file=" + target};
     request.in = password.get();
-    absl::Duration looked = context.clock().Uptime();
-    request.watch = [&, planned = planned_]() -> Status {
-      if (context.clock().Uptime() - looked < absl::Seconds(1)) return OkStatus();
-      looked = context.clock().Uptime();
-      v1::RunProgress progress;
-      progress.set_done(FolderBytes(target));
-      progress.set_total(std::max(planned, progress.done()));
-      progress.set_unit("B");
-      progress.set_text("dumping");
-      context.Progress(std::move(progress));
-      return workspace.CheckReserve();
-    };
+    request.watch = TellFilling(context, target, planned_, "dumping",
+                                [&workspace] { return workspace.CheckReserve(); });
     const Status dumped = RunToolWell(context, std::move(request)).status();
     // Whatever pg_dump says of a full disk, how much is left and what to do is told.
     if (!dumped.ok() && !absl::IsAborted(dumped)) MUSTER_RETURN_IF_ERROR(workspace.CheckReserve());

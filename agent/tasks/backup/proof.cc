@@ -3,20 +3,12 @@
 #include <algorithm>
 
 #include "agent/tasks/backup/bytes.h"
+#include "agent/tasks/backup/filling.h"
 #include "agent/tasks/backup/tar_reader.h"
 #include "lib/wire/time.h"
 
 namespace muster::agent::backup {
 namespace {
-
-v1::RunProgress Amount(uint64_t done, uint64_t total, std::string text) {
-  v1::RunProgress progress;
-  progress.set_done(done);
-  progress.set_total(std::max(done, total));
-  progress.set_unit("B");
-  progress.set_text(std::move(text));
-  return progress;
-}
 
 void SortByPath(Files& files) {
   std::sort(files.begin(), files.end(),
@@ -56,13 +48,10 @@ StatusOr<Files> ReadBackInto(TaskContext& context, Repository& repository,
                              const std::string& snapshot, const Workspace& workspace,
                              const std::string& folder, uint64_t expected_bytes) {
   MUSTER_RETURN_IF_ERROR(context.Step("restores the backup into " + folder));
-  absl::Duration looked = context.clock().Uptime();
-  MUSTER_RETURN_IF_ERROR(repository.Restore(context, snapshot, folder, [&]() -> Status {
-    if (context.clock().Uptime() - looked < absl::Seconds(1)) return OkStatus();
-    looked = context.clock().Uptime();
-    context.Progress(Amount(FolderBytes(folder), expected_bytes, "reading back"));
-    return workspace.CheckReserve();
-  }));
+  MUSTER_RETURN_IF_ERROR(
+      repository.Restore(context, snapshot, folder,
+                         TellFilling(context, folder, expected_bytes, "reading back",
+                                     [&workspace] { return workspace.CheckReserve(); })));
   return HashFolder(context, folder);
 }
 
