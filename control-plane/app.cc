@@ -239,6 +239,10 @@ class Plane {
 
   void StartGate() {
     GateOptions options;
+    options.arrived = [this](const std::string& peer) {
+      main_->Arrived(peer);
+      if (enroll_ != nullptr) enroll_->Arrived(peer);
+    };
     options.cut_connection = [this](const std::string& peer) {
       if (!main_->Cut(peer) && enroll_ != nullptr) enroll_->Cut(peer);
     };
@@ -418,8 +422,11 @@ class Plane {
       metrics_.commit_seconds.Observe(absl::ToDoubleSeconds(commits.last_commit));
     }
     metrics_.connections_refused.With("denied").Increment(denied_grown_.Since(gate_->refused()));
+    const net::ListenerCounts connections = main_->counts();
     metrics_.connections_refused.With("limit").Increment(
-        full_grown_.Since(main_->counts().refused_full + main_->counts().refused_no_descriptors));
+        full_grown_.Since(connections.refused_full + connections.refused_no_descriptors));
+    metrics_.connections_refused.With("busy").Increment(
+        busy_grown_.Since(connections.refused_late));
   }
 
   void BeReady() {
@@ -448,7 +455,7 @@ class Plane {
   Metrics& metrics_;
   Growth sessions_grown_, results_grown_, batches_grown_, aborted_grown_, refused_grown_,
       reports_grown_, commits_grown_, denied_grown_, full_grown_, terms_grown_, late_grown_,
-      missed_grown_, published_grown_, heard_grown_;
+      missed_grown_, published_grown_, heard_grown_, busy_grown_;
   std::atomic<bool> draining_ = false;
   std::atomic<bool> replaced_ = false;
   std::unique_ptr<redis::Client> redis_client_;

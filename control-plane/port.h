@@ -44,6 +44,7 @@ class Port {
     server_.reset();
   }
   bool Cut(const std::string& peer) { return listener_->Cut(peer); }
+  void Arrived(const std::string& peer) { listener_->Arrived(peer); }
   uint16_t number() const { return listener_->port(); }
   net::ListenerCounts counts() const { return listener_->counts(); }
 

@@ -76,7 +76,7 @@ class Metrics {
   prometheus::Gauge& outbox_waiting;
   prometheus::Gauge& outbox_failed;
   prometheus::Counter& sessions_opened;
-  CounterFamily connections_refused;  // reason: limit, handshake, denied, rate, identity, other
+  CounterFamily connections_refused;  // reason: limit, busy, denied
   prometheus::Counter& transitions_no_data;
   prometheus::Gauge& authority_not_after;
   prometheus::Gauge& leader;  // 1 while this replica leads

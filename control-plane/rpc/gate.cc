@@ -78,14 +78,15 @@ Gate::~Gate() {
 
 StatusOr<Admission> Gate::Admit(const grpc::CallbackServerContext& context,
                                 std::string_view method) {
+  std::string peer = context.peer();
+  options_.arrived(peer);
   // What the server had read before the cut is not worth the reading of a certificate.
-  if (IsCut(context.peer())) {
+  if (IsCut(peer)) {
     Refuse(context);
     return ResourceExhausted("the connection is being cut");
   }
   StatusOr<net::Identity> identity = peers_.Of(context);
   Status decided = identity.ok() ? Decide(*identity, method) : identity.status();
-  std::string peer = context.peer();
   if (decided.ok()) decided = CountLive(*identity, peer);
   if (decided.ok()) return Admission(*this, std::move(*identity), std::move(peer));
   Refuse(context);

@@ -37,6 +37,8 @@ struct GateOptions {
   // (CVE-2023-44487): `cut_connection` gets the peer as gRPC names it.
   size_t abuses_a_second = 200;
   std::function<void(const std::string& peer)> cut_connection = [](const std::string&) {};
+  // A call has come over the connection, whatever becomes of it.
+  std::function<void(const std::string& peer)> arrived = [](const std::string&) {};
   // How soon a revocation that another replica made is noticed.
   absl::Duration refresh = absl::Seconds(1);
 };

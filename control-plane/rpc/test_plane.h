@@ -55,6 +55,7 @@ class TestPort {
     server_.reset();
   }
   void Cut(const std::string& peer) { listener_->Cut(peer); }
+  void Arrived(const std::string& peer) { listener_->Arrived(peer); }
   net::GuardedListener& listener() { return *listener_; }
   std::string address() const { return fmt::format("127.0.0.1:{}", listener_->port()); }
 
@@ -78,6 +79,10 @@ class TestPlane {
     EXPECT_TRUE(Authority::Create(store_->identity(), key_, long_ago).ok());
     authority_ = AuthorityAt(clock_);
     GateOptions gate;
+    gate.arrived = [this](const std::string& peer) {
+      main_.Arrived(peer);
+      arrived(peer);
+    };
     gate.cut_connection = [this](const std::string& peer) { main_.Cut(peer); };
     gate_ = std::make_unique<Gate>(store_->identity(), gate_clock, std::move(gate));
     HubOptions options;
@@ -163,6 +168,8 @@ class TestPlane {
     return *net::ReadPrivateKey(Unseal(key_, row.sealed_key, "muster authority key")->Reveal());
   }
   // What the enrolment port asks before each attempt; change it before anybody calls.
+  // Of calls, by the peer as gRPC names it.
+  std::function<void(const std::string& peer)> arrived = [](const std::string&) {};
   std::function<bool(const std::string& address)> may_try = [](const std::string&) { return true; };
   std::atomic<int> revocations = 0;  // that were told of
 

@@ -128,6 +128,51 @@ TEST(Transport, ACrowdIsLetInAFewAtATimeAndOnlyWhoIsStillThere) {
   EXPECT_EQ(counts().accepted, 4U);
 }
 
+// Handshakes that all go on together take one another's time until none of them is done within its
+// own.
+TEST(Transport, NoMoreHandshakesGoOnAtOnceThanMay) {
+  TestPlane plane;
+  TestPort port;
+  plane.arrived = [&](const std::string& peer) { port.Arrived(peer); };
+  port.Serve(net::MutualTls(plane.own_identity()), {}, plane.gate(),
+             {.address = "127.0.0.1:0",
+              .arriving_at_once = 2,
+              .arrives_within = absl::Hours(1),
+              .waits_at_most = absl::Hours(1)});
+  const auto counts = [&] { return port.listener().counts(); };
+  std::vector<net::Socket> silent;
+  for (int i = 0; i < 3; ++i) silent.push_back(*net::ConnectTo(port.address(), absl::Seconds(5)));
+  const auto identity = plane.Identity(v1::ROLE_VIEWER, "anna");
+  ASSERT_TRUE(testing::Eventually([&] { return counts().open == 3; }));
+  EXPECT_EQ(counts().accepted, 2U);
+  // Who hangs up makes a place free, and so does who makes a call: no service is behind this port,
+  // but the gate hears of it.
+  silent.clear();
+  for (uint64_t i = 1; i <= 5; ++i) {
+    EXPECT_EQ(Version(net::OpenChannel(port.address(), identity)).error_code(),
+              StatusCode::UNIMPLEMENTED);
+    EXPECT_GE(counts().accepted, 2 + i);
+  }
+}
+
+// Its attempt ends soon, and with it the handshake that would have been begun.
+TEST(Transport, WhoHasWaitedForTooLongIsRefused) {
+  TestPlane plane;
+  TestPort port;
+  port.Serve(net::MutualTls(plane.own_identity()), {}, plane.gate(),
+             {.address = "127.0.0.1:0",
+              .accepts_at_once = 2,
+              .accept_pause = absl::Seconds(1),
+              .waits_at_most = absl::Milliseconds(1500)});
+  std::vector<net::Socket> crowd;
+  for (int i = 0; i < 20; ++i) crowd.push_back(*net::ConnectTo(port.address(), absl::Seconds(5)));
+  const auto counts = [&] { return port.listener().counts(); };
+  EXPECT_TRUE(testing::Eventually([&] { return counts().accepted + counts().refused_late == 20; }));
+  EXPECT_GE(counts().accepted, 2U);
+  EXPECT_GT(counts().refused_late, 10U);
+  EXPECT_TRUE(testing::Eventually([&] { return AllCut(crowd); }));
+}
+
 // The server's end of what is connected to one of its ports, of this process as that is.
 int OtherEnd(const net::Socket& client) {
   sockaddr_in local{};

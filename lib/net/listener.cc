@@ -141,6 +141,13 @@ struct Connection {
   uint16_t port = 0;  // of the peer
 };
 
+// Let in, and not known to have made a call.
+struct Arrival {
+  int fd = -1;
+  uint64_t inode = 0;
+  absl::Duration since;  // by uptime
+};
+
 struct GuardedListener::Impl {
   ListenerOptions options;
   Socket listening;
@@ -155,7 +162,8 @@ struct GuardedListener::Impl {
   absl::Duration window = -absl::InfiniteDuration();  // since when let_in counts
   size_t let_in = 0;
   mutable absl::Mutex mutex;
-  std::map<int, Connection> open ABSL_GUARDED_BY(mutex);  // with those who wait
+  std::map<int, Connection> open ABSL_GUARDED_BY(mutex);           // with those who wait
+  std::map<std::string, Arrival> arriving ABSL_GUARDED_BY(mutex);  // by gRPC's name of the peer
   std::map<std::string, size_t> by_peer ABSL_GUARDED_BY(mutex);
   ListenerCounts counts ABSL_GUARDED_BY(mutex);
   bool stopping ABSL_GUARDED_BY(mutex) = false;
@@ -195,7 +203,7 @@ struct GuardedListener::Impl {
       const int fd = accept4(listening.fd(), reinterpret_cast<sockaddr*>(&address), &size,
                              SOCK_NONBLOCK | SOCK_CLOEXEC);
       if (fd >= 0) {
-        Take({fd, PeerName(address), PeerPort(address)});
+        Take({fd, PeerName(address), PeerPort(address), SystemClock().Uptime()});
       } else if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM) {
         if (!TurnAway()) return RefuseOne();
       } else if (errno != EINTR && errno != ECONNABORTED) {
@@ -211,11 +219,27 @@ struct GuardedListener::Impl {
       window = now;
       let_in = 0;
     }
-    while (let_in < options.accepts_at_once) {
+    if (room.empty()) return;
+    for (size_t places = FreePlaces(now); let_in < options.accepts_at_once && places > 0;) {
       const std::optional<Guest> guest = room.Next();
       if (!guest.has_value()) return;
-      if (Serve(guest->fd)) ++let_in;
+      if (now - guest->since > options.waits_at_most) {
+        Forget(guest->fd, &ListenerCounts::refused_late);
+      } else if (Serve(*guest, now)) {
+        ++let_in;
+        --places;
+      }
     }
+  }
+
+  // How many more handshakes may go on at once.
+  size_t FreePlaces(absl::Duration now) {
+    absl::MutexLock lock(&mutex);
+    std::erase_if(arriving, [&](const auto& entry) {
+      const Arrival& arrival = entry.second;
+      return now - arrival.since > options.arrives_within || InodeOf(arrival.fd) != arrival.inode;
+    });
+    return options.arriving_at_once - std::min(arriving.size(), options.arriving_at_once);
   }
 
   void Take(Guest guest) {
@@ -232,7 +256,8 @@ struct GuardedListener::Impl {
   }
 
   // False if it had gone before it was its turn.
-  bool Serve(int fd) {
+  bool Serve(const Guest& guest, absl::Duration now) {
+    const int fd = guest.fd;
     if (HasGone(fd)) {
       Forget(fd, &ListenerCounts::gone);
       return false;
@@ -240,6 +265,7 @@ struct GuardedListener::Impl {
     {
       absl::MutexLock lock(&mutex);
       ++counts.accepted;
+      arriving[GrpcName(guest.peer, guest.port)] = {fd, InodeOf(fd), now};
     }
     SetSocketOptions(fd);
     grpc::experimental::ExternalConnectionAcceptor::NewConnectionParameters parameters;
@@ -351,6 +377,11 @@ bool GuardedListener::Cut(const std::string& peer) {
     return InodeOf(fd) == connection.inode && shutdown(fd, SHUT_RDWR) == 0;
   }
   return false;
+}
+
+void GuardedListener::Arrived(const std::string& peer) {
+  absl::MutexLock lock(&impl_->mutex);
+  impl_->arriving.erase(peer);
 }
 
 uint16_t GuardedListener::port() const { return PeerPort(BoundTo(impl_->listening)); }

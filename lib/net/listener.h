@@ -34,12 +34,20 @@ struct ListenerOptions {
   // anew; one that waits costs a descriptor.
   size_t accepts_at_once = 40;
   absl::Duration accept_pause = absl::Milliseconds(100);
+  // And no more than that many are between the door and their first call. One that makes none ends
+  // to count after `arrives_within`, which is the time that a handshake may take.
+  size_t arriving_at_once = 256;
+  absl::Duration arrives_within = absl::Seconds(5);
+  // Who has waited for longer is refused: with what is left of its patience (an attempt to connect
+  // takes an agent ten seconds) its handshake would be in vain.
+  absl::Duration waits_at_most = absl::Seconds(5);
 };
 
 struct ListenerCounts {
   uint64_t accepted = 0;
   uint64_t refused_full = 0;            // over a cap
   uint64_t refused_no_descriptors = 0;  // waiting ones of whoever has most of them, first
+  uint64_t refused_late = 0;            // had waited for too long
   uint64_t gone = 0;                    // had hung up before they were let in
   size_t open = 0;                      // with those who wait
 };
@@ -57,6 +65,8 @@ class GuardedListener {
   void Start();
   // Ends the connection of a peer as gRPC names it ("ipv4:10.0.0.1:4711"). False if it is not open.
   bool Cut(const std::string& peer);
+  // The peer has made a call: its handshake is over.
+  void Arrived(const std::string& peer);
   // No further connection is accepted. Before the server shuts down. Safe to repeat.
   void Stop();
 

@@ -8,12 +8,15 @@
 #include <optional>
 #include <string>
 
+#include <absl/time/time.h>
+
 namespace muster::net {
 
 struct Guest {
   int fd = -1;
   std::string peer;  // its address
   uint16_t port = 0;
+  absl::Duration since;  // by uptime
 };
 
 class WaitingRoom {

@@ -8,6 +8,7 @@ that lose their power.
 --smoke is small and quick, and fails unless everything that was acknowledged is stored exactly once.
 """
 import argparse
+import contextlib
 import json
 import os
 import resource
@@ -16,7 +17,9 @@ import sys
 import tempfile
 import time
 
-sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), '..', 'integration'))
+TESTS = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+sys.path[:0] = [os.path.join(TESTS, 'integration'), os.path.join(TESTS, 'support')]
+import network  # noqa: E402
 from harness import BIN, Plane, Process, eventually, run  # noqa: E402
 
 
@@ -59,31 +62,53 @@ def metric(plane, name):
     return sum(float(line.split()[-1]) for line in plane.metrics().splitlines() if line.startswith(name + ' '))
 
 
-def lose(agents):
-    """Seconds from the silence of some agents among many until each of three things is so."""
-    found = {'agents': agents}
-    with tempfile.TemporaryDirectory(prefix='muster-fleet-', dir=os.environ.get('TMPDIR', '.')) as folder:
+def context_of(plane, server):
+    """The admin's, for who reaches the control plane under another address."""
+    path = f'{plane.context}-{server}'
+    with open(plane.context, encoding='utf-8') as file, open(path, 'w', encoding='utf-8') as other:
+        other.write(file.read().replace(plane.address, server))
+    os.chmod(path, 0o600)
+    return path
+
+
+def lose(agents, vanish):
+    """Seconds from the silence of some agents among many until each of three things is so. They vanish with their host,
+    whose packets are dropped, or their program is frozen while its host answers for it."""
+    found = {'agents': agents, 'how': 'vanish' if vanish else 'freeze'}
+    with contextlib.ExitStack() as ends, tempfile.TemporaryDirectory(prefix='muster-fleet-', dir=os.environ.get('TMPDIR', '.')) as folder:
         plane = Plane(folder)
+        plane.listen = '0.0.0.0'
+        host = network.Host(1) if vanish else None
+        address, inside = (host.router, host.inside) if vanish else (plane.address, ())
+        if vanish:
+            ends.callback(host.end)
         fleets = {}
         for prefix, count in (('here', agents - MUTE), ('mute', MUTE)):
             fleet('enroll', '--data', plane.data, '--agents', str(count), '--prefix', prefix, '--out',
                   os.path.join(folder, prefix), timeout=600)
         plane.start()
+        dialled = time.monotonic()
         try:
-            for prefix in ('here', 'mute'):
+            for prefix, server, within in (('here', plane.address, ()), ('mute', address, inside)):
                 fleets[prefix] = Process(
-                    [f'{BIN}/fleet', 'run', '--context', plane.context, '--servers', f'127.0.0.1:{plane.port}',
-                     '--bundle', os.path.join(folder, prefix), '--checks', '1', '--failing', '0', '--seconds', '600'],
-                    os.path.join(folder, prefix + '.log'))
-            eventually('all connected', lambda: metric(plane, 'muster_agents_connected') == agents, within=300)
+                    [*within, f'{BIN}/fleet', 'run', '--context', context_of(plane, server), '--servers',
+                     f'{server}:{plane.port}', '--bundle', os.path.join(folder, prefix), '--checks', '1', '--failing', '0',
+                     '--seconds', '600'], os.path.join(folder, prefix + '.log'))
+                count = agents - MUTE if prefix == 'here' else agents
+                eventually(f'{count} are connected', lambda count=count:
+                           metric(plane, 'muster_agents_connected') == count, within=300)
+            found['connected'] = round(time.monotonic() - dialled, 1)
             time.sleep(15)  # each has told something
             before = metric(plane, 'muster_no_data_transitions_total')
             goals = {'session_ended': lambda: metric(plane, 'muster_agents_connected') <= agents - MUTE,
                      'no_data': lambda: metric(plane, 'muster_no_data_transitions_total') >= before + MUTE,
                      'told': lambda: metric(plane, 'muster_alerts_firing') >= MUTE}
-            os.kill(fleets['mute'].pid, signal.SIGSTOP)
+            if vanish:
+                host.vanish()
+            else:
+                os.kill(fleets['mute'].pid, signal.SIGSTOP)
             began = time.monotonic()
-            while len(found) < 1 + len(goals) and time.monotonic() < began + 100:
+            while not all(name in found for name in goals) and time.monotonic() < began + 100:
                 for name, reached in goals.items():
                     if name not in found and reached():
                         found[name] = round(time.monotonic() - began, 1)
@@ -97,8 +122,8 @@ def lose(agents):
 
 
 def loss_lines(found):
-    yield (f"{found['agents']} agents, {MUTE} of them fall silent: the last session ends after "
-           f"{found.get('session_ended')} s, the last state is NO_DATA after {found.get('no_data')} s, somebody is "
+    yield (f"{found['agents']} agents, connected within {found['connected']} s; {MUTE} {found['how']}: the last session "
+           f"ends after {found.get('session_ended')} s, the last state is NO_DATA after {found.get('no_data')} s, somebody is "
            f"told of the last after {found.get('told')} s")
 
 
@@ -151,10 +176,15 @@ def main():
     # The control plane inherits it: a descriptor a session.
     most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    why = network.enter() if options.only != 'run' else None
     for agents in options.agents.split(','):
         if options.only != 'run':
-            lost = lose(int(agents))
-            print(json.dumps(lost) if options.json else '\n'.join(loss_lines(lost)), flush=True)
+            for vanish in (True, False):
+                if vanish and why:
+                    print(f'no host vanishes: {why}', file=sys.stderr)
+                    continue
+                lost = lose(int(agents), vanish)
+                print(json.dumps(lost) if options.json else '\n'.join(loss_lines(lost)), flush=True)
         if options.only == 'loss':
             continue
         found = measure(int(agents), options)

@@ -102,6 +102,7 @@ def run(*argv, stdin='', env=None, timeout=60):
 class Plane:
     """muster-control, with the embedded store unless it is told another."""
     address = '127.0.0.1'
+    listen = '127.0.0.1'
 
     def __init__(self, folder, name='plane', store=None):
         self.data = os.path.join(folder, name)
@@ -115,7 +116,7 @@ class Plane:
 
     def start(self, wait=True, prefix=(), env=None):
         self.process = Process([*prefix, f'{BIN}/muster-control', 'run', '--data', self.data,
-                                '--listen', f'127.0.0.1:{self.port}',
+                                '--listen', f'{self.listen}:{self.port}',
                                 '--enroll-listen', f'127.0.0.1:{self.enroll_port}',
                                 '--http-listen', f'127.0.0.1:{self.http_port}'], self.log_path, env)
         if wait:

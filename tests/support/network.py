@@ -51,6 +51,10 @@ class Host:
                      ('link', 'set', 'eth0', 'up'), ('route', 'add', 'default', 'via', self.router)):
             subprocess.run([*self.inside, 'ip', *argv], check=True, capture_output=True)
 
+    def vanish(self):
+        """Without a word: what it sends is dropped before it leaves. It is not seen again."""
+        subprocess.run([*self.inside, 'ip', 'rule', 'add', 'priority', str(ANY), 'blackhole'], check=True)
+
     def end(self):
         """Its programs must have ended before."""
         subprocess.run(['ip', 'link', 'del', self.link], check=False, capture_output=True)
