@@ -87,9 +87,19 @@ std::string DerToPem(const std::vector<std::string>& certificates) {
 StatusOr<std::vector<std::string>> PemToDer(std::string_view pem) {
   BioPtr bio(BIO_new_mem_buf(pem.data(), static_cast<int>(pem.size())));
   std::vector<std::string> certificates;
-  while (X509* read = PEM_read_bio_X509(bio.get(), nullptr, nullptr, nullptr)) {
-    CertificatePtr certificate(read);
-    certificates.push_back(CertificateDer(certificate.get()));
+  char* name = nullptr;
+  char* header = nullptr;
+  unsigned char* bytes = nullptr;
+  long size = 0;
+  // Not read as certificates: that would cost more than all the rest, and who needs one reads it.
+  while (PEM_read_bio(bio.get(), &name, &header, &bytes, &size) == 1) {
+    if (std::string_view(name) == PEM_STRING_X509) {
+      certificates.emplace_back(reinterpret_cast<const char*>(bytes), static_cast<size_t>(size));
+    }
+    OPENSSL_free(name);
+    OPENSSL_free(header);
+    // Another block may have been a key.
+    OPENSSL_clear_free(bytes, static_cast<size_t>(size));
   }
   ERR_clear_error();
   if (certificates.empty()) return InvalidArgument("there is no certificate in the PEM text");

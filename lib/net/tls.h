@@ -31,6 +31,7 @@ StatusOr<Secret> NewPrivateKey();
 // PKCS#10 in DER with an empty subject, signed by the key.
 StatusOr<std::string> NewCertificateRequest(const Secret& key_pem);
 std::string DerToPem(const std::vector<std::string>& certificates);
+// The bytes of every block that says it is a certificate; none is read.
 StatusOr<std::vector<std::string>> PemToDer(std::string_view pem);
 
 struct CertificateFacts {
