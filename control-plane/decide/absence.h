@@ -36,10 +36,7 @@ absl::Time SilentSince(const AgentSession& agent, absl::Time serving_since,
 bool IsAbsent(const AgentSession& agent, absl::Time serving_since, const AbsencePolicy& policy,
               absl::Time now);
 
-struct NoData {
-  CheckStateRow state;
-  TransitionRow transition;
-};
+using NoData = DecidedState;
 
 // Nothing if the state is NO_DATA already or the agent's silence is shorter than states_after.
 std::optional<NoData> NoDataOfSilent(const CheckStateRow& state, const AgentSession& agent,

@@ -7,6 +7,8 @@ namespace muster::control {
 namespace {
 
 constexpr uint32_t kPage = 1000;
+// States that become NO_DATA in one transaction, or a few more.
+constexpr size_t kAtOnce = 250;
 
 }  // namespace
 
@@ -50,6 +52,8 @@ Status AbsenceLoop::ReadChecks() {
 }
 
 Status AbsenceLoop::MarkSilent(absl::Time now) {
+  std::vector<NoData> changes;
+  std::map<std::string, uint64_t> judged;
   for (const auto& [name, known] : agents_) {
     const AgentSession& agent = known.session;
     const absl::Time due =
@@ -62,12 +66,21 @@ Status AbsenceLoop::MarkSilent(absl::Time now) {
     if (marked != marked_.end() && marked->second == agent.session_epoch) continue;
     MUSTER_ASSIGN_OR_RETURN(const auto states, store_.history().StatesOf(name));
     for (const CheckStateRow& state : states) {
-      const auto no_data =
-          NoDataOfSilent(state, agent, options_.serving_since, options_.policy, now);
-      if (no_data.has_value()) MUSTER_RETURN_IF_ERROR(Apply(*no_data));
+      auto no_data = NoDataOfSilent(state, agent, options_.serving_since, options_.policy, now);
+      if (no_data.has_value()) changes.push_back(*std::move(no_data));
     }
-    marked_[name] = agent.session_epoch;
+    judged[name] = agent.session_epoch;
+    if (changes.size() >= kAtOnce) MUSTER_RETURN_IF_ERROR(Mark(changes, judged));
   }
+  return Mark(changes, judged);
+}
+
+Status AbsenceLoop::Mark(std::vector<NoData>& changes, std::map<std::string, uint64_t>& judged) {
+  MUSTER_RETURN_IF_ERROR(Apply(changes));
+  changes.clear();
+  judged.merge(marked_);
+  marked_.swap(judged);
+  judged.clear();
   return OkStatus();
 }
 
@@ -77,7 +90,12 @@ Status AbsenceLoop::MarkLate(absl::Time now) {
     const uint32_t wanted = std::min(left, kPage);
     MUSTER_ASSIGN_OR_RETURN(const auto page,
                             store_.history().ListStates({}, after_agent_, after_check_, wanted));
-    for (const CheckStateRow& state : page) MUSTER_RETURN_IF_ERROR(MarkIfLate(state, now));
+    std::vector<NoData> changes;
+    for (const CheckStateRow& state : page) {
+      auto no_data = IfLate(state, now);
+      if (no_data.has_value()) changes.push_back(*std::move(no_data));
+    }
+    MUSTER_RETURN_IF_ERROR(Apply(changes));
     if (page.size() < wanted) {
       after_agent_.clear();
       after_check_ = 0;
@@ -90,22 +108,20 @@ Status AbsenceLoop::MarkLate(absl::Time now) {
   return OkStatus();
 }
 
-Status AbsenceLoop::MarkIfLate(const CheckStateRow& state, absl::Time now) {
+std::optional<NoData> AbsenceLoop::IfLate(const CheckStateRow& state, absl::Time now) const {
   const auto agent = agents_.find(state.agent);
   const auto check = checks_.find(state.check_id);
-  if (agent == agents_.end() || check == checks_.end()) return OkStatus();
-  const auto no_data = NoDataOfLate(state, check->second, agent->second.session,
-                                    agent->second.connected_since, options_.policy, now);
-  return no_data.has_value() ? Apply(*no_data) : OkStatus();
+  if (agent == agents_.end() || check == checks_.end()) return std::nullopt;
+  return NoDataOfLate(state, check->second, agent->second.session, agent->second.connected_since,
+                      options_.policy, now);
 }
 
-Status AbsenceLoop::Apply(const NoData& no_data) {
-  const Status status = store_.history().ApplyTransition(epoch_, no_data.state, no_data.transition);
-  // A result came in between: then there is data after all.
-  if (absl::IsAborted(status)) return OkStatus();
-  MUSTER_RETURN_IF_ERROR(status);
-  marks_.agents.insert(no_data.state.agent);
-  ++marks_.states;
+Status AbsenceLoop::Apply(const std::vector<NoData>& changes) {
+  // Where a result came in between there is data after all.
+  MUSTER_ASSIGN_OR_RETURN(const std::vector<size_t> applied,
+                          store_.history().ApplyTransitions(epoch_, changes));
+  for (const size_t i : applied) marks_.agents.insert(changes[i].state.agent);
+  marks_.states += static_cast<uint32_t>(applied.size());
   return OkStatus();
 }
 

@@ -4,8 +4,10 @@
 
 #include <functional>
 #include <map>
+#include <optional>
 #include <set>
 #include <string>
+#include <vector>
 
 #include "control-plane/decide/absence.h"
 #include "control-plane/store/store.h"
@@ -42,8 +44,10 @@ class AbsenceLoop {
   Status ReadChecks();
   Status MarkSilent(absl::Time now);
   Status MarkLate(absl::Time now);
-  Status MarkIfLate(const CheckStateRow& state, absl::Time now);
-  Status Apply(const NoData& no_data);
+  std::optional<NoData> IfLate(const CheckStateRow& state, absl::Time now) const;
+  // Applies the changes, and then counts the agents as marked. Both are empty afterwards.
+  Status Mark(std::vector<NoData>& changes, std::map<std::string, uint64_t>& judged);
+  Status Apply(const std::vector<NoData>& changes);
 
   Store& store_;
   const LeaderEpoch epoch_;

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <limits>
+#include <map>
 #include <set>
 
 #include "control-plane/store/batch_writer.h"
@@ -122,6 +123,30 @@ StatusOr<std::vector<CheckStateRow>> QueryStates(sql::Transaction& t, const Stat
   MUSTER_ASSIGN_OR_RETURN(std::vector<CheckStateRow> states, ReadStates(rows));
   MUSTER_RETURN_IF_ERROR(SetObserved(t, states));
   return states;
+}
+
+// The places of the changes whose states are what they were judged by.
+StatusOr<std::vector<size_t>> StillSo(sql::Transaction& t,
+                                      const std::vector<DecidedState>& changes) {
+  std::map<std::string_view, std::map<uint32_t, CheckStateRow>> known;
+  std::vector<size_t> still;
+  for (size_t i = 0; i < changes.size(); ++i) {
+    const CheckStateRow& state = changes[i].state;
+    const auto [of, first] = known.try_emplace(state.agent);
+    if (first) {
+      StateFilter filter;
+      filter.agent = state.agent;
+      MUSTER_ASSIGN_OR_RETURN(std::vector<CheckStateRow> rows,
+                              QueryStates(t, filter, "", 0, kAllStates));
+      for (CheckStateRow& row : rows) of->second.emplace(row.check_id, std::move(row));
+    }
+    const auto now = of->second.find(state.check_id);
+    if (now != of->second.end() && now->second.revision == state.revision &&
+        now->second.observed_at <= state.observed_at) {
+      still.push_back(i);
+    }
+  }
+  return still;
 }
 
 // With revision in (after, until], ascending.
@@ -301,25 +326,31 @@ StatusOr<uint32_t> HistoryStore::KeepOnly(std::string_view agent,
   return static_cast<uint32_t>(gone.size());
 }
 
-Status HistoryStore::ApplyTransition(LeaderEpoch epoch, const CheckStateRow& row,
-                                     const TransitionRow& transition) {
-  return database_.Write([&](sql::Transaction& t) -> Status {
+StatusOr<std::vector<size_t>> HistoryStore::ApplyTransitions(
+    LeaderEpoch epoch, const std::vector<DecidedState>& changes) {
+  std::vector<size_t> applied;
+  if (changes.empty()) return applied;
+  MUSTER_RETURN_IF_ERROR(database_.Write([&](sql::Transaction& t) -> Status {
     MUSTER_RETURN_IF_ERROR(CheckLeader(t, epoch));
-    StateFilter filter;
-    filter.agent = row.agent;
-    filter.check_id = row.check_id;
-    MUSTER_ASSIGN_OR_RETURN(const auto states, QueryStates(t, filter, "", 0, 1));
-    if (states.empty() || states[0].revision != row.revision ||
-        states[0].observed_at > row.observed_at) {
-      return Aborted("the state of check {} on {} has changed meanwhile", row.check_id, row.agent);
+    MUSTER_ASSIGN_OR_RETURN(applied, StillSo(t, changes));
+    if (applied.empty()) return OkStatus();
+    std::set<std::string_view> agents;
+    std::vector<const CheckStateRow*> states;
+    std::vector<const TransitionRow*> transitions;
+    for (const size_t i : applied) {
+      agents.insert(changes[i].state.agent);
+      states.push_back(&changes[i].state);
+      transitions.push_back(&changes[i].transition);
     }
-    // A batch that is on its way was judged by what was so before.
-    MUSTER_RETURN_IF_ERROR(
-        t.Execute("UPDATE agents SET states_epoch = states_epoch + 1 WHERE name = $1",
-                  {std::string_view(row.agent)})
-            .status());
-    return PutStatesAndTransitions(t, {&row}, {&transition});
-  });
+    for (const std::string_view agent : agents) {
+      // A batch that is on its way was judged by what was so before.
+      MUSTER_RETURN_IF_ERROR(
+          t.Execute("UPDATE agents SET states_epoch = states_epoch + 1 WHERE name = $1", {agent})
+              .status());
+    }
+    return PutStatesAndTransitions(t, states, transitions);
+  }));
+  return applied;
 }
 
 StatusOr<std::vector<TransitionRow>> HistoryStore::TransitionsAfter(uint64_t after,

@@ -128,6 +128,12 @@ struct StateFilter {
   std::vector<v1::CheckStatus> status;
 };
 
+// What a state becomes by another hand than its agent's, and the transition to it.
+struct DecidedState {
+  CheckStateRow state;
+  TransitionRow transition;
+};
+
 class HistoryStore {
  public:
   explicit HistoryStore(sql::Database& database) : database_(database) {}
@@ -158,10 +164,11 @@ class HistoryStore {
   // What the plan no longer holds for the agent goes: states, with removal rows. Returns how many.
   StatusOr<uint32_t> KeepOnly(std::string_view agent, const std::vector<uint32_t>& check_ids,
                               absl::Time now);
-  // The leader's own transitions (NO_DATA). Aborted for a state whose revision is not
-  // `row.revision`, or that was observed since. Batches that were judged before it are refused.
-  Status ApplyTransition(LeaderEpoch epoch, const CheckStateRow& row,
-                         const TransitionRow& transition);
+  // The leader's own transitions (NO_DATA), all at once. Left out are those of a state whose
+  // revision is not `state.revision`, or that was observed since; the answer is the places in
+  // `changes` of the others. Batches that were judged before are refused.
+  StatusOr<std::vector<size_t>> ApplyTransitions(LeaderEpoch epoch,
+                                                 const std::vector<DecidedState>& changes);
 
   // Transitions with id > after, ascending. hard_only: alerts read these.
   StatusOr<std::vector<TransitionRow>> TransitionsAfter(uint64_t after, uint32_t limit);

@@ -161,6 +161,7 @@ struct GuardedListener::Impl {
   WaitingRoom room;
   absl::Duration window = -absl::InfiniteDuration();  // since when let_in counts
   size_t let_in = 0;
+  absl::Duration looked = -absl::InfiniteDuration();  // for those who arrive no more
   mutable absl::Mutex mutex;
   std::map<int, Connection> open ABSL_GUARDED_BY(mutex);           // with those who wait
   std::map<std::string, Arrival> arriving ABSL_GUARDED_BY(mutex);  // by gRPC's name of the peer
@@ -232,9 +233,15 @@ struct GuardedListener::Impl {
     }
   }
 
-  // How many more handshakes may go on at once.
+  // How many more handshakes may go on at once. Those that ended without a call are looked for
+  // only when there is no place, and not each time.
   size_t FreePlaces(absl::Duration now) {
     absl::MutexLock lock(&mutex);
+    if (arriving.size() < options.arriving_at_once) {
+      return options.arriving_at_once - arriving.size();
+    }
+    if (now < looked + options.accept_pause) return 0;
+    looked = now;
     std::erase_if(arriving, [&](const auto& entry) {
       const Arrival& arrival = entry.second;
       return now - arrival.since > options.arrives_within || InodeOf(arrival.fd) != arrival.inode;

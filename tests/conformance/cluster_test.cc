@@ -212,8 +212,10 @@ TEST_P(ClusterConformance, AWriteOfAnOlderTermChangesNothing) {
       {"apply", store_->alerts().Apply(stale, {1, 2, {}, {}, {told}})},
       {"attempt", store_->alerts().RecordAttempt(stale, attempt)},
       {"resolved", store_->alerts().DropResolvedBefore(stale, now_, 10).status()},
-      {"no data", store_->history().ApplyTransition(
-                      stale, lost, Transition("web-1", 1, v1::CHECK_STATUS_NO_DATA))},
+      {"no data",
+       store_->history()
+           .ApplyTransitions(stale, {{lost, Transition("web-1", 1, v1::CHECK_STATUS_NO_DATA)}})
+           .status()},
       {"segments", store_->history().DropSegmentsBefore(stale, now_ + absl::Hours(9), 10).status()},
       {"lost", cluster().DeclareLost(stale, Row("r-1")).status()},
       {"strays", store_->sessions().CloseStrays(stale, now_).status()}};

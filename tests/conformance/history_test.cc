@@ -64,6 +64,12 @@ class HistoryConformance : public StoreTest {
     EXPECT_THAT(*store_->sessions().Gaps(agent, 10), IsEmpty());
     EXPECT_EQ(Cursor(agent), 0U);
   }
+  // Aborted if it was left out.
+  Status Apply(const CheckStateRow& state, const TransitionRow& transition) {
+    MUSTER_ASSIGN_OR_RETURN(const std::vector<size_t> applied,
+                            history().ApplyTransitions(epoch_, {{state, transition}}));
+    return applied.empty() ? absl::AbortedError("left out") : OkStatus();
+  }
 };
 MUSTER_ON_EVERY_BACKEND(HistoryConformance);
 
@@ -378,7 +384,7 @@ TEST_P(HistoryConformance, ChangesComePageByPageInTheirOrder) {
     while (true) {
       const StateChanges page = *history().ChangesAfter(at, limit);
       uint64_t last = at;
-      for (const StateChange& one : page.changes) {
+      for (const DecidedState& one : page.changes) {
         EXPECT_GT(one.row.revision, last);
         last = one.row.revision;
         (one.removed ? left : there).push_back(one.row.check_id);
@@ -418,13 +424,39 @@ TEST_P(HistoryConformance, ADecisionOnAStateThatHasChangedIsRefused) {
   CheckStateRow lost = seen;
   lost.status = v1::CHECK_STATUS_NO_DATA;
   const TransitionRow transition = Transition("a", 1, v1::CHECK_STATUS_NO_DATA);
-  EXPECT_EQ(CodeOf(history().ApplyTransition(epoch_, lost, transition)), kAborted);
+  EXPECT_EQ(CodeOf(Apply(lost, transition)), kAborted);
   EXPECT_THAT(*history().TransitionsAfter(0, 10), IsEmpty());
   lost.revision = (*history().StatesOf("a"))[0].revision;
-  EXPECT_TRUE(history().ApplyTransition(epoch_, lost, transition).ok());
-  EXPECT_EQ(CodeOf(history().ApplyTransition(epoch_, lost, transition)), kAborted);
+  EXPECT_TRUE(Apply(lost, transition).ok());
+  EXPECT_EQ(CodeOf(Apply(lost, transition)), kAborted);
   EXPECT_EQ((*history().StatesOf("a"))[0].status, v1::CHECK_STATUS_NO_DATA);
   EXPECT_THAT(*history().TransitionsAfter(0, 10), SizeIs(1));
+}
+
+TEST_P(HistoryConformance, OfManyDecisionsThoseOnStatesThatHaveChangedAreLeftOut) {
+  std::vector<DecidedState> changes;
+  for (const char* agent : {"a", "b"}) {
+    Enrol(agent);
+    BatchCommit batch = Batch(agent, OpenSession(agent).epoch, 1);
+    batch.states = {State(agent, 1, v1::CHECK_STATUS_OK), State(agent, 2, v1::CHECK_STATUS_OK)};
+    Commit({batch});
+    for (CheckStateRow state : *history().StatesOf(agent)) {
+      state.status = v1::CHECK_STATUS_NO_DATA;
+      changes.push_back({state, Transition(agent, state.check_id, v1::CHECK_STATUS_NO_DATA)});
+    }
+  }
+  changes[1].state.revision += 100;
+  changes.push_back(changes[0]);
+  changes.back().state.check_id = 3;  // there is none
+  const uint64_t before = history().SessionStates("a")->epoch;
+  EXPECT_THAT(*history().ApplyTransitions(epoch_, changes), ElementsAre(0U, 2U, 3U));
+  // Once for each agent, however many of its states.
+  EXPECT_EQ(history().SessionStates("a")->epoch, before + 1);
+  EXPECT_EQ(history().SessionStates("b")->epoch, before + 1);
+  EXPECT_EQ((*history().StatesOf("a"))[0].status, v1::CHECK_STATUS_NO_DATA);
+  EXPECT_EQ((*history().StatesOf("a"))[1].status, v1::CHECK_STATUS_OK);
+  EXPECT_THAT(*history().TransitionsAfter(0, 10), SizeIs(3));
+  EXPECT_THAT(*history().ApplyTransitions(epoch_, {}), IsEmpty());
 }
 
 TEST_P(HistoryConformance, ADecisionOnSilenceIsRefusedWhenResultsCameMeanwhile) {
@@ -440,7 +472,7 @@ TEST_P(HistoryConformance, ADecisionOnSilenceIsRefusedWhenResultsCameMeanwhile) 
   steady.observations = PackObservations({{1, now_ + absl::Seconds(10), absl::ZeroDuration()}});
   EXPECT_THAT(Commit({steady}), ElementsAre(kOk));
   const TransitionRow transition = Transition("a", 1, v1::CHECK_STATUS_NO_DATA);
-  EXPECT_EQ(CodeOf(history().ApplyTransition(epoch_, lost, transition)), kAborted);
+  EXPECT_EQ(CodeOf(Apply(lost, transition)), kAborted);
   EXPECT_EQ((*history().StatesOf("a"))[0].status, v1::CHECK_STATUS_OK);
 }
 
@@ -453,8 +485,7 @@ TEST_P(HistoryConformance, ABatchJudgedByStatesThatChangedIsRefused) {
   Commit({batch});
   CheckStateRow lost = (*history().StatesOf("a"))[0];
   lost.status = v1::CHECK_STATUS_NO_DATA;
-  ASSERT_TRUE(
-      history().ApplyTransition(epoch_, lost, Transition("a", 1, v1::CHECK_STATUS_NO_DATA)).ok());
+  ASSERT_TRUE(Apply(lost, Transition("a", 1, v1::CHECK_STATUS_NO_DATA)).ok());
   BatchCommit next = Batch("a", epoch, 6);
   next.states_epoch = batch.states_epoch;
   EXPECT_THAT(Commit({next}), ElementsAre(kAborted));
