@@ -52,6 +52,7 @@ Fleet::Fleet(FleetOptions options, const Bundle& bundle, const std::atomic<bool>
               .failures = options_.failures,
               .log_bound = options_.log_bound,
               .learn_servers = options_.learn_servers,
+              .most_dialling = options_.most_dialling,
               .clock = clock_,
               .random = *random_} {
   if (options_.plane != 0) plane_bytes_before_ = UsageOf(options_.plane).resident_bytes;

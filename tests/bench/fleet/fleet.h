@@ -33,6 +33,7 @@ struct FleetOptions {
   absl::Duration measure = absl::Minutes(1);
   std::function<Status()> change_specs;  // so that every agent gets another plan; may be none
   bool reconnect_storm = false;
+  size_t most_dialling = 500;   // at once; the others wait for their turn
   absl::Duration connect_over;  // the first time; zero: all at once
   absl::Duration connect_within = absl::Minutes(3);
   absl::Duration settle_within = absl::Minutes(2);

@@ -192,6 +192,10 @@ void AddRun(CLI::App& app, Flags& flags) {
       ->capture_default_str();
   sub->add_option("--seconds", run.seconds, "how long is measured")->capture_default_str();
   sub->add_option("--warm-up", run.warm_up, "before that")->capture_default_str();
+  sub->add_option("--dialling", run.fleet.most_dialling,
+                  "agents that dial at once; the others wait for their turn")
+      ->check(CLI::Range(1, 100'000))
+      ->capture_default_str();
   sub->add_option("--connect-over", run.connect_over, "spread the first connects over so long")
       ->capture_default_str();
   sub->add_option("--connect-within", run.connect_within, "until all must be welcomed")

@@ -14,6 +14,7 @@ namespace {
 
 constexpr absl::Duration kWriteWithin = absl::Seconds(30);
 constexpr absl::Duration kRenewWithin = absl::Seconds(30);
+constexpr absl::Duration kTurn = absl::Milliseconds(50);  // until it is looked for a free one again
 
 }  // namespace
 
@@ -124,7 +125,13 @@ void SimAgent::OnTime(absl::Duration now) {
   std::unique_ptr<Stream> done;  // goes without the lock, and on no thread of gRPC's
   absl::MutexLock lock(&mutex_);
   done = std::move(done_);
-  if (now >= dial_at_ && stream_ == nullptr && !stopping_) Dial(now);
+  if (now >= dial_at_ && stream_ == nullptr && !stopping_) {
+    if (MayDial()) {
+      Dial(now);
+    } else {
+      dial_at_ = now + kTurn;
+    }
+  }
   if (shared_.finding && !stopping_) Find(now);
   if (Live()) SendNext(now);
   if (Live()) CheckTime(now);
@@ -146,6 +153,16 @@ void SimAgent::SetTimer() {
     next = std::min(next, writing_ ? write_began_ + kWriteWithin : session_->NextTick());
   }
   wheel_.Set(*this, next);
+}
+
+bool SimAgent::MayDial() {
+  if (shared_.dialling.fetch_add(1) < shared_.most_dialling) return dialling_ = true;
+  shared_.dialling.fetch_sub(1);
+  return false;
+}
+
+void SimAgent::DialsNoMore() {
+  if (std::exchange(dialling_, false)) shared_.dialling.fetch_sub(1);
 }
 
 void SimAgent::Dial(absl::Duration now) {
@@ -198,6 +215,7 @@ void SimAgent::TakeWritten(bool ok) {
 void SimAgent::TakeDone(const Status& status) {
   absl::MutexLock lock(&mutex_);
   const bool was_welcomed = session_->welcomed();
+  DialsNoMore();
   // The hold kept the call until End.
   if (ending_->status.ok() && !status.ok() && !absl::IsCancelled(status)) ending_->status = status;
   if (!stopping_) shared_.figures.Ended(ending_->status);
@@ -243,6 +261,7 @@ void SimAgent::React(const v1::ToAgent& message, absl::Duration now) {
 }
 
 void SimAgent::Welcomed(absl::Duration now) {
+  DialsNoMore();
   Figures& figures = shared_.figures;
   figures.welcomed.fetch_add(1);
   figures.sessions.fetch_add(1);
