@@ -163,11 +163,14 @@ struct GuardedListener::Impl {
   size_t let_in = 0;
   absl::Duration looked = -absl::InfiniteDuration();  // for those who arrive no more
   mutable absl::Mutex mutex;
-  std::map<int, Connection> open ABSL_GUARDED_BY(mutex);           // with those who wait
-  std::map<std::string, Arrival> arriving ABSL_GUARDED_BY(mutex);  // by gRPC's name of the peer
+  std::map<int, Connection> open ABSL_GUARDED_BY(mutex);  // with those who wait
   std::map<std::string, size_t> by_peer ABSL_GUARDED_BY(mutex);
   ListenerCounts counts ABSL_GUARDED_BY(mutex);
   bool stopping ABSL_GUARDED_BY(mutex) = false;
+  // Apart from the others: every call asks for it, and Sweep takes its time.
+  absl::Mutex arrivals_mutex;
+  std::map<std::string, Arrival> arriving
+      ABSL_GUARDED_BY(arrivals_mutex);  // by gRPC's name of the peer
 
   ~Impl() {
     while (const std::optional<Guest> guest = room.Next()) close(guest->fd);
@@ -236,7 +239,7 @@ struct GuardedListener::Impl {
   // How many more handshakes may go on at once. Those that ended without a call are looked for
   // only when there is no place, and not each time.
   size_t FreePlaces(absl::Duration now) {
-    absl::MutexLock lock(&mutex);
+    absl::MutexLock lock(&arrivals_mutex);
     if (arriving.size() < options.arriving_at_once) {
       return options.arriving_at_once - arriving.size();
     }
@@ -272,6 +275,9 @@ struct GuardedListener::Impl {
     {
       absl::MutexLock lock(&mutex);
       ++counts.accepted;
+    }
+    {
+      absl::MutexLock lock(&arrivals_mutex);
       arriving[GrpcName(guest.peer, guest.port)] = {fd, InodeOf(fd), now};
     }
     SetSocketOptions(fd);
@@ -387,7 +393,7 @@ bool GuardedListener::Cut(const std::string& peer) {
 }
 
 void GuardedListener::Arrived(const std::string& peer) {
-  absl::MutexLock lock(&impl_->mutex);
+  absl::MutexLock lock(&impl_->arrivals_mutex);
   impl_->arriving.erase(peer);
 }
 
