@@ -384,7 +384,7 @@ TEST_P(HistoryConformance, ChangesComePageByPageInTheirOrder) {
     while (true) {
       const StateChanges page = *history().ChangesAfter(at, limit);
       uint64_t last = at;
-      for (const DecidedState& one : page.changes) {
+      for (const StateChange& one : page.changes) {
         EXPECT_GT(one.row.revision, last);
         last = one.row.revision;
         (one.removed ? left : there).push_back(one.row.check_id);
