@@ -440,7 +440,8 @@ TEST_P(HistoryConformance, OfManyDecisionsThoseOnStatesThatHaveChangedAreLeftOut
     BatchCommit batch = Batch(agent, OpenSession(agent).epoch, 1);
     batch.states = {State(agent, 1, v1::CHECK_STATUS_OK), State(agent, 2, v1::CHECK_STATUS_OK)};
     Commit({batch});
-    for (CheckStateRow state : *history().StatesOf(agent)) {
+    const std::vector<CheckStateRow> states = *history().StatesOf(agent);
+    for (CheckStateRow state : states) {
       state.status = v1::CHECK_STATUS_NO_DATA;
       changes.push_back({state, Transition(agent, state.check_id, v1::CHECK_STATUS_NO_DATA)});
     }
