@@ -190,7 +190,7 @@ class StoreTest : public ::testing::TestWithParam<Backend> {
   muster::testing::TempFolder folder_;
   const absl::Time now_ = absl::FromUnixSeconds(1'800'000'000);
   std::unique_ptr<Store> store_;
-  const LeaderEpoch epoch_;  // 0, as the lease of a new store: nobody has led yet
+  const LeaderEpoch epoch_{};  // 0, as the lease of a new store: nobody has led yet
 };
 
 inline absl::StatusCode CodeOf(const Status& status) { return status.code(); }
