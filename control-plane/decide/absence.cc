@@ -41,24 +41,49 @@ NoData ToNoData(const CheckStateRow& before, std::string reason, absl::Time now)
 
 }  // namespace
 
-absl::Time SilentSince(const AgentSession& agent, absl::Time serving_since,
+size_t ConnectedOf(const std::vector<AgentSession>& sessions) {
+  return static_cast<size_t>(
+      std::count_if(sessions.begin(), sessions.end(),
+                    [](const AgentSession& session) { return session.connected; }));
+}
+
+void Crowd::Look(size_t connected, absl::Time now) {
+  const double seconds = std::max(1.0, absl::ToDoubleSeconds(now - looked_));
+  if (connected_.has_value() && connected > *connected_ &&
+      static_cast<double>(connected - *connected_) >=
+          static_cast<double>(policy_.crowd) * seconds) {
+    if (now - end_ > policy_.settle) begin_ = looked_;
+    end_ = now;
+  }
+  connected_ = connected;
+  looked_ = now;
+}
+
+absl::Time Crowd::BackFrom(absl::Time since) const {
+  if (end_ < since || begin_ > since + policy_.settle) return since;
+  return std::min(end_, since + policy_.crowd_at_most);
+}
+
+absl::Time SilentSince(const AgentSession& agent, const Serving& serving,
                        const AbsencePolicy& policy) {
   const bool never_here = agent.last_seen_at < absl::UnixEpoch();
   if (agent.connected || agent.revoked || never_here) return absl::InfiniteFuture();
-  const absl::Duration search = agent.orphaned ? policy.settle : absl::ZeroDuration();
-  return std::max(agent.disconnected_at + search, serving_since + policy.settle);
+  const absl::Time lost = agent.orphaned
+                              ? serving.crowd.BackFrom(agent.disconnected_at) + policy.settle
+                              : agent.disconnected_at;
+  return std::max(lost, serving.crowd.BackFrom(serving.since) + policy.settle);
 }
 
-bool IsAbsent(const AgentSession& agent, absl::Time serving_since, const AbsencePolicy& policy,
+bool IsAbsent(const AgentSession& agent, const Serving& serving, const AbsencePolicy& policy,
               absl::Time now) {
-  return now >= SilentSince(agent, serving_since, policy) + policy.alert_after;
+  return now >= SilentSince(agent, serving, policy) + policy.alert_after;
 }
 
 std::optional<NoData> NoDataOfSilent(const CheckStateRow& state, const AgentSession& agent,
-                                     absl::Time serving_since, const AbsencePolicy& policy,
+                                     const Serving& serving, const AbsencePolicy& policy,
                                      absl::Time now) {
   if (state.status == v1::CHECK_STATUS_NO_DATA) return std::nullopt;
-  if (now < SilentSince(agent, serving_since, policy) + policy.states_after) return std::nullopt;
+  if (now < SilentSince(agent, serving, policy) + policy.states_after) return std::nullopt;
   return ToNoData(state,
                   fmt::format("silent: agent {} has had no session since {}{}", agent.name,
                               TimeText(agent.disconnected_at),

@@ -6,6 +6,7 @@
 
 #include <optional>
 #include <string_view>
+#include <vector>
 
 #include <absl/time/time.h>
 
@@ -23,24 +24,54 @@ struct AbsencePolicy {
   // What agents get on top to come back after the control plane itself, or the replica that they
   // were connected to, was away.
   absl::Duration settle = absl::Seconds(15);
+  // Where so many come back in a second they keep one another waiting at the door: `settle` then
+  // begins when they no longer do, but no later than `crowd_at_most` after what they lost.
+  size_t crowd = 10;
+  absl::Duration crowd_at_most = absl::Minutes(5);
   // The longest that an agent may gather results before it sends them, and some for the way.
   absl::Duration flush_grace = absl::Seconds(10);
+};
+
+size_t ConnectedOf(const std::vector<AgentSession>& sessions);
+
+// When many agents last came within a short time.
+class Crowd {
+ public:
+  explicit Crowd(const AbsencePolicy& policy) : policy_(policy) {}
+  // How many are connected; each second or so.
+  void Look(size_t connected, absl::Time now);
+  // When those are back that were lost at `since`, as far as others tell: the end of the crowd that
+  // began within `settle` of it, at most `crowd_at_most` later; else `since` itself.
+  absl::Time BackFrom(absl::Time since) const;
+
+ private:
+  const AbsencePolicy policy_;
+  std::optional<size_t> connected_;
+  absl::Time looked_;
+  absl::Time begin_ = absl::InfinitePast();
+  absl::Time end_ = absl::InfinitePast();
+};
+
+// What agents can have known to come back to.
+struct Serving {
+  absl::Time since;  // of the whole cluster
+  Crowd crowd;
 };
 
 // Since when the agent has no session of its own doing, as far as we could have known: silence
 // while nobody served does not count, and an agent that was orphaned by its replica gets the time
 // to find another one. InfiniteFuture for agents that are connected, revoked, or never had a
-// session. `serving_since`: of the whole cluster.
-absl::Time SilentSince(const AgentSession& agent, absl::Time serving_since,
+// session.
+absl::Time SilentSince(const AgentSession& agent, const Serving& serving,
                        const AbsencePolicy& policy);
-bool IsAbsent(const AgentSession& agent, absl::Time serving_since, const AbsencePolicy& policy,
+bool IsAbsent(const AgentSession& agent, const Serving& serving, const AbsencePolicy& policy,
               absl::Time now);
 
 using NoData = DecidedState;
 
 // Nothing if the state is NO_DATA already or the agent's silence is shorter than states_after.
 std::optional<NoData> NoDataOfSilent(const CheckStateRow& state, const AgentSession& agent,
-                                     absl::Time serving_since, const AbsencePolicy& policy,
+                                     const Serving& serving, const AbsencePolicy& policy,
                                      absl::Time now);
 // The check's data is late although its agent is connected: nothing was observed for three periods,
 // a timeout and the flush grace, nor has the agent come back since. Nothing otherwise.

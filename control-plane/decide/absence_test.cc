@@ -2,6 +2,9 @@
 
 #include <gtest/gtest.h>
 
+#include <utility>
+#include <vector>
+
 #include "lib/wire/time.h"
 
 namespace muster::control {
@@ -29,6 +32,8 @@ CheckStateRow State(absl::Time observed_at) {
           .revision = 17};
 }
 
+Serving Since(absl::Time since) { return {since, Crowd(kPolicy)}; }
+
 v1::CheckSpec Every(absl::Duration every) {
   v1::CheckSpec spec;
   *spec.mutable_every() = wire::ToProto(every);
@@ -37,7 +42,7 @@ v1::CheckSpec Every(absl::Duration every) {
 }
 
 TEST(Absence, BeginsAfterTheGrace) {
-  const absl::Time long_ago = kStart - absl::Hours(1);
+  const Serving long_ago = Since(kStart - absl::Hours(1));
   const AgentSession agent = Agent(false, kStart);
   EXPECT_FALSE(IsAbsent(agent, long_ago, kPolicy, kStart + absl::Seconds(29)));
   EXPECT_TRUE(IsAbsent(agent, long_ago, kPolicy, kStart + absl::Seconds(30)));
@@ -46,12 +51,12 @@ TEST(Absence, BeginsAfterTheGrace) {
 
 TEST(Absence, DoesNotCountTheTimeWhenNobodyServed) {
   const AgentSession agent = Agent(false, kStart - absl::Hours(5));
-  EXPECT_FALSE(IsAbsent(agent, kStart, kPolicy, kStart + absl::Seconds(44)));
-  EXPECT_TRUE(IsAbsent(agent, kStart, kPolicy, kStart + absl::Seconds(45)));
+  EXPECT_FALSE(IsAbsent(agent, Since(kStart), kPolicy, kStart + absl::Seconds(44)));
+  EXPECT_TRUE(IsAbsent(agent, Since(kStart), kPolicy, kStart + absl::Seconds(45)));
 }
 
 TEST(Absence, OfAnOrphanBeginsLaterThanItsOwn) {
-  const absl::Time long_ago = kStart - absl::Hours(1);
+  const Serving long_ago = Since(kStart - absl::Hours(1));
   AgentSession orphan = Agent(false, kStart);
   orphan.orphaned = true;
   EXPECT_EQ(SilentSince(orphan, long_ago, kPolicy), kStart + kPolicy.settle);
@@ -63,22 +68,74 @@ TEST(Absence, OfAnOrphanBeginsLaterThanItsOwn) {
   ASSERT_TRUE(no_data.has_value());
   EXPECT_NE(no_data->transition.reason.find("when its replica was lost"), std::string::npos);
   // The whole control plane was away as well: the two are one time, not a sum.
-  EXPECT_EQ(SilentSince(orphan, kStart, kPolicy), kStart + kPolicy.settle);
+  EXPECT_EQ(SilentSince(orphan, Since(kStart), kPolicy), kStart + kPolicy.settle);
+}
+
+// Seconds after kStart, and how many are connected then.
+Crowd CrowdOf(const std::vector<std::pair<int, size_t>>& looks) {
+  Crowd crowd(kPolicy);
+  for (const auto& [second, connected] : looks) {
+    crowd.Look(connected, kStart + absl::Seconds(second));
+  }
+  return crowd;
+}
+
+TEST(Crowd, IsWhereManyComeWithinASecond) {
+  EXPECT_EQ(CrowdOf({}).BackFrom(kStart), kStart);
+  EXPECT_EQ(CrowdOf({{1, 500}}).BackFrom(kStart), kStart);  // they may have been there before
+  EXPECT_EQ(CrowdOf({{1, 0}, {2, 9}, {3, 18}}).BackFrom(kStart), kStart);
+  EXPECT_EQ(CrowdOf({{1, 0}, {2, 10}, {3, 20}, {4, 21}}).BackFrom(kStart),
+            kStart + absl::Seconds(3));
+  // Ten in each second that went by.
+  EXPECT_EQ(CrowdOf({{1, 0}, {5, 39}}).BackFrom(kStart), kStart);
+  EXPECT_EQ(CrowdOf({{1, 0}, {5, 40}}).BackFrom(kStart), kStart + absl::Seconds(5));
+  EXPECT_EQ(CrowdOf({{1, 100}, {2, 50}}).BackFrom(kStart), kStart);
+}
+
+TEST(Crowd, CountsForWhatWasLostBeforeItBegan) {
+  const Crowd crowd = CrowdOf({{1, 0}, {2, 100}, {10, 300}, {100, 300}, {101, 400}, {102, 500}});
+  // The first one is over, and the second came too late for it.
+  EXPECT_EQ(crowd.BackFrom(kStart), kStart);
+  EXPECT_EQ(crowd.BackFrom(kStart + absl::Seconds(90)), kStart + absl::Seconds(102));
+  EXPECT_EQ(crowd.BackFrom(kStart + absl::Seconds(103)), kStart + absl::Seconds(103));
+}
+
+TEST(Absence, WaitsUntilACrowdIsIn) {
+  AgentSession agent = Agent(false, kStart - absl::Minutes(1));
+  std::vector<std::pair<int, size_t>> looks;
+  for (int second = 0; second <= 60; ++second) {
+    looks.emplace_back(second, 100 * static_cast<size_t>(second));
+  }
+  const Serving crowded{kStart, CrowdOf(looks)};
+  EXPECT_EQ(SilentSince(agent, crowded, kPolicy), kStart + absl::Seconds(60) + kPolicy.settle);
+  // One that lost its session by itself since is none of the crowd.
+  agent.disconnected_at = kStart + absl::Minutes(10);
+  EXPECT_EQ(SilentSince(agent, crowded, kPolicy), agent.disconnected_at);
+  // Of a replica that was lost the others come in a crowd as well.
+  AgentSession orphan = Agent(false, kStart - absl::Seconds(5));
+  orphan.orphaned = true;
+  const Serving long_ago{kStart - absl::Hours(1), CrowdOf(looks)};
+  EXPECT_EQ(SilentSince(orphan, long_ago, kPolicy), kStart + absl::Seconds(60) + kPolicy.settle);
+  // It does not last for ever.
+  for (int second = 61; second <= 900; ++second) looks.emplace_back(second, looks.size() * 100);
+  EXPECT_EQ(SilentSince(agent = Agent(false, kStart - absl::Minutes(1)), {kStart, CrowdOf(looks)},
+                        kPolicy),
+            kStart + kPolicy.crowd_at_most + kPolicy.settle);
 }
 
 TEST(Absence, IsNotSaidOfAgentsThatNeverCameOrWereRevoked) {
   AgentSession never = Agent(false, absl::InfiniteFuture());
   never.last_seen_at = absl::InfinitePast();
-  EXPECT_FALSE(IsAbsent(never, absl::InfinitePast(), kPolicy, kStart + absl::Hours(1)));
+  EXPECT_FALSE(IsAbsent(never, Since(absl::InfinitePast()), kPolicy, kStart + absl::Hours(1)));
   AgentSession revoked = Agent(false, kStart);
   revoked.revoked = true;
-  EXPECT_FALSE(IsAbsent(revoked, absl::InfinitePast(), kPolicy, kStart + absl::Hours(1)));
+  EXPECT_FALSE(IsAbsent(revoked, Since(absl::InfinitePast()), kPolicy, kStart + absl::Hours(1)));
 }
 
 TEST(NoData, HoldsFromTheLastObservation) {
   const absl::Time seen = kStart + absl::Seconds(40);
-  const auto no_data = NoDataOfSilent(State(seen), Agent(false, seen + absl::Seconds(3)), kStart,
-                                      kPolicy, seen + absl::Seconds(13));
+  const auto no_data = NoDataOfSilent(State(seen), Agent(false, seen + absl::Seconds(3)),
+                                      Since(kStart), kPolicy, seen + absl::Seconds(13));
   ASSERT_TRUE(no_data.has_value());
   EXPECT_EQ(no_data->state.status, v1::CHECK_STATUS_NO_DATA);
   EXPECT_EQ(no_data->state.since, seen);
@@ -91,7 +148,7 @@ TEST(NoData, HoldsFromTheLastObservation) {
 
 TEST(NoData, WaitsForTheGraceAndComesOnce) {
   const AgentSession agent = Agent(false, kStart);
-  const absl::Time long_ago = kStart - absl::Hours(1);
+  const Serving long_ago = Since(kStart - absl::Hours(1));
   const auto no_data_after = [&](absl::Duration silence) {
     return NoDataOfSilent(State(kStart), agent, long_ago, kPolicy, kStart + silence).has_value();
   };

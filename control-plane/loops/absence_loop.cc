@@ -13,7 +13,10 @@ constexpr size_t kAtOnce = 250;
 }  // namespace
 
 AbsenceLoop::AbsenceLoop(Store& store, LeaderEpoch epoch, AbsenceLoopOptions options)
-    : store_(store), epoch_(epoch), options_(std::move(options)) {}
+    : store_(store),
+      epoch_(epoch),
+      options_(std::move(options)),
+      serving_{options_.serving_since, Crowd(options_.policy)} {}
 
 Status AbsenceLoop::Tick(absl::Time now) {
   marks_ = {};
@@ -27,6 +30,7 @@ Status AbsenceLoop::Tick(absl::Time now) {
 
 Status AbsenceLoop::ReadAgents(absl::Time now) {
   MUSTER_ASSIGN_OR_RETURN(std::vector<AgentSession> sessions, store_.sessions().Sessions());
+  serving_.crowd.Look(ConnectedOf(sessions), now);
   std::map<std::string, Agent> agents;
   for (AgentSession& session : sessions) {
     const auto known = agents_.find(session.name);
@@ -57,7 +61,7 @@ Status AbsenceLoop::MarkSilent(absl::Time now) {
   for (const auto& [name, known] : agents_) {
     const AgentSession& agent = known.session;
     const absl::Time due =
-        SilentSince(agent, options_.serving_since, options_.policy) + options_.policy.states_after;
+        SilentSince(agent, serving_, options_.policy) + options_.policy.states_after;
     if (now < due) {
       marked_.erase(name);
       continue;
@@ -66,7 +70,7 @@ Status AbsenceLoop::MarkSilent(absl::Time now) {
     if (marked != marked_.end() && marked->second == agent.session_epoch) continue;
     MUSTER_ASSIGN_OR_RETURN(const auto states, store_.history().StatesOf(name));
     for (const CheckStateRow& state : states) {
-      auto no_data = NoDataOfSilent(state, agent, options_.serving_since, options_.policy, now);
+      auto no_data = NoDataOfSilent(state, agent, serving_, options_.policy, now);
       if (no_data.has_value()) changes.push_back(*std::move(no_data));
     }
     judged[name] = agent.session_epoch;

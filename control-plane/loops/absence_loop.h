@@ -52,6 +52,7 @@ class AbsenceLoop {
   Store& store_;
   const LeaderEpoch epoch_;
   const AbsenceLoopOptions options_;
+  Serving serving_;
   std::map<std::string, Agent> agents_;
   // Silent agents whose states were all marked, with the session epoch that they were marked after.
   std::map<std::string, uint64_t> marked_;

@@ -13,7 +13,10 @@ constexpr int kMostRounds = 100;
 }  // namespace
 
 AlertLoop::AlertLoop(Store& store, LeaderEpoch epoch, AlertLoopOptions options)
-    : store_(store), epoch_(epoch), options_(std::move(options)) {}
+    : store_(store),
+      epoch_(epoch),
+      options_(std::move(options)),
+      serving_{options_.serving_since, Crowd(options_.absence)} {}
 
 Status AlertLoop::Tick(absl::Time now) {
   MUSTER_RETURN_IF_ERROR(ReadWhatIsWanted());
@@ -143,18 +146,18 @@ Status AlertLoop::ReadBackups() {
 }
 
 Status AlertLoop::ReadAgents(absl::Time now) {
-  std::map<std::string, AgentPresence> agents;
-  counts_.agents_connected = 0;
   MUSTER_ASSIGN_OR_RETURN(const std::vector<AgentSession> sessions, store_.sessions().Sessions());
+  counts_.agents_connected = ConnectedOf(sessions);
+  serving_.crowd.Look(counts_.agents_connected, now);
+  std::map<std::string, AgentPresence> agents;
   for (const AgentSession& agent : sessions) {
     const AgentPresence presence{
         .connected = agent.connected,
         .revoked = agent.revoked,
-        .absent = IsAbsent(agent, options_.serving_since, options_.absence, now),
+        .absent = IsAbsent(agent, serving_, options_.absence, now),
         .silent_since = agent.disconnected_at,
     };
     agents.emplace_hint(agents.end(), agent.name, presence);
-    if (agent.connected) ++counts_.agents_connected;
   }
   facts_.agents = std::move(agents);
   MUSTER_RETURN_IF_ERROR(ReadReplicas());

@@ -64,6 +64,7 @@ class AlertLoop {
   Store& store_;
   const LeaderEpoch epoch_;
   const AlertLoopOptions options_;
+  Serving serving_;
   // Each part is refreshed from the store when it has changed there, or is too old.
   AlertFacts facts_;
   uint64_t spec_revision_ = 0;
