@@ -14,7 +14,8 @@ namespace {
 
 constexpr absl::Duration kWriteWithin = absl::Seconds(30);
 constexpr absl::Duration kRenewWithin = absl::Seconds(30);
-constexpr absl::Duration kTurn = absl::Milliseconds(50);  // until it is looked for a free one again
+// Until it is looked for a free turn again: thousands look, so that one is soon taken all the same.
+constexpr absl::Duration kTurn = absl::Seconds(1);
 
 }  // namespace
 
