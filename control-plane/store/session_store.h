@@ -87,7 +87,7 @@ class SessionStore {
   StatusOr<std::optional<AgentRow>> Find(std::string_view agent);
   // By name, after `after`.
   StatusOr<std::vector<AgentRow>> List(std::string_view after, uint32_t limit);
-  // Of all agents, by name. A third of the cost of List: nothing of it is unpacked.
+  // Of all agents, by name. Cheaper than List: labels and facts are not unpacked.
   StatusOr<std::vector<AgentSession>> Sessions();
   // Newest first.
   StatusOr<std::vector<GapRow>> Gaps(std::string_view agent, uint32_t limit);
