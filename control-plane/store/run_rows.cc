@@ -7,6 +7,10 @@
 
 namespace muster::control {
 
+std::string SelectRuns(std::string_view where) {
+  return fmt::format("SELECT {} FROM runs {}", kRunColumns, where);
+}
+
 StatusOr<std::vector<RunRow>> ReadRuns(const sql::Rows& rows) {
   std::vector<RunRow> runs;
   runs.reserve(rows.size());
@@ -55,9 +59,7 @@ Status AppendTrail(sql::Transaction& transaction, const std::vector<TrailRow>& e
 }
 
 StatusOr<std::optional<RunRow>> FindRun(sql::Transaction& t, std::string_view id) {
-  MUSTER_ASSIGN_OR_RETURN(
-      const sql::Rows rows,
-      t.Query(fmt::format("SELECT {} FROM runs WHERE id = $1", kRunColumns), {id}));
+  MUSTER_ASSIGN_OR_RETURN(const sql::Rows rows, t.Query(SelectRuns("WHERE id = $1"), {id}));
   MUSTER_ASSIGN_OR_RETURN(std::vector<RunRow> runs, ReadRuns(rows));
   if (runs.empty()) return std::optional<RunRow>();
   return std::optional<RunRow>(std::move(runs[0]));

@@ -16,6 +16,8 @@ inline constexpr std::string_view kRunColumns =
     "id, job, slot, trigger_kind, asked_by, spec, phase, state, reason, due_at, start_by, agent, "
     "fence, assigned_at, started_at, finished_at, outcome, exit_code, stop, stop_reason, progress, "
     "dropped_lines, output_bytes, action, reported_id";
+inline constexpr std::string_view kMissedColumns =
+    "id, job, slot, last_slot, slots, reason, why, recorded_at";
 
 // What agents are to have on their hands; what the leader may have to act on.
 inline constexpr std::string_view kAssignmentRevision = "assignment_revision";
@@ -27,6 +29,8 @@ inline constexpr std::string_view kNextRunRevision =
     "(SELECT coalesce(max(value), 0) + 1 FROM counters WHERE name = 'run_revision')";
 inline constexpr std::string_view kRunTrail = "run_trail";
 
+// The statement that reads runs, for ReadRuns: `where` begins with WHERE.
+std::string SelectRuns(std::string_view where);
 StatusOr<std::vector<RunRow>> ReadRuns(const sql::Rows& rows);
 StatusOr<std::optional<RunRow>> FindRun(sql::Transaction& transaction, std::string_view id);
 // False if a run has its id or its slot already: that one stays.
