@@ -155,6 +155,24 @@ TEST(Transport, NoMoreHandshakesGoOnAtOnceThanMay) {
   }
 }
 
+// Who says nothing keeps others out for no longer than a handshake may take.
+TEST(Transport, WhoSaysNothingCeasesToCountAsArriving) {
+  TestPlane plane;
+  TestPort port;
+  port.Serve(net::MutualTls(plane.own_identity()), {}, plane.gate(),
+             {.address = "127.0.0.1:0",
+              .arriving_at_once = 2,
+              .arrives_within = absl::Seconds(1),
+              .waits_at_most = absl::Hours(1)});
+  std::vector<net::Socket> silent;
+  for (int i = 0; i < 3; ++i) silent.push_back(*net::ConnectTo(port.address(), absl::Seconds(5)));
+  EXPECT_TRUE(testing::Eventually([&] {
+    // All three at once: nobody hung up to make the place.
+    const auto counts = port.listener().counts();
+    return counts.accepted == 3U && counts.open == 3U;
+  }));
+}
+
 // Its attempt ends soon, and with it the handshake that would have been begun.
 TEST(Transport, WhoHasWaitedForTooLongIsRefused) {
   TestPlane plane;
