@@ -119,19 +119,19 @@ bool SimAgent::Settled() const {
 
 bool SimAgent::Gone() const {
   absl::MutexLock lock(&mutex_);
-  return stopping_ && stream_ == nullptr && done_ == nullptr && !renewing_;
+  return stopping_ && stream_ == nullptr && done_ == nullptr && !renewing_ && !queued_;
 }
 
 void SimAgent::OnTime(absl::Duration now) {
-  std::unique_ptr<Stream> done;  // goes without the lock, and on no thread of gRPC's
   absl::MutexLock lock(&mutex_);
-  done = std::move(done_);
-  if (now >= dial_at_ && stream_ == nullptr && !stopping_) {
+  // It goes on no thread of gRPC's.
+  if (done_ != nullptr) (void)shared_.dials.Submit([done = std::move(done_)] {});
+  if (now >= dial_at_ && stream_ == nullptr && !queued_ && !stopping_) {
     if (MayDial()) {
-      Dial(now);
-    } else {
-      dial_at_ = now + kTurn;
+      queued_ = shared_.dials.Submit([this] { Dial(); });
+      if (!queued_) DialsNoMore();
     }
+    dial_at_ = queued_ ? absl::InfiniteDuration() : now + kTurn;
   }
   if (shared_.finding && !stopping_) Find(now);
   if (Live()) SendNext(now);
@@ -166,8 +166,11 @@ void SimAgent::DialsNoMore() {
   if (std::exchange(dialling_, false)) shared_.dialling.fetch_sub(1);
 }
 
-void SimAgent::Dial(absl::Duration now) {
-  dial_at_ = absl::InfiniteDuration();
+void SimAgent::Dial() {
+  absl::MutexLock lock(&mutex_);
+  queued_ = false;
+  if (stopping_) return DialsNoMore();
+  const absl::Duration now = shared_.clock.Uptime();
   dialled_at_ = write_began_ = now;
   writing_ = true;
   said_hello_ = false;
@@ -178,6 +181,7 @@ void SimAgent::Dial(absl::Duration now) {
                           shared_.clock.Now(), {{"os", "simulated"}}, witnessed_};
   v1::FromAgent hello = agent::MakeHello(bounds, facts);
   stream_ = std::make_unique<Stream>(*this, net::OpenChannel(server_, identity_), std::move(hello));
+  SetTimer();
 }
 
 void SimAgent::End(Ending ending) {

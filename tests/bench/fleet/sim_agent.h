@@ -65,6 +65,9 @@ struct Shared {
   // When the specs were changed, by Clock::Uptime in microseconds.
   std::atomic<int64_t> changed_at = 0;
   exec::Pool renewals{"renew", 2, 20'000};
+  // Opening a channel takes milliseconds, and so does its end: the wheels have other agents to
+  // wake.
+  exec::Pool dials{"dial", 2, 20'000};
 };
 
 class SimAgent final : public Timed {
@@ -107,7 +110,8 @@ class SimAgent final : public Timed {
   // Takes a turn if one is free.
   bool MayDial() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void DialsNoMore() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  void Dial(absl::Duration now) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // On the pool.
+  void Dial();
   void End(Ending ending) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   bool Live() const ABSL_SHARED_LOCKS_REQUIRED(mutex_) { return stream_ != nullptr && !ending_; }
   void React(const v1::ToAgent& message, absl::Duration now) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
@@ -139,7 +143,7 @@ class SimAgent final : public Timed {
   std::optional<v1::Checkpoint> witnessed_ ABSL_GUARDED_BY(mutex_);  // taken on trust
   uint32_t journal_log_ ABSL_GUARDED_BY(mutex_) = 0;
 
-  // The connection. A stream that gRPC is done with waits for the wheel's thread to be let go of.
+  // The connection. A stream that gRPC is done with waits for the pool to let go of it.
   std::unique_ptr<Stream> stream_ ABSL_GUARDED_BY(mutex_);
   std::unique_ptr<Stream> done_ ABSL_GUARDED_BY(mutex_);
   std::optional<agent::ClientSession> session_ ABSL_GUARDED_BY(mutex_);
@@ -148,6 +152,7 @@ class SimAgent final : public Timed {
   bool writing_ ABSL_GUARDED_BY(mutex_) = false;
   bool said_hello_ ABSL_GUARDED_BY(mutex_) = false;
   bool dialling_ ABSL_GUARDED_BY(mutex_) = false;  // counts as one
+  bool queued_ ABSL_GUARDED_BY(mutex_) = false;    // Dial is on the pool
   absl::Duration write_began_ ABSL_GUARDED_BY(mutex_);
   absl::Duration dialled_at_ ABSL_GUARDED_BY(mutex_);
 
