@@ -32,13 +32,26 @@ class RawTls {
       SSL_CTX_use_certificate(context_.get(), leaf.get());
       SSL_CTX_use_PrivateKey(context_.get(), key.get());
     }
+    SSL_CTX_set_app_data(context_.get(), &tickets_);
+    SSL_CTX_set_session_cache_mode(context_.get(), SSL_SESS_CACHE_CLIENT);
+    SSL_CTX_sess_set_new_cb(context_.get(), [](SSL* ssl, SSL_SESSION*) {
+      ++*static_cast<int*>(SSL_CTX_get_app_data(SSL_get_SSL_CTX(ssl)));
+      return 0;
+    });
     constexpr unsigned char kHttp2[] = {2, 'h', '2'};
     SSL_CTX_set_alpn_protos(context_.get(), kHttp2, sizeof kHttp2);
     ssl_.reset(SSL_new(context_.get()));
     SSL_set_fd(ssl_.get(), socket_.fd());
     connected_ = SSL_connect(ssl_.get()) == 1;
   }
+  RawTls(const RawTls&) = delete;
+  RawTls& operator=(const RawTls&) = delete;
   bool connected() const { return connected_; }
+  // Session tickets that came before the server's first word; -1 if it says none.
+  int Tickets() {
+    char byte = 0;
+    return SSL_read(ssl_.get(), &byte, 1) == 1 ? tickets_ : -1;
+  }
   // The certificate that the server shows, DER.
   std::string Leaf() const {
     const net::CertificatePtr leaf(SSL_get1_peer_certificate(ssl_.get()));
@@ -68,6 +81,7 @@ class RawTls {
   net::Socket socket_;
   net::SslContextPtr context_;
   net::SslPtr ssl_;
+  int tickets_ = 0;
   bool connected_ = false;
 };
 

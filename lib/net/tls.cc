@@ -7,6 +7,7 @@
 #include "lib/base/hash.h"
 #include "lib/base/text.h"
 #include "lib/net/openssl.h"
+#include "lib/net/session_tickets.h"
 
 namespace muster::net {
 namespace {
@@ -47,6 +48,8 @@ void PrepareTls() {
   // of its own.
   setenv("GRPC_SSL_CIPHER_SUITES", "PSK-AES256-GCM-SHA384", 1);
   for (const char* name : {"GRPC_TRACE", "GRPC_VERBOSITY", "SSLKEYLOGFILE"}) unsetenv(name);
+  // If it fails it costs time alone.
+  [[maybe_unused]] static const Status no_tickets = SendNoSessionTickets();
 }
 
 StatusOr<Secret> NewPrivateKey() {

@@ -23,7 +23,8 @@ namespace muster::net {
 inline constexpr char kServerName[] = "control.muster.internal";
 
 // Must be called first thing in main(), before any gRPC credential is made: TLS 1.3 only
-// (GRPC_SSL_CIPHER_SUITES), and drops GRPC_TRACE, GRPC_VERBOSITY and SSLKEYLOGFILE.
+// (GRPC_SSL_CIPHER_SUITES) and no session tickets, and drops GRPC_TRACE, GRPC_VERBOSITY and
+// SSLKEYLOGFILE.
 void PrepareTls();
 
 // A P-256 key as PKCS#8 PEM.
