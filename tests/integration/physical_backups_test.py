@@ -1,6 +1,7 @@
 """Whole PostgreSQL servers: copied by pg_basebackup and by pgBackRest, proven, restored, restored as of a moment; what breaks is
 told, and nothing half done is left.
 """
+import fcntl
 import json
 import os
 import re
@@ -291,6 +292,37 @@ class Physical(Case):
         self.assertIn('Permission denied', self.fails())
         os.chmod(self.server.repository, 0o750)
         self.assertEqual([one['label'] for one in self.server.info()['backup']], before)
+        self.assert_nothing_left()
+
+    def test_a_lock_that_another_holds_is_said(self):
+        self.apply_stanza()
+        before = [one['label'] for one in self.server.info()['backup']]
+        path = os.path.join(self.server.base, 'lock', 'main-backup.lock')
+        with open(path, 'w', encoding='utf-8') as lock:
+            shutil.chown(path, 'postgres')
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            self.assertIn('another pgbackrest is at work on stanza main: wait until it is done', self.fails())
+        self.assertEqual([one['label'] for one in self.server.info()['backup']], before)
+        self.back_up()
+        self.assert_nothing_left()
+
+    def test_a_full_repository_is_said_and_the_next_run_is_good(self):
+        server = ArchivedServer(self.folder, free_port(), self.cipher, 'small')
+        self.addCleanup(server.stop)
+        server.switch()  # the rest of the log is small
+        if subprocess.run(['mount', '-t', 'tmpfs', '-o', 'size=2m,mode=0750,uid=postgres', 'tmpfs', server.repository], check=False,
+                          capture_output=True).returncode != 0:
+            self.skipTest('this machine lets nobody mount a file system')
+        self.addCleanup(subprocess.run, ['umount', '-l', server.repository], check=False)
+        server.pgbackrest('stanza-create')
+        self.control.apply(STANZA.format(folder=self.folder, config=server.config, type='full', stanza='main', restore='true',
+                                         queries='', extra=''))
+        reason = self.fails()
+        self.assertRegex(reason, "pgBackRest.s disk is full: .*: make room, or keep fewer backups")
+        self.assertEqual((server.info()['backup'], self.listed()), ([], []))
+        subprocess.run(['mount', '-o', 'remount,size=200m', server.repository], check=True)
+        taken = self.back_up()
+        self.assertEqual((taken['proof'], [one['label'] for one in server.info()['backup']]), ('RESTORED', [taken['snapshotId']]))
         self.assert_nothing_left()
 
     def test_the_archive_is_watched(self):

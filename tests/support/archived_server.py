@@ -90,7 +90,7 @@ pg1-socket-path={self.base}
     def segment(self, name):
         for at, _, names in os.walk(os.path.join(self.repository, 'archive')):
             for file in names:
-                if file.startswith(name + '-'):
+                if file.startswith(name + '-') and not file.endswith('.tmp'):
                     return os.path.join(at, file)
         return None
 
