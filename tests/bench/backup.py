@@ -1,18 +1,23 @@
 #!/usr/bin/python3
-"""A PostgreSQL database backed up and restored by muster, next to the bare programs on the same server in the same run.
+"""A PostgreSQL server backed up and restored by muster, next to the bare programs on the same server in the same run.
 
-    backup.py [--smoke] [--mib 2048] [--tables 8] [--runs 1] [--json]
+    backup.py [--smoke] [--mib 2048] [--tables 8] [--runs 1] [--only dump,base,pgbackrest] [--json]
 
-Bare is `pg_dump -Fd -j2`, then `restic backup` of it into a repository of its own; and `restic restore`, then
+dump: bare is `pg_dump -Fd -j2`, then `restic backup` of it into a repository of its own; and `restic restore`, then
 `pg_restore -j2` into a new database of the same server. muster does more: it counts every row in the dump's own
 snapshot, hashes what it dumped, reads all of it back and compares. Its backup is shown without and with a restore into a
 throw-away server. Each run of either begins with an empty repository, whose key costs nothing to try.
+
+base: bare is `pg_basebackup`, then `restic backup`; and `restic restore`. pgbackrest: bare is its own `backup --type=full`
+and `restore`. muster proves what it took: by pg_verifybackup, by the archive, by reading it back. How long the taking
+itself took is shown apart, as the catalogue knows it.
 
 --smoke is small and quick, and fails unless every run succeeded and what was restored holds what the source holds.
 """
 import argparse
 import json
 import os
+import re
 import statistics
 import subprocess
 import sys
@@ -21,9 +26,10 @@ import time
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path[:0] = [os.path.join(HERE, '..', 'integration'), os.path.join(HERE, '..', 'support')]
-from harness import Agent, Plane, eventually, free_port  # noqa: E402
+from archived_server import PGBACKREST, ArchivedServer, started  # noqa: E402
 from backup_bed import POSTGRES_BIN, ResticRepository, write_secret  # noqa: E402
-from postgres_cluster import PostgresCluster  # noqa: E402
+from harness import Agent, Plane, eventually, free_port  # noqa: E402
+from postgres_cluster import as_server_user  # noqa: E402
 
 BACKUP = '''---
 apiVersion: muster/v1
@@ -51,6 +57,21 @@ spec:
     staging: {staging}
     postgres: {{dsn: "host=127.0.0.1 port={port} user=postgres dbname=postgres", database: ours, parallel: 2}}
 '''
+SERVER = '''---
+apiVersion: muster/v1
+kind: Job
+metadata: {{name: {name}}}
+spec:
+  agents: {{agent: host-1}}
+  deadline: 6h
+  backup:
+    {source}
+    staging: {staging}
+    verify: {{restore: false}}
+'''
+BASE = '''postgres: {{dsn: "host=127.0.0.1 port={port} user=postgres dbname=postgres", method: base}}
+    repository: {{path: {repository}, password: {{secret: "file:{key}"}}}}'''
+STANZA = 'pgbackrest: {{stanza: main, configFile: {config}, type: full}}'
 ROW_BYTES = 700  # of a row's text
 
 
@@ -73,8 +94,10 @@ class Bench:
         self.empty = ResticRepository(self.file('empty'), self.key)
         self.empty.make()
         self.repository = ResticRepository(self.file('repository'), self.key)
-        self.source = PostgresCluster(folder, free_port(), 'source').make()
-        self.source.configure(shared_buffers='256MB', max_wal_size='4GB', maintenance_work_mem='128MB')
+        self.server = ArchivedServer(folder, free_port(), 'of-the-bench')
+        self.source = self.server.cluster
+        self.source.stop()
+        self.source.configure(shared_buffers='256MB', max_wal_size='4GB', maintenance_work_mem='128MB', archive_command='/bin/true')
         self.source.start()
         self.plane = Plane(folder).start()
         policy = self.file('policy.yaml')
@@ -92,7 +115,6 @@ class Bench:
 
     def fill(self):
         """Hex digits of hashes: text that compresses to half, as much of real text does, and of which no piece is twice."""
-        self.source.sql('create database orders', 'postgres')
         rows = self.options.mib * (1 << 20) // self.options.tables // ROW_BYTES
         parts = ' || '.join(f"encode(sha512((i * 8 + {part})::text::bytea), 'hex')" for part in range(5))
         for table in range(self.options.tables):
@@ -101,12 +123,14 @@ class Bench:
             self.source.sql(f'alter table t{table} add primary key (id)', 'orders')
         self.source.sql('vacuum analyze', 'orders')
         self.source.sql('checkpoint', 'orders')
+        self.source.configure(archive_command=self.server.archive_command())
+        self.source.sql('select pg_reload_conf()', 'orders')
 
     def bytes(self):
         return int(self.source.sql("select pg_database_size('orders')", 'postgres'))
 
-    def counts(self, database):
-        return [self.source.sql(f'select count(*), sum(hashtext(note)::bigint) from t{table}', database)
+    def counts(self, database, sql=None):
+        return [(sql or self.source.sql)(f'select count(*), sum(hashtext(note)::bigint) from t{table}', database)
                 for table in range(self.options.tables)]
 
     def fresh(self):
@@ -142,6 +166,10 @@ class Bench:
         return run
 
     def measure(self):
+        works = {'dump': self.measure_dump, 'base': self.measure_base, 'pgbackrest': self.measure_pgbackrest}
+        return {kind: works[kind]() for kind in self.options.only}
+
+    def measure_dump(self):
         found = {}
         self.fresh()
         found['pg_dump -Fd -j2'] = timed(self.bare_dump)
@@ -158,20 +186,85 @@ class Bench:
         found['muster: backup, restored and compared'] = timed(lambda: self.job(BACKUP, 'proven', restore='true'))
         return found
 
+    def took(self, job):
+        """How long the newest backup was taken, without its proof."""
+        return seconds_of(self.plane.items('backup', 'list', job)[0]['took'])
+
+    def restore(self, job):
+        ran = self.plane.ctl('backup', 'restore', f'{job}/latest', '--folder', self.file('ours'), '--wait', check=False,
+                             timeout=6 * 3600)
+        if ran.returncode != 0:
+            sys.exit(f'restore {job}: {ran.stderr}')
+
+    def of_muster(self, job, source, data=''):
+        """Of a whole server: taken, with its proof, restored to a folder, in which it is `data`."""
+        found = {'muster: backup, read back': timed(lambda: self.job(SERVER, job, source=source))}
+        found['muster: of that, taken'] = self.took(job)
+        found['muster: restored to a folder'] = timed(lambda: self.restore(job))
+        with started(self.file('ours') + data, free_port()) as sql:
+            if self.counts('orders', sql) != self.counts('orders'):
+                sys.exit('what muster restored is not what the source holds')
+        subprocess.run(['rm', '-rf', self.file('ours')], check=True)
+        return found
+
+    def measure_base(self):
+        self.fresh()
+        bare = self.file('bare')
+        found = {'pg_basebackup': timed(program, f'{POSTGRES_BIN}/pg_basebackup', '-D', bare, '-X', 'stream', '-c', 'fast', '-h',
+                                        '127.0.0.1', '-p', str(self.source.port), '-U', 'postgres')}
+        found['restic backup'] = timed(self.bare_store)
+        found['restic restore'] = timed(self.bare_fetch)
+        self.fresh()
+        return found | self.of_muster('base', BASE.format(port=self.source.port, repository=self.repository.path, key=self.key),
+                                      '/base')
+
+    def pgbackrest(self, *argv):
+        program(*as_server_user([PGBACKREST, f'--config={self.server.config}', '--stanza=main', '--log-level-stderr=error', *argv]))
+
+    def measure_pgbackrest(self):
+        found = {'pgbackrest backup': timed(self.pgbackrest, 'backup', '--type=full', '--no-expire-auto')}
+        bare = self.file('source/bare')
+        found['pgbackrest restore'] = timed(self.pgbackrest, 'restore', f'--pg1-path={bare}')
+        subprocess.run(['rm', '-rf', bare], check=True)
+        return found | self.of_muster('stanza', STANZA.format(config=self.server.config))
+
+
+def seconds_of(duration):
+    """Of 1h2m3.5s and its parts."""
+    parts = re.findall(r'([0-9.]+)(ms|h|m|s)', duration)
+    return sum(float(number) * {'ms': 0.001, 's': 1, 'm': 60, 'h': 3600}[unit] for number, unit in parts)
+
+
+# What the bare programs take for as much.
+LIMITS = {
+    'dump': {'muster: backup, read back': ('pg_dump -Fd -j2', 'restic backup'),
+             'muster: restored to a database': ('restic restore', 'pg_restore -j2'),
+             'muster: backup, restored and compared': ('pg_dump -Fd -j2', 'restic backup', 'restic restore', 'pg_restore -j2')},
+    'base': {'muster: of that, taken': ('pg_basebackup', 'restic backup'),
+             'muster: backup, read back': ('pg_basebackup', 'restic backup', 'restic restore'),
+             'muster: restored to a folder': ('restic restore',)},
+    'pgbackrest': {'muster: of that, taken': ('pgbackrest backup',),
+                   'muster: backup, read back': ('pgbackrest backup', 'pgbackrest restore'),
+                   'muster: restored to a folder': ('pgbackrest restore',)},
+}
+
 
 def report(size, runs, options):
-    seen = {name: statistics.median(run[name] for run in runs) for name in runs[0]}
-    taken = seen['pg_dump -Fd -j2'] + seen['restic backup']
-    fetched = seen['restic restore'] + seen['pg_restore -j2']
-    limits = {'muster: backup, read back': taken, 'muster: restored to a database': fetched,
-              'muster: backup, restored and compared': taken + fetched}
+    if not options.json:
+        print(f'a database of {size / (1 << 20):.0f} MiB in {options.tables} tables, medians of {len(runs)}')
+    found = {'bytes': size}
+    for kind in options.only:
+        seen = {name: statistics.median(run[kind][name] for run in runs) for name in runs[0][kind]}
+        limits = {name: sum(seen[part] for part in parts) for name, parts in LIMITS[kind].items()}
+        found[kind] = {'seconds': seen, 'ratios': {name: limits[name] / seen[name] for name in limits}}
+        if options.json:
+            continue
+        print(f' {kind}')
+        for name, seconds in seen.items():
+            beside = f', {seconds / limits[name]:.2f} of the bare programs’ {limits[name]:.1f} s' if name in limits else ''
+            print(f'  {name}: {seconds:.1f} s, {size / (1 << 20) / seconds:.0f} MiB/s{beside}')
     if options.json:
-        print(json.dumps({'bytes': size, 'seconds': seen, 'ratios': {name: limits[name] / seen[name] for name in limits}}))
-        return
-    print(f'a database of {size / (1 << 20):.0f} MiB in {options.tables} tables, medians of {len(runs)}')
-    for name, seconds in seen.items():
-        beside = f', {seconds / limits[name]:.2f} of the bare programs’ {limits[name]:.1f} s' if name in limits else ''
-        print(f'  {name}: {seconds:.1f} s, {size / (1 << 20) / seconds:.0f} MiB/s{beside}')
+        print(json.dumps(found))
 
 
 def main():
@@ -180,8 +273,11 @@ def main():
     parser.add_argument('--mib', type=int, default=2048)
     parser.add_argument('--tables', type=int, default=8)
     parser.add_argument('--runs', type=int, default=1)
+    parser.add_argument('--only', default='dump,base,pgbackrest', type=lambda text: text.split(','))
     parser.add_argument('--json', action='store_true')
     options = parser.parse_args()
+    if not set(options.only) <= set(LIMITS):
+        parser.error(f'--only takes some of {", ".join(LIMITS)}')
     if options.smoke:
         options.mib, options.tables = 8, 2
     # The database stands where this is started: /tmp may be memory.
