@@ -1,7 +1,8 @@
 // What this host lets the control plane ask for (promise C11). The file belongs to root or to the
 // agent's own user, and nobody else may write it. Pure once read; any thread may ask.
 //
-//   probes: [http, tcp, tls, dns, icmp, postgres, redis, grpc, host, process, file]  # kinds
+//   probes: [http, tcp, tls, dns, icmp, postgres, redis, grpc, host, process, file, plugin,
+//            wal_archive]  # kinds
 //   networks: [127.0.0.0/8, "::1/128", 10.0.0.0/8]   # what probes and backups connect to
 //   paths: [/var/backups, /etc/muster/secrets]       # of file probes, file: secrets, backups
 //   programs: [/usr/lib/nagios/plugins]              # plugins: a program, or a folder of them

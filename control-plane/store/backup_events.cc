@@ -1,8 +1,10 @@
 #include "control-plane/store/backup_events.h"
 
 #include <algorithm>
+#include <set>
 
 #include "control-plane/store/backup_rows.h"
+#include "lib/base/log.h"
 #include "lib/base/text.h"
 #include "lib/wire/backup_ids.h"
 #include "lib/wire/time.h"
@@ -12,6 +14,8 @@ namespace {
 
 constexpr size_t kLongestText = 512;
 constexpr int kMostTables = 512;
+// Of one agent in the catalogue: twenty jobs each hour, for more than half a year.
+constexpr uint64_t kMostOfAgent = 100'000;
 
 void Tidy(std::string& text) { text = std::string(Truncate(OneLine(text), kLongestText)); }
 
@@ -95,6 +99,8 @@ class Artifacts {
     if (!row.has_value()) {
       row = NewRow(run, backup);
       if (!row.has_value()) return OkStatus();
+      MUSTER_ASSIGN_OR_RETURN(const bool room, TakeRoom(run));
+      if (!room) return OkStatus();
     } else if (run.spec.has_list_backups()) {
       return BackAgain(*row);
     } else if (!MayTell(run, *row)) {
@@ -102,6 +108,22 @@ class Artifacts {
     }
     MergeBackup(backup, row->backup);
     return PutBackup(t_, *row);
+  }
+
+  // Whether the catalogue takes another one of the run's agent.
+  StatusOr<bool> TakeRoom(const RunRow& run) {
+    const auto [known, first] = counts_.try_emplace(run.agent, 0);
+    if (first) {
+      MUSTER_ASSIGN_OR_RETURN(known->second, CountBackupsOf(t_, run.agent));
+    }
+    if (known->second < kMostOfAgent) {
+      ++known->second;
+      return true;
+    }
+    if (!refused_.insert(run.agent).second) return false;
+    LogWarning("an agent tells of more backups than the catalogue takes",
+               {{"agent", run.agent}, {"job", run.job}, {"most", kMostOfAgent}});
+    return false;
   }
 
   // It is in the repository, whatever was told before.
@@ -136,6 +158,8 @@ class Artifacts {
 
   sql::Transaction& t_;
   const absl::Time now_;
+  std::map<std::string, uint64_t> counts_;  // by agent
+  std::set<std::string> refused_;           // agents
 };
 
 }  // namespace

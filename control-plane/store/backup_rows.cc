@@ -54,6 +54,12 @@ StatusOr<std::optional<BackupRow>> FindBackup(sql::Transaction& t, std::string_v
   return std::optional<BackupRow>(std::move(backup));
 }
 
+StatusOr<uint64_t> CountBackupsOf(sql::Transaction& t, std::string_view agent) {
+  MUSTER_ASSIGN_OR_RETURN(const sql::Rows rows,
+                          t.Query("SELECT count(*) FROM backups WHERE agent = $1", {agent}));
+  return Unsigned(rows[0].Int(0));
+}
+
 Status PutBackup(sql::Transaction& t, const BackupRow& row) {
   v1::Backup body = row.backup;
   v1::Backup tables;

@@ -19,6 +19,8 @@ StatusOr<std::vector<BackupRow>> SelectBackups(sql::Transaction& transaction,
                                                std::span<const sql::Parameter> parameters);
 // With the rows of its tables.
 StatusOr<std::optional<BackupRow>> FindBackup(sql::Transaction& transaction, std::string_view id);
+// Of an agent, forgotten ones too.
+StatusOr<uint64_t> CountBackupsOf(sql::Transaction& transaction, std::string_view agent);
 // A new one, or all that may change of one that is there.
 Status PutBackup(sql::Transaction& transaction, const BackupRow& row);
 

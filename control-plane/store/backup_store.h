@@ -27,6 +27,7 @@ struct BackupRow {
   absl::Time forgotten_at = absl::InfiniteFuture();
   std::string forgotten_by;  // a run
 
+  // Its key in the catalogue: lib/wire/backup_ids.h.
   const std::string& id() const { return backup.snapshot_id(); }
 };
 

@@ -263,6 +263,30 @@ TEST_P(BackupStoreTest, AListOfTheRepositoryBringsBackWhatIsNotKnown) {
   EXPECT_TRUE(IsVerified(Found(Id('a'))));
 }
 
+// Whoever has an agent's certificate must not fill the store with backups that are nowhere.
+TEST_P(BackupStoreTest, ACatalogueTakesSoManyOfOneAgentAndNoMore) {
+  OnHands("run-1", "list", [](v1::JobSpec& spec) {
+    spec.mutable_list_backups()->mutable_repository()->set_path("/srv/backups");
+  });
+  ASSERT_OK(Tell("run-1", Backup(Id('a'), v1::BACKUP_PROOF_TAKEN)));
+  const Status filled = store_->database().Write([](sql::Transaction& t) {
+    return t
+        .Execute(
+            "INSERT INTO backups (snapshot_id, job, agent, run, spec, body, tables, taken_at, "
+            "held_because, held_by, forgotten_at, forgotten_by) WITH RECURSIVE n(i) AS (SELECT 1 "
+            "UNION ALL SELECT i + 1 FROM n WHERE i < 99998) SELECT 'x' || i, job, agent, run, "
+            "spec, body, tables, taken_at, held_because, held_by, forgotten_at, forgotten_by FROM "
+            "n, backups",
+            {})
+        .status();
+  });
+  ASSERT_OK(filled);
+  ASSERT_OK(Tell("run-1", Backup(Id('b'), v1::BACKUP_PROOF_TAKEN)));
+  EXPECT_EQ(Found(Id('b')).agent, "db-1");
+  ASSERT_OK(Tell("run-1", Backup(Id('c'), v1::BACKUP_PROOF_TAKEN)));
+  EXPECT_FALSE(store_->backups().Find(Id('c'))->has_value());
+}
+
 TEST_P(BackupStoreTest, ALabelIsOneServersBackupOrSaysOfWhich) {
   constexpr char kLabel[] = "20261128-020000F";
   constexpr char kNext[] = "20261128-020000F_20261128-140000I";
