@@ -10,6 +10,8 @@ namespace muster::control {
 namespace {
 
 constexpr std::string_view kLate = "late: ";
+// What replicas' clocks may differ by.
+constexpr absl::Duration kClocks = absl::Seconds(1);
 
 NoData ToNoData(const CheckStateRow& before, std::string reason, absl::Time now) {
   const decide::CheckBelief belief{.shown = before.status,
@@ -48,29 +50,37 @@ size_t ConnectedOf(const std::vector<AgentSession>& sessions) {
 }
 
 void Crowd::Look(size_t connected, absl::Time now) {
-  const double seconds = std::max(1.0, absl::ToDoubleSeconds(now - looked_));
-  if (connected_.has_value() && connected > *connected_ &&
-      static_cast<double>(connected - *connected_) >=
-          static_cast<double>(policy_.crowd) * seconds) {
-    if (now - end_ > policy_.settle) begin_ = looked_;
-    end_ = now;
-  }
+  const double many =
+      static_cast<double>(policy_.crowd) * std::max(1.0, absl::ToDoubleSeconds(now - looked_));
+  const double more = static_cast<double>(connected) - static_cast<double>(connected_.value_or(0));
+  if (connected_.has_value() && more >= many) Extend(came_, now);
+  if (connected_.has_value() && -more >= many) Extend(went_, now);
   connected_ = connected;
   looked_ = now;
 }
 
+void Crowd::Extend(Rush& rush, absl::Time now) const {
+  if (now - rush.end > policy_.settle) rush.begin = looked_;
+  rush.end = now;
+}
+
 absl::Time Crowd::BackFrom(absl::Time since) const {
-  if (end_ < since || begin_ > since + policy_.settle) return since;
-  return std::min(end_, since + policy_.crowd_at_most);
+  if (came_.end < since || came_.begin > since + policy_.settle) return since;
+  return std::min(came_.end, since + policy_.crowd_at_most);
+}
+
+bool Crowd::FellWith(absl::Time since) const {
+  return since >= went_.begin - kClocks && since <= went_.end + kClocks;
 }
 
 absl::Time SilentSince(const AgentSession& agent, const Serving& serving,
                        const AbsencePolicy& policy) {
   const bool never_here = agent.last_seen_at < absl::UnixEpoch();
   if (agent.connected || agent.revoked || never_here) return absl::InfiniteFuture();
-  const absl::Time lost = agent.orphaned
-                              ? serving.crowd.BackFrom(agent.disconnected_at) + policy.settle
-                              : agent.disconnected_at;
+  const absl::Time back = serving.crowd.BackFrom(agent.disconnected_at);
+  const bool in_line =
+      back > agent.disconnected_at && serving.crowd.FellWith(agent.disconnected_at);
+  const absl::Time lost = agent.orphaned || in_line ? back + policy.settle : agent.disconnected_at;
   return std::max(lost, serving.crowd.BackFrom(serving.since) + policy.settle);
 }
 

@@ -34,7 +34,7 @@ struct AbsencePolicy {
 
 size_t ConnectedOf(const std::vector<AgentSession>& sessions);
 
-// When many agents last came within a short time.
+// When many agents last went, and last came, within a short time.
 class Crowd {
  public:
   explicit Crowd(const AbsencePolicy& policy) : policy_(policy) {}
@@ -43,13 +43,21 @@ class Crowd {
   // When those are back that were lost at `since`, as far as others tell: the end of the crowd that
   // began within `settle` of it, at most `crowd_at_most` later; else `since` itself.
   absl::Time BackFrom(absl::Time since) const;
+  // Whether many were lost when one was lost at `since`.
+  bool FellWith(absl::Time since) const;
 
  private:
+  struct Rush {
+    absl::Time begin = absl::InfinitePast();
+    absl::Time end = absl::InfinitePast();
+  };
+  void Extend(Rush& rush, absl::Time now) const;
+
   const AbsencePolicy policy_;
   std::optional<size_t> connected_;
   absl::Time looked_;
-  absl::Time begin_ = absl::InfinitePast();
-  absl::Time end_ = absl::InfinitePast();
+  Rush went_;
+  Rush came_;
 };
 
 // What agents can have known to come back to.
@@ -59,9 +67,9 @@ struct Serving {
 };
 
 // Since when the agent has no session of its own doing, as far as we could have known: silence
-// while nobody served does not count, and an agent that was orphaned by its replica gets the time
-// to find another one. InfiniteFuture for agents that are connected, revoked, or never had a
-// session.
+// while nobody served does not count, an agent that was orphaned by its replica gets the time to
+// find another one, and one that was lost with many waits in line with them. InfiniteFuture for
+// agents that are connected, revoked, or never had a session.
 absl::Time SilentSince(const AgentSession& agent, const Serving& serving,
                        const AbsencePolicy& policy);
 bool IsAbsent(const AgentSession& agent, const Serving& serving, const AbsencePolicy& policy,

@@ -123,6 +123,26 @@ TEST(Absence, WaitsUntilACrowdIsIn) {
             kStart + kPolicy.crowd_at_most + kPolicy.settle);
 }
 
+// As after a load balancer's restart: they left by themselves, and stand in line.
+TEST(Absence, OfThoseThatWereLostTogetherWaitsUntilTheyAreBack) {
+  std::vector<std::pair<int, size_t>> looks = {{0, 1000}, {1, 400}, {2, 0}};
+  const AgentSession agent = Agent(false, kStart + absl::Seconds(1));
+  const auto silent_since = [&](const AgentSession& one) {
+    return SilentSince(one, {kStart - absl::Hours(1), CrowdOf(looks)}, kPolicy);
+  };
+  // Nobody comes: they are gone.
+  EXPECT_EQ(silent_since(agent), agent.disconnected_at);
+  for (int second = 3; second <= 40; ++second) {
+    looks.emplace_back(second, 20 * static_cast<size_t>(second - 2));
+  }
+  EXPECT_EQ(silent_since(agent), kStart + absl::Seconds(40) + kPolicy.settle);
+  // Those that were lost alone, before and meanwhile, are none of them.
+  for (const int second : {-3, 20}) {
+    const AgentSession alone = Agent(false, kStart + absl::Seconds(second));
+    EXPECT_EQ(silent_since(alone), alone.disconnected_at);
+  }
+}
+
 TEST(Absence, IsNotSaidOfAgentsThatNeverCameOrWereRevoked) {
   AgentSession never = Agent(false, absl::InfiniteFuture());
   never.last_seen_at = absl::InfinitePast();
