@@ -39,11 +39,15 @@ spec:
   agents: {{agent: host-1}}
   deadline: 6h
   backup:
-    postgres: {{dsn: "host=127.0.0.1 port={port} user=postgres dbname=orders", parallel: 2}}
-    repository: {{path: {repository}, password: {{secret: "file:{key}"}}}}
+    {source}
     staging: {staging}
     verify: {{restore: {restore}}}
 '''
+IN_RESTIC = '''
+    repository: {{path: {repository}, password: {{secret: "file:{key}"}}}}'''
+DUMP = 'postgres: {{dsn: "host=127.0.0.1 port={port} user=postgres dbname=orders", parallel: 2}}' + IN_RESTIC
+BASE = 'postgres: {{dsn: "host=127.0.0.1 port={port} user=postgres dbname=postgres", method: base}}' + IN_RESTIC
+STANZA = 'pgbackrest: {{stanza: main, configFile: {config}, type: full}}'
 RESTORE = '''---
 apiVersion: muster/v1
 kind: Job
@@ -57,21 +61,6 @@ spec:
     staging: {staging}
     postgres: {{dsn: "host=127.0.0.1 port={port} user=postgres dbname=postgres", database: ours, parallel: 2}}
 '''
-SERVER = '''---
-apiVersion: muster/v1
-kind: Job
-metadata: {{name: {name}}}
-spec:
-  agents: {{agent: host-1}}
-  deadline: 6h
-  backup:
-    {source}
-    staging: {staging}
-    verify: {{restore: false}}
-'''
-BASE = '''postgres: {{dsn: "host=127.0.0.1 port={port} user=postgres dbname=postgres", method: base}}
-    repository: {{path: {repository}, password: {{secret: "file:{key}"}}}}'''
-STANZA = 'pgbackrest: {{stanza: main, configFile: {config}, type: full}}'
 ROW_BYTES = 700  # of a row's text
 
 
@@ -156,9 +145,15 @@ class Bench:
         program(f'{POSTGRES_BIN}/pg_restore', '-j2', '--exit-on-error', '-h', '127.0.0.1', '-p', str(self.source.port), '-U',
                 'postgres', '-d', 'bare', self.file('restored') + self.file('bare'))
 
+    def places(self):
+        return {'port': self.source.port, 'repository': self.repository.path, 'key': self.key, 'config': self.server.config,
+                'staging': self.staging}
+
+    def back_up(self, name, source, restore='false'):
+        self.job(BACKUP, name, source=source.format(**self.places()), restore=restore)
+
     def job(self, text, name, **facts):
-        self.plane.apply(text.format(name=name, port=self.source.port, repository=self.repository.path, key=self.key,
-                                     staging=self.staging, **facts))
+        self.plane.apply(text.format(name=name, **self.places(), **facts))
         ran = self.plane.ctl('run', name, '--wait', '-o', 'json', check=False, timeout=6 * 3600)
         run = json.loads(ran.stdout)
         if run['state'] != 'SUCCEEDED':
@@ -177,13 +172,13 @@ class Bench:
         found['restic restore'] = timed(self.bare_fetch)
         found['pg_restore -j2'] = timed(self.bare_restore)
         self.fresh()
-        found['muster: backup, read back'] = timed(lambda: self.job(BACKUP, 'plain', restore='false'))
+        found['muster: backup, read back'] = timed(self.back_up, 'plain', DUMP)
         (snapshot,) = self.repository.snapshots()
         found['muster: restored to a database'] = timed(lambda: self.job(RESTORE, 'restore', snapshot=snapshot))
         if self.counts('ours') != self.counts('orders'):
             sys.exit('what muster restored is not what the source holds')
         self.fresh()
-        found['muster: backup, restored and compared'] = timed(lambda: self.job(BACKUP, 'proven', restore='true'))
+        found['muster: backup, restored and compared'] = timed(self.back_up, 'proven', DUMP, 'true')
         return found
 
     def took(self, job):
@@ -198,7 +193,7 @@ class Bench:
 
     def of_muster(self, job, source, data=''):
         """Of a whole server: taken, with its proof, restored to a folder, in which it is `data`."""
-        found = {'muster: backup, read back': timed(lambda: self.job(SERVER, job, source=source))}
+        found = {'muster: backup, read back': timed(self.back_up, job, source)}
         found['muster: of that, taken'] = self.took(job)
         found['muster: restored to a folder'] = timed(lambda: self.restore(job))
         with started(self.file('ours') + data, free_port()) as sql:
@@ -215,8 +210,7 @@ class Bench:
         found['restic backup'] = timed(self.bare_store)
         found['restic restore'] = timed(self.bare_fetch)
         self.fresh()
-        return found | self.of_muster('base', BASE.format(port=self.source.port, repository=self.repository.path, key=self.key),
-                                      '/base')
+        return found | self.of_muster('base', BASE, '/base')
 
     def pgbackrest(self, *argv):
         program(*as_server_user([PGBACKREST, f'--config={self.server.config}', '--stanza=main', '--log-level-stderr=error', *argv]))
@@ -226,7 +220,7 @@ class Bench:
         bare = self.file('source/bare')
         found['pgbackrest restore'] = timed(self.pgbackrest, 'restore', f'--pg1-path={bare}')
         subprocess.run(['rm', '-rf', bare], check=True)
-        return found | self.of_muster('stanza', STANZA.format(config=self.server.config))
+        return found | self.of_muster('stanza', STANZA)
 
 
 def seconds_of(duration):
