@@ -37,6 +37,12 @@ std::string_view Bare(std::string_view words) {
   return end == std::string_view::npos ? words : words.substr(end + 3);
 }
 
+// A write that was cut short has no error number, and only a full disk cuts one short.
+bool FullDisk(const ToolEnd& end) {
+  const bool cut_short = end.exit_code == 64 && !Has(Bare(end.last_words), ": [");
+  return cut_short || Has(end.err, "No space left on device");
+}
+
 bool IsPlain(char c) {
   return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') ||
          std::string_view("/._-+@").find(c) != std::string_view::npos;
@@ -96,7 +102,7 @@ StatusOr<ToolEnd> PgBackRest::RunWell(TaskContext& context, ProgramRequest reque
 // By the exit codes that the program documents, and its words.
 Status PgBackRest::Explain(const ToolEnd& end) const {
   const std::string words(Truncate(CleanText(Bare(end.last_words)), 300));
-  if (Has(end.err, "No space left on device")) {
+  if (FullDisk(end)) {
     return ResourceExhausted("pgBackRest's disk is full: {}: make room, or keep fewer backups",
                              words);
   }
@@ -266,7 +272,7 @@ Status PgBackRest::Restore(TaskContext& context, const RestoreRequest& ask) {
   MUSTER_ASSIGN_OR_RETURN(const ToolEnd end, Run(context, std::move(request)));
   if (end.exit_code == 0) return OkStatus();
   // That is the folder's disk, not the repository's.
-  if (Has(end.err, "No space left on device")) {
+  if (FullDisk(end)) {
     return ResourceExhausted("the disk of {} is full: make room, or choose another", ask.folder);
   }
   // Its own words, where bytes are not those that were stored.
