@@ -175,7 +175,8 @@ TEST(Transport, WhoSaysNothingCeasesToCountAsArriving) {
   }));
 }
 
-// A ticket would be a way in without a certificate, and costs a sixth of a handshake.
+// With one a caller would come back without showing a certificate again. It costs a sixth of a
+// handshake.
 TEST(Transport, CallersGetNoSessionTickets) {
   TestPlane plane;
   TestPort port;
