@@ -249,6 +249,7 @@ exec::ProgramSpec Attempt::SpecOf(const ProgramRequest& request) const {
   spec.in = request.in;
   spec.out = request.out;
   spec.err = request.err;
+  spec.confinement = request.confinement;
   for (const auto& [name, value] : request.environment)
     spec.environment.push_back(fmt::format("{}={}", name, value));
   // Of two variables with one name, which one counts depends on the reader: ours alone stay.

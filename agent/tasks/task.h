@@ -7,6 +7,7 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -17,6 +18,7 @@
 #include "agent/policy/policy.h"
 #include "lib/base/clock.h"
 #include "lib/base/status.h"
+#include "lib/exec/confine.h"
 #include "muster/v1/job.pb.h"
 #include "muster/v1/record.pb.h"
 
@@ -44,6 +46,8 @@ struct ProgramRequest {
   // Who takes what it writes, in place of the run's output.
   std::function<void(std::string_view)> on_out;
   std::function<void(std::string_view)> on_err;
+  // What it may do, where that is less than its user may.
+  std::optional<exec::Confinement> confinement;
   // Asked a few times each second while it runs. What is not OK ends it, and is what RunProgram
   // answers.
   std::function<Status()> watch;

@@ -15,6 +15,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "lib/exec/threads.h"
+
 namespace muster::exec {
 namespace {
 
@@ -115,6 +117,17 @@ StatusOr<pid_t> Spawn(const ProgramSpec& spec, int out, int err) {
   return pid;
 }
 
+// A process may do what the thread may that starts it, and what was taken from a thread does not
+// come back: it is one for this process alone.
+StatusOr<pid_t> SpawnConfined(const ProgramSpec& spec, int out, int err) {
+  StatusOr<pid_t> pid = -1;
+  Thread("confined", [&] {
+    const Status confined = ConfineThread(*spec.confinement);
+    pid = confined.ok() ? Spawn(spec, out, err) : confined;
+  }).Join();
+  return pid;
+}
+
 }  // namespace
 
 Fd::Fd(Fd&& other) noexcept : fd_(std::exchange(other.fd_, -1)) {}
@@ -145,7 +158,8 @@ StatusOr<Program> Program::Start(const ProgramSpec& spec) {
   Pipe err;
   if (spec.out < 0) MUSTER_RETURN_IF_ERROR(out.Open());
   if (spec.err < 0) MUSTER_RETURN_IF_ERROR(err.Open());
-  MUSTER_ASSIGN_OR_RETURN(const pid_t pid, Spawn(spec, out.write.get(), err.write.get()));
+  const auto spawn = spec.confinement ? SpawnConfined : Spawn;
+  MUSTER_ASSIGN_OR_RETURN(const pid_t pid, spawn(spec, out.write.get(), err.write.get()));
   Program program(pid, std::move(out.read), std::move(err.read));
   if (!program.pidfd_.open()) return Unavailable("pidfd_open: {}", std::strerror(errno));
   return program;

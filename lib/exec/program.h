@@ -11,6 +11,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -18,6 +19,7 @@
 #include <absl/time/time.h>
 
 #include "lib/base/status.h"
+#include "lib/exec/confine.h"
 
 namespace muster::exec {
 
@@ -48,6 +50,8 @@ struct ProgramSpec {
   int in = -1;
   int out = -1;
   int err = -1;
+  // What it may do, where that is less than its user may.
+  std::optional<Confinement> confinement;
 };
 
 struct ProgramStatus {

@@ -84,8 +84,9 @@ class BackupRun {
     if (!engine_.produces()) return OkStatus();
     MUSTER_ASSIGN_OR_RETURN(folder_, workspace_->MakeSub("make"));
     MUSTER_RETURN_IF_ERROR(engine_.Produce(context_, *workspace_, folder_, manifest_));
-    MUSTER_ASSIGN_OR_RETURN(const Files files, HashFolder(context_, folder_));
-    for (const v1::ManifestFile& file : files) *manifest_.add_files() = file;
+    const Files known(manifest_.files().begin(), manifest_.files().end());
+    MUSTER_ASSIGN_OR_RETURN(const Files files, HashFolder(context_, folder_, known));
+    manifest_.mutable_files()->Assign(files.begin(), files.end());
     const std::string path = folder_ + "/" + kManifestName;
     return WriteFileAtomically(path, ManifestText(manifest_));
   }

@@ -30,8 +30,8 @@ class Engine {
   virtual std::string What() const = 0;  // for people, without secrets
   // Looks at the source: reachable, readable, how large. An error says what to do.
   virtual StatusOr<Need> Plan(TaskContext& context) = 0;
-  // Writes what is to be kept into `folder`, and describes it but for `files`. Nothing that it
-  // wrote counts unless this is OK.
+  // Writes what is to be kept into `folder`, and describes it; of `files` those that it has read
+  // anyway. Nothing that it wrote counts unless this is OK.
   virtual Status Produce(TaskContext& context, const Workspace& workspace,
                          const std::string& folder, v1::BackupManifest& manifest) = 0;
   // What goes into the repository: of an engine that produces nothing, the source itself.

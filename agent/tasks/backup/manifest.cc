@@ -4,6 +4,7 @@
 #include <cerrno>
 #include <cstring>
 #include <filesystem>
+#include <map>
 #include <vector>
 
 #include <fcntl.h>
@@ -58,13 +59,32 @@ Status HashFile(const TaskContext& context, const std::string& path, v1::Manifes
 }  // namespace
 
 StatusOr<Files> HashFolder(const TaskContext& context, const std::string& folder,
-                           const SeeBytes& see) {
+                           const Files& known) {
+  std::map<std::string_view, const v1::ManifestFile*> hashed;
+  for (const v1::ManifestFile& file : known) hashed[file.path()] = &file;
   MUSTER_ASSIGN_OR_RETURN(const std::vector<std::string> paths, ListFiles(folder));
   std::vector<char> buffer(kPiece);
   Files files;
   for (const std::string& path : paths) {
+    if (const auto found = hashed.find(path); found != hashed.end()) {
+      files.push_back(*found->second);
+      continue;
+    }
     files.emplace_back().set_path(path);
-    MUSTER_RETURN_IF_ERROR(HashFile(context, folder + "/" + path, files.back(), buffer, see));
+    MUSTER_RETURN_IF_ERROR(HashFile(context, folder + "/" + path, files.back(), buffer, {}));
+  }
+  return files;
+}
+
+StatusOr<Files> HashSub(const TaskContext& context, const std::string& folder,
+                        const std::string& sub, const SeeBytes& see) {
+  MUSTER_ASSIGN_OR_RETURN(const std::vector<std::string> paths, ListFiles(folder + "/" + sub));
+  std::vector<char> buffer(kPiece);
+  Files files;
+  for (const std::string& path : paths) {
+    files.emplace_back().set_path(sub + "/" + path);
+    MUSTER_RETURN_IF_ERROR(
+        HashFile(context, folder + "/" + files.back().path(), files.back(), buffer, see));
   }
   return files;
 }

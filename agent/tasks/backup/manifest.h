@@ -18,11 +18,14 @@ inline constexpr char kManifestName[] = "manifest.json";
 
 using Files = std::vector<v1::ManifestFile>;
 
-// Every regular file in the folder, with its path from there, by path. `see` gets each file's
-// bytes as well, piece by piece. Aborted once the run is to end.
-using SeeBytes = std::function<void(const std::string& path, std::string_view bytes)>;
+// Every regular file in the folder, with its path from there, by path; those that are `known` are
+// not read again. Aborted once the run is to end.
 StatusOr<Files> HashFolder(const TaskContext& context, const std::string& folder,
-                           const SeeBytes& see = {});
+                           const Files& known = {});
+// Those of the folder `sub` in it. `see` gets each file's bytes as well, piece by piece.
+using SeeBytes = std::function<void(const std::string& path, std::string_view bytes)>;
+StatusOr<Files> HashSub(const TaskContext& context, const std::string& folder,
+                        const std::string& sub, const SeeBytes& see);
 // Size and hash of one file.
 Status HashOne(const TaskContext& context, const std::string& path, v1::ManifestFile& file);
 uint64_t BytesOf(const Files& files);

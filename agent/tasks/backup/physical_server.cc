@@ -81,6 +81,7 @@ class PhysicalProof {
           std::string("hot_standby=off"), std::string("max_prepared_transactions=500"),
           std::string("autovacuum=off"), std::string("max_wal_senders=0"),
           std::string("shared_buffers=64MB"), std::string("jit=off"),
+          std::string("dynamic_shared_memory_type=mmap"),
           std::string("recovery_target=") + (server_.restore_command.empty() ? "" : "immediate"),
           std::string("recovery_target_action=promote"),
           "restore_command=" + server_.restore_command}) {
@@ -100,6 +101,11 @@ class PhysicalProof {
     const std::vector<std::string> settings = Settings();
     request.argv.insert(request.argv.end(), settings.begin(), settings.end());
     request.argv.emplace_back(kSingleDatabase);
+    // Reading more of the log is pgBackRest's work, which may have to connect; nothing of what the
+    // backup brings along is run before the server is open.
+    if (server_.restore_command.empty()) {
+      request.confinement = ServerConfinement(request.argv[0], server_.folder);
+    }
     request.argv = server_.user.As(std::move(request.argv));
     request.in = input.get();
     request.on_out = [](std::string_view) {};
@@ -124,7 +130,7 @@ class PhysicalProof {
     const std::vector<std::string> settings = Settings();
     argv.insert(argv.end(), settings.begin(), settings.end());
     MUSTER_ASSIGN_OR_RETURN(
-        process_, ThrowAway::Start(context_, server_.folder, server_.user.As(argv), SIGQUIT));
+        process_, ThrowAway::Start(context_, server_.folder, server_.user, argv, SIGQUIT));
     return process_->WaitUntil([&] { return PgWork::Open(At(kSingleDatabase), context_).status(); },
                                kStartWithin);
   }

@@ -72,6 +72,35 @@ TEST_F(PostgresBackups, AskQueriesThatReachTablesAndNothingElse) {
   }
 }
 
+// Whoever may write to the source could have put it there; the throw-away server is a superuser's,
+// and runs as the user who owns the real ones.
+TEST_F(PostgresBackups, KeepWhatTheyBringAlongFromTheHost) {
+  const std::string outside = File("outside");
+  std::filesystem::create_directory(outside);
+  ::chmod(outside.c_str(), 0777);
+  Sql(fmt::format(
+      "create extension dblink; create table reached(id int); "
+      "create function reach_out() returns bool language plpgsql as $$ begin "
+      "begin copy (select 1) to program 'touch {0}/ran'; exception when others then null; end; "
+      "begin copy (select 1) to '{0}/wrote'; exception when others then null; end; "
+      "begin perform public.dblink_exec('host=127.0.0.1 port={1} user=postgres dbname=orders', "
+      "'insert into public.reached values (1)'); exception when others then null; end; "
+      "return true; end $$; "
+      "create table sly(id int check (reach_out())); insert into sly values (1)",
+      outside, Postgres().port()));
+  // So it does what it is made for, where it may.
+  EXPECT_TRUE(std::filesystem::remove(outside + "/ran"));
+  EXPECT_TRUE(std::filesystem::remove(outside + "/wrote"));
+  EXPECT_EQ(Sql("select count(*) from reached"), "1\n");
+
+  const Told told = Run(PostgresTask(true));
+  EXPECT_EQ(told.end.outcome(), v1::RUN_OUTCOME_SUCCEEDED) << told.end.reason() << told.output;
+  EXPECT_EQ(told.last().proof(), v1::BACKUP_PROOF_RESTORED);
+  EXPECT_TRUE(std::filesystem::is_empty(outside));
+  EXPECT_EQ(Sql("select count(*) from reached"), "1\n");
+  Sql("drop table sly, reached; drop function reach_out; drop extension dblink");
+}
+
 // Every process of the host, while a backup is made, and every file afterwards.
 TEST_F(PostgresBackups, ShowNoPasswordToAnybody) {
   const std::string run = Assign(Job(PostgresTask(true)));

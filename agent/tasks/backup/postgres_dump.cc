@@ -16,6 +16,7 @@ namespace muster::agent::backup {
 namespace {
 
 constexpr char kClient[] = "postgresql-client";
+constexpr char kDump[] = "dump";  // in the folder of what is made
 
 // A lock that is not to be had within a minute is somebody's long transaction: waiting for it
 // would make everybody else wait behind the dump.
@@ -57,13 +58,14 @@ struct Facts {
 };
 
 // The row counts of the dump's own files: of each table's oid, as its list of contents says.
-//   "3346; 0 16384 TABLE DATA public t postgres" is 3346.dat, of the table with oid 16384
+//   "3346; 0 16384 TABLE DATA public t postgres" is dump/3346.dat, of the table with oid 16384
 std::map<std::string, std::string> DataFiles(const std::string& list) {
   std::map<std::string, std::string> files;
   for (const std::string_view line : Split(list, '\n')) {
     const std::vector<std::string_view> words = Split(line, ' ');
     if (words.size() < 5 || words[3] != "TABLE" || words[4] != "DATA") continue;
-    files[fmt::format("{}.dat", words[0].substr(0, words[0].find(';')))] = std::string(words[2]);
+    files[fmt::format("{}/{}.dat", kDump, words[0].substr(0, words[0].find(';')))] =
+        std::string(words[2]);
   }
   return files;
 }
@@ -98,13 +100,13 @@ class PostgresDump final : public Engine {
     MUSTER_ASSIGN_OR_RETURN(const std::string snapshot,
                             work_->Value("select pg_export_snapshot()"));
     MUSTER_RETURN_IF_ERROR(CountRows(context));
-    MUSTER_RETURN_IF_ERROR(Dump(context, workspace, folder + "/dump", snapshot));
+    MUSTER_RETURN_IF_ERROR(Dump(context, workspace, folder + "/" + kDump, snapshot));
     work_.reset();
     MUSTER_RETURN_IF_ERROR(DumpGlobals(context, folder, "roles"));
     MUSTER_RETURN_IF_ERROR(DumpGlobals(context, folder, "tablespaces"));
     Tell(manifest);
     MUSTER_RETURN_IF_ERROR(ReadClientVersion(context, manifest));
-    return NotKept(Check(context, folder + "/dump"), workspace);
+    return NotKept(Check(context, folder, manifest), workspace);
   }
 
   ResticSource Source(const std::string& folder) const override {
@@ -222,22 +224,25 @@ class PostgresDump final : public Engine {
 
   // pg_dump's exit code is not enough: its list of contents must name every table, and each
   // table's file must hold as many rows as the table did.
-  Status Check(TaskContext& context, const std::string& dump) const {
-    const StatusOr<ToolEnd> list =
-        RunToolWell(context, {.argv = {programs_ + "/pg_restore", "--list", dump}});
+  Status Check(TaskContext& context, const std::string& folder,
+               v1::BackupManifest& manifest) const {
+    const StatusOr<ToolEnd> list = RunToolWell(
+        context, {.argv = {programs_ + "/pg_restore", "--list", folder + "/" + kDump}});
     if (absl::IsUnavailable(list.status())) {
       return DataLoss("the dump cannot be read: {}", Message(list.status()));
     }
     MUSTER_RETURN_IF_ERROR(list.status());
     const std::map<std::string, std::string> files = DataFiles(list->out);
     std::map<std::string, uint64_t> lines;
-    MUSTER_RETURN_IF_ERROR(
-        HashFolder(context, dump, [&](const std::string& path, std::string_view bytes) {
+    MUSTER_ASSIGN_OR_RETURN(
+        const Files hashed,
+        HashSub(context, folder, kDump, [&](const std::string& path, std::string_view bytes) {
           const auto found = files.find(path);
           if (found == files.end()) return;
           lines[found->second] +=
               static_cast<uint64_t>(std::count(bytes.begin(), bytes.end(), '\n'));
-        }).status());
+        }));
+    manifest.mutable_files()->Assign(hashed.begin(), hashed.end());
     for (const Table& table : tables_) MUSTER_RETURN_IF_ERROR(CheckTable(table, lines));
     return OkStatus();
   }

@@ -41,6 +41,7 @@ Status FillDatabase(TaskContext& context, const Workspace& workspace, const PgSe
                   "--no-tablespaces",       fmt::format("--jobs={}", request.parallel),
                   request.folder + "/dump"};
   program.in = password.get();
+  program.confinement = ClientConfinement(program.argv[0]);
   program.watch = [&] { return workspace.CheckReserve(); };
   const Status filled = RunToolWell(context, std::move(program)).status();
   // Where the disk is full, that is why.
@@ -100,7 +101,7 @@ class PostgresProof {
                                                 "--no-instructions"})})
             .status());
     MUSTER_ASSIGN_OR_RETURN(server_,
-                            ThrowAway::Start(context_, folder_, user.As(Argv(data)), SIGQUIT));
+                            ThrowAway::Start(context_, folder_, user, Argv(data), SIGQUIT));
     return server_->WaitUntil([&] { return PgWork::Open(At("template1"), context_).status(); },
                               kStartWithin);
   }
@@ -112,7 +113,9 @@ class PostgresProof {
          {"listen_addresses=", "port=5432", "archive_mode=off", "wal_level=minimal",
           "max_wal_senders=0", "fsync=off", "full_page_writes=off", "synchronous_commit=off",
           "autovacuum=off", "logging_collector=off", "log_destination=stderr", "ssl=off",
-          "max_wal_size=4GB", "shared_buffers=64MB", "jit=off"}) {
+          "max_wal_size=4GB", "shared_buffers=64MB", "jit=off",
+          // Not where the real servers of this user have theirs.
+          "dynamic_shared_memory_type=mmap"}) {
       argv.insert(argv.end(), {"-c", setting});
     }
     argv.insert(argv.end(), {"-c", "unix_socket_directories=" + folder_});
@@ -133,13 +136,19 @@ class PostgresProof {
     return FillDatabase(context_, workspace_, At(database()), programs_, request_);
   }
 
+  // psql does more than SQL where a line begins with a backslash: names of roles have been known to
+  // bring that along (CVE-2025-8715).
   Status MakeRoles() {
-    return Annotate(RunToolWell(context_, {.argv = {programs_ + "/psql", "--no-psqlrc", "--quiet",
-                                                    "--set=ON_ERROR_STOP=1",
-                                                    "--dbname=" + At("template1").Conninfo(),
-                                                    "--file=" + request_.folder + "/roles.sql"},
-                                           .on_out = [](std::string_view) {}})
-                        .status(),
+    ProgramRequest program;
+    program.argv = {programs_ + "/psql",
+                    "--no-psqlrc",
+                    "--quiet",
+                    "--set=ON_ERROR_STOP=1",
+                    "--dbname=" + At("template1").Conninfo(),
+                    "--file=" + request_.folder + "/roles.sql"};
+    program.on_out = [](std::string_view) {};
+    program.confinement = ClientConfinement(program.argv[0]);
+    return Annotate(RunToolWell(context_, std::move(program)).status(),
                     "the roles cannot be restored");
   }
 

@@ -196,7 +196,7 @@ Status ProveRedis(TaskContext& context, const Workspace& workspace, const ProveR
   MUSTER_RETURN_IF_ERROR(user.Own(folder));
   MUSTER_ASSIGN_OR_RETURN(
       const std::unique_ptr<ThrowAway> server,
-      ThrowAway::Start(context, folder, user.As(ServerArgv(program, folder)), SIGKILL));
+      ThrowAway::Start(context, folder, user, ServerArgv(program, folder), SIGKILL));
   KeyCounts loaded;
   MUSTER_RETURN_IF_ERROR(server->WaitUntil(
       [&]() -> Status {

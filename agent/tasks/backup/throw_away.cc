@@ -18,6 +18,7 @@ namespace {
 
 constexpr absl::Duration kEndWithin = absl::Seconds(5);
 constexpr absl::Duration kPause = absl::Milliseconds(50);
+constexpr char kSetpriv[] = "/usr/bin/setpriv";
 
 }  // namespace
 
@@ -58,7 +59,7 @@ Status ServerUser::Own(const std::string& folder) const {
 
 std::vector<std::string> ServerUser::As(std::vector<std::string> argv) const {
   if (!other_) return argv;
-  std::vector<std::string> all = {"/usr/bin/setpriv", fmt::format("--reuid={}", user_),
+  std::vector<std::string> all = {kSetpriv, fmt::format("--reuid={}", user_),
                                   fmt::format("--regid={}", group_), "--init-groups",
                                   "--no-new-privs"};
   all.insert(all.end(), argv.begin(), argv.end());
@@ -80,20 +81,40 @@ Status CheckSocket(const std::string& path) {
       path);
 }
 
+exec::Confinement ServerConfinement(const std::string& program, const std::string& folder) {
+  // Who becomes another user does so by setpriv.
+  return {.writes = {folder}, .programs = {program, kSetpriv}};
+}
+
+exec::Confinement ClientConfinement(const std::string& program) {
+  return {.programs = {program}, .connects = true};
+}
+
+void NoteMissingConfinement(TaskContext& context) {
+  if (exec::CanConfineFiles()) return;
+  context.Note(
+      "this kernel has no Landlock: what the backup brings along is kept from the network, but not "
+      "from running programs and writing files as the user that restores it");
+}
+
 ThrowAway::ThrowAway(TaskContext& context, std::string log, std::unique_ptr<ProgramBeside> program,
                      int end_with)
     : context_(context), log_(std::move(log)), program_(std::move(program)), end_with_(end_with) {}
 
 StatusOr<std::unique_ptr<ThrowAway>> ThrowAway::Start(TaskContext& context,
                                                       const std::string& folder,
-                                                      std::vector<std::string> argv, int end_with) {
+                                                      const ServerUser& user,
+                                                      const std::vector<std::string>& argv,
+                                                      int end_with) {
   const std::string log = folder + "/log";
   const exec::Fd out(open(log.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600));
   if (!out.open()) return Unavailable("cannot write {}: {}", log, std::strerror(errno));
   ProgramRequest request;
-  request.argv = std::move(argv);
+  request.argv = user.As(argv);
   request.out = out.get();
   request.err = out.get();
+  request.confinement = ServerConfinement(argv[0], folder);
+  NoteMissingConfinement(context);
   MUSTER_ASSIGN_OR_RETURN(std::unique_ptr<ProgramBeside> program, context.StartBeside(request));
   return std::unique_ptr<ThrowAway>(new ThrowAway(context, log, std::move(program), end_with));
 }

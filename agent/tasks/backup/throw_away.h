@@ -1,5 +1,8 @@
 // A server of our own for a moment: in a folder of the workspace, behind a socket there, and gone
-// with the object. Servers do not run as root: where the agent does, another user runs it.
+// with the object. Servers do not run as root: where the agent does, another user runs it. What it
+// is filled with may hold code of whoever could write to the source, and the user may be the one
+// who owns the real servers of the host: it changes no file elsewhere, runs no program of the host,
+// and connects to nothing.
 #pragma once
 
 #include <memory>
@@ -34,11 +37,20 @@ StatusOr<std::string> MakeServerFolder(const Workspace& workspace, const ServerU
 // Path names of sockets are short.
 Status CheckSocket(const std::string& path);
 
+// What a server of that program is confined to, whose files are all in the folder.
+exec::Confinement ServerConfinement(const std::string& program, const std::string& folder);
+// What a client is, that fills a server: it runs no program, and writes no file.
+exec::Confinement ClientConfinement(const std::string& program);
+// Says so in the run's output where the kernel cannot keep to that.
+void NoteMissingConfinement(TaskContext& context);
+
 class ThrowAway {
  public:
   // What the server writes goes to FOLDER/log. `end_with`: the signal that ends it at once.
   static StatusOr<std::unique_ptr<ThrowAway>> Start(TaskContext& context, const std::string& folder,
-                                                    std::vector<std::string> argv, int end_with);
+                                                    const ServerUser& user,
+                                                    const std::vector<std::string>& argv,
+                                                    int end_with);
   ~ThrowAway();
   ThrowAway(const ThrowAway&) = delete;
   ThrowAway& operator=(const ThrowAway&) = delete;
