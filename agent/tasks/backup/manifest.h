@@ -22,7 +22,8 @@ using Files = std::vector<v1::ManifestFile>;
 // not read again. Aborted once the run is to end.
 StatusOr<Files> HashFolder(const TaskContext& context, const std::string& folder,
                            const Files& known = {});
-// Those of the folder `sub` in it. `see` gets each file's bytes as well, piece by piece.
+// Those of the folder `sub` in it. `see` gets each file's bytes as well, piece by piece; of several
+// files at once, on as many threads.
 using SeeBytes = std::function<void(const std::string& path, std::string_view bytes)>;
 StatusOr<Files> HashSub(const TaskContext& context, const std::string& folder,
                         const std::string& sub, const SeeBytes& see);

@@ -57,15 +57,25 @@ struct Facts {
   uint64_t bytes = 0;
 };
 
-// The row counts of the dump's own files: of each table's oid, as its list of contents says.
+uint64_t LinesIn(std::string_view bytes) {
+  uint64_t lines = 0;
+  for (size_t at = bytes.find('\n'); at != bytes.npos; at = bytes.find('\n', at + 1)) ++lines;
+  return lines;
+}
+
+struct DataFile {
+  std::string oid;  // of its table
+  uint64_t lines = 0;
+};
+
+// The dump's own files of rows, by path, as its list of contents names them.
 //   "3346; 0 16384 TABLE DATA public t postgres" is dump/3346.dat, of the table with oid 16384
-std::map<std::string, std::string> DataFiles(const std::string& list) {
-  std::map<std::string, std::string> files;
+std::map<std::string, DataFile> DataFiles(const std::string& list) {
+  std::map<std::string, DataFile> files;
   for (const std::string_view line : Split(list, '\n')) {
     const std::vector<std::string_view> words = Split(line, ' ');
     if (words.size() < 5 || words[3] != "TABLE" || words[4] != "DATA") continue;
-    files[fmt::format("{}/{}.dat", kDump, words[0].substr(0, words[0].find(';')))] =
-        std::string(words[2]);
+    files[fmt::format("{}/{}.dat", kDump, words[0].substr(0, words[0].find(';')))].oid = words[2];
   }
   return files;
 }
@@ -226,22 +236,23 @@ class PostgresDump final : public Engine {
   // table's file must hold as many rows as the table did.
   Status Check(TaskContext& context, const std::string& folder,
                v1::BackupManifest& manifest) const {
-    const StatusOr<ToolEnd> list = RunToolWell(
-        context, {.argv = {programs_ + "/pg_restore", "--list", folder + "/" + kDump}});
+    const StatusOr<ToolEnd> list =
+        RunToolWell(context, {.argv = {programs_ + "/pg_restore", "--list", folder + "/" + kDump}});
     if (absl::IsUnavailable(list.status())) {
       return DataLoss("the dump cannot be read: {}", Message(list.status()));
     }
     MUSTER_RETURN_IF_ERROR(list.status());
-    const std::map<std::string, std::string> files = DataFiles(list->out);
-    std::map<std::string, uint64_t> lines;
+    std::map<std::string, DataFile> files = DataFiles(list->out);
     MUSTER_ASSIGN_OR_RETURN(
         const Files hashed,
         HashSub(context, folder, kDump, [&](const std::string& path, std::string_view bytes) {
           const auto found = files.find(path);
-          if (found == files.end()) return;
-          lines[found->second] +=
-              static_cast<uint64_t>(std::count(bytes.begin(), bytes.end(), '\n'));
+          if (found != files.end()) found->second.lines += LinesIn(bytes);
         }));
+    std::map<std::string, uint64_t> lines;
+    for (const auto& [path, file] : files) {
+      if (file.lines > 0) lines[file.oid] += file.lines;
+    }
     manifest.mutable_files()->Assign(hashed.begin(), hashed.end());
     for (const Table& table : tables_) MUSTER_RETURN_IF_ERROR(CheckTable(table, lines));
     return OkStatus();

@@ -17,6 +17,7 @@ namespace {
 using nlohmann::json;
 
 constexpr char kRestic[] = "/usr/bin/restic";
+// For what hardly takes longer than a lock: one that removes packs meanwhile fails it, and no more.
 constexpr char kUnlocked[] = "--no-lock";
 constexpr size_t kMostWords = 200;  // of restic's, in a reason
 constexpr char kNoSpace[] = "no space left on device";
@@ -333,7 +334,7 @@ Status Repository::ReadConfig(TaskContext& context) {
 
 StatusOr<Repository::Listed> Repository::Find(TaskContext& context, const std::string& snapshot) {
   MUSTER_ASSIGN_OR_RETURN(const ToolEnd end,
-                          RunWell(context, {.arguments = {"snapshots", snapshot}}));
+                          RunWell(context, {.arguments = {"snapshots", snapshot, kUnlocked}}));
   const json list = Parse(end.out);
   if (!list.is_array() || list.size() != 1 || !TextOf(list[0], "id").starts_with(snapshot)) {
     if (Has(end.err, kIgnored)) return Damaged(end.last_words);
@@ -373,8 +374,9 @@ StatusOr<std::set<std::string>> Repository::AllIds(TaskContext& context) {
 
 StatusOr<uint64_t> Repository::Statistic(TaskContext& context, const std::string& snapshot,
                                          const char* mode) {
-  MUSTER_ASSIGN_OR_RETURN(const ToolEnd end,
-                          RunWell(context, {.arguments = {"stats", "--mode", mode, snapshot}}));
+  MUSTER_ASSIGN_OR_RETURN(
+      const ToolEnd end,
+      RunWell(context, {.arguments = {"stats", "--mode", mode, snapshot, kUnlocked}}));
   const json stats = Parse(end.out);
   return stats.is_object() ? Figure(stats, "total_size") : 0;
 }
