@@ -28,8 +28,6 @@ Status KeptBackup::Open(TaskContext& context) {
   MUSTER_ASSIGN_OR_RETURN(workspace_, Workspace::Open(staging_, context.run_id(), removed));
   MUSTER_RETURN_IF_ERROR(repository_.Open(context));
   MUSTER_ASSIGN_OR_RETURN(listed_, repository_.Find(context, identity_.snapshot_id()));
-  MUSTER_ASSIGN_OR_RETURN(bytes_, repository_.RestoredBytes(context, listed_.id));
-  MUSTER_ASSIGN_OR_RETURN(stored_bytes_, repository_.StoredBytes(context, listed_.id));
   return ReadManifest(context);
 }
 
@@ -38,12 +36,15 @@ Status KeptBackup::ReadManifest(TaskContext& context) {
     manifest_.set_engine(identity_.engine());
     manifest_.set_source(OneLine(fmt::format("{}", fmt::join(listed_.paths, ", "))));
     *manifest_.mutable_taken_at() = wire::ToProto(listed_.taken_at);
+    MUSTER_ASSIGN_OR_RETURN(bytes_, repository_.RestoredBytes(context, listed_.id));
     return OkStatus();
   }
   MUSTER_ASSIGN_OR_RETURN(const std::string text,
                           repository_.ReadSmall(context, listed_.id, kManifestName));
   MUSTER_RETURN_IF_ERROR(CheckHash(Sha256(text)));
   MUSTER_ASSIGN_OR_RETURN(manifest_, ParseManifest(text));
+  bytes_ = text.size();
+  for (const v1::ManifestFile& file : manifest_.files()) bytes_ += file.size();
   if (manifest_.engine() == identity_.engine()) return OkStatus();
   return InvalidArgument("the snapshot {} is no backup of that engine", identity_.snapshot_id());
 }
@@ -67,13 +68,14 @@ Status KeptBackup::ReadBack(TaskContext& context, const std::string& folder) {
   return CheckHash(ManifestHash(manifest_));
 }
 
-v1::Backup KeptBackup::Record() const {
+StatusOr<v1::Backup> KeptBackup::Record(TaskContext& context) {
   v1::Backup backup;
   Describe(manifest_, backup);
   backup.set_repository_id(repository_.id());
   backup.set_repository(repository_.place());
   backup.set_snapshot_id(listed_.id);
-  backup.set_stored_bytes(stored_bytes_);
+  MUSTER_ASSIGN_OR_RETURN(const uint64_t stored, repository_.StoredBytes(context, listed_.id));
+  backup.set_stored_bytes(stored);
   return backup;
 }
 

@@ -27,7 +27,7 @@ class KeptBackup {
   // That it takes where it is restored.
   uint64_t bytes() const { return bytes_; }
   // Its record, as far as it is known here.
-  v1::Backup Record() const;
+  StatusOr<v1::Backup> Record(TaskContext& context);
 
  private:
   Status ReadManifest(TaskContext& context);
@@ -40,7 +40,6 @@ class KeptBackup {
   Repository::Listed listed_;
   v1::BackupManifest manifest_;
   uint64_t bytes_ = 0;
-  uint64_t stored_bytes_ = 0;
 };
 
 }  // namespace muster::agent::backup

@@ -52,7 +52,7 @@ class VerifyBackupTask final : public Task {
       MUSTER_ASSIGN_OR_RETURN(folder, kept.workspace().MakeSub("restored"));
     }
     MUSTER_RETURN_IF_ERROR(kept.ReadBack(context, folder));
-    v1::Backup record = kept.Record();
+    MUSTER_ASSIGN_OR_RETURN(v1::Backup record, kept.Record(context));
     SetProof(context, v1::BACKUP_PROOF_READ_BACK, record);
     Tell(context, record);
     if (!restores) return OkStatus();
