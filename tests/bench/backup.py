@@ -130,7 +130,7 @@ class Bench:
         for name in ('bare', 'ours'):
             self.source.sql(f'drop database if exists {name}', 'postgres')
         self.source.sql('checkpoint', 'postgres')
-        self.server.switch()
+        self.server.switch(within=600)
         # Else whoever comes first finds a cold cache, and pays for it.
         subprocess.run(f'cat {self.source.data}/base/*/* > /dev/null', shell=True, check=True)
 

@@ -1,5 +1,6 @@
-"""Backups in a repository that a service which speaks S3 keeps, over TLS: taken, listed, read back, restored, removed; and what
-is said where it does not let the host in, is not trusted, has no such bucket, or is away.
+"""Backups in a repository that a service which speaks S3 keeps, over TLS, by restic's and by pgBackRest's own driver: taken,
+listed, read back, restored, removed; and what is said where it does not let the host in, is not trusted, has no such bucket, or
+is away.
 
 The service is s3rver, an npm package, which `scripts/soak s3` installs; without it this is skipped. It believes every
 signature, so a secret that is wrong is not tried here.
@@ -17,6 +18,7 @@ from harness import SUPPORT, Case, Process, eventually, free_port, main
 
 sys.path.insert(0, SUPPORT)
 # pylint: disable=wrong-import-position
+from archived_server import ROWS, ArchivedServer, started  # noqa: E402
 from backup_bed import write_secret  # noqa: E402
 
 S3RVER = os.path.join(SUPPORT, 's3/node_modules/.bin/s3rver')
@@ -36,24 +38,40 @@ spec:
 '''
 
 
-@unittest.skipUnless(os.path.exists(S3RVER), 'needs s3rver: scripts/soak s3 installs it')
-class InS3(Case):
+STANZA = '''---
+apiVersion: muster/v1
+kind: Job
+metadata: {{name: server}}
+spec:
+  agents: {{agent: host-1}}
+  deadline: 5m
+  backup:
+    pgbackrest: {{stanza: main, configFile: {config}, type: incremental}}
+    staging: {folder}/staging
+    verify: {{restore: true, queries: ["/* database: orders */ select count(*) >= 500 from orders"]}}
+'''
+# pgBackRest's own driver.
+STORAGE = '''repo1-path=/of-servers
+repo1-type=s3
+repo1-s3-bucket=backups
+repo1-s3-endpoint=localhost
+repo1-s3-region=us-east-1
+repo1-s3-uri-style=path
+repo1-s3-key={key}
+repo1-s3-key-secret=S3RVER
+repo1-storage-port={port}
+repo1-storage-ca-file={certificate}'''
+
+
+class WithS3(Case):
     def setUp(self):
         super().setUp()
         os.chmod(self.folder, 0o711)
         self.port = free_port()
-        self.tree, self.certificate = (os.path.join(self.folder, name) for name in ('tree', 'server.pem'))
-        os.makedirs(os.path.join(self.tree, 'deep'))
-        for name, size in (('small', 100), ('deep/large', 3 << 20)):
-            with open(os.path.join(self.tree, name), 'wb') as file:
-                file.write(os.urandom(size))
+        self.certificate = os.path.join(self.folder, 'server.pem')
         subprocess.run(['openssl', 'req', '-x509', '-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:P-256', '-nodes', '-days', '2',
                         '-subj', '/CN=localhost', '-addext', 'subjectAltName=DNS:localhost', '-keyout',
                         f'{self.folder}/server.key', '-out', self.certificate], check=True, capture_output=True)
-        for name, key in (('aws', 'S3RVER'), ('stranger', 'NOBODY')):
-            write_secret(os.path.join(self.folder, name),
-                         f'[default]\naws_access_key_id = {key}\naws_secret_access_key = S3RVER\n')
-        write_secret(os.path.join(self.folder, 'key'), 'of-the-repository')
         self.serve()
         self.control = self.plane()
         policy = os.path.join(self.folder, 'policy.yaml')
@@ -75,27 +93,52 @@ class InS3(Case):
         except OSError:
             return False
 
+    def run_job(self, job):
+        return json.loads(self.control.ctl('run', job, '--wait', '-o', 'json', check=False, timeout=200).stdout)
+
+    def back_up(self, job):
+        run = self.run_job(job)
+        self.assertEqual(run['state'], 'SUCCEEDED', run['reason'])
+        return self.control.items('backup', 'list', job)[0]
+
+    def fails(self, job, *reasons):
+        began = time.monotonic()
+        run = self.run_job(job)
+        self.assertEqual(run['state'], 'FAILED')
+        for reason in reasons:
+            self.assertIn(reason, run['reason'])
+        print(f'{time.monotonic() - began:.0f} s: {run["reason"]}')
+        self.assertTrue(self.control.alerts(name=f'job/{job}', state='FIRING'))
+
+
+@unittest.skipUnless(os.path.exists(S3RVER), 'needs s3rver: scripts/soak s3 installs it')
+class ByRestic(WithS3):
+    def setUp(self):
+        super().setUp()
+        self.tree = os.path.join(self.folder, 'tree')
+        os.makedirs(os.path.join(self.tree, 'deep'))
+        for name, size in (('small', 100), ('deep/large', 3 << 20)):
+            with open(os.path.join(self.tree, name), 'wb') as file:
+                file.write(os.urandom(size))
+        for name, key in (('aws', 'S3RVER'), ('stranger', 'NOBODY')):
+            write_secret(os.path.join(self.folder, name),
+                         f'[default]\naws_access_key_id = {key}\naws_secret_access_key = S3RVER\n')
+        write_secret(os.path.join(self.folder, 'key'), 'of-the-repository')
+
     def apply(self, bucket='backups', credentials='aws', authority=True, create=True):
         self.control.apply(JOB.format(folder=self.folder, tree=self.tree, port=self.port, bucket=bucket, credentials=credentials,
                                       create=str(create).lower(),
                                       authority=f', caFile: {self.certificate}' if authority else ''))
-
-    def run_job(self):
-        return json.loads(self.control.ctl('run', 'files', '--wait', '-o', 'json', check=False, timeout=200).stdout)
-
-    def back_up(self):
-        run = self.run_job()
-        self.assertEqual(run['state'], 'SUCCEEDED', run['reason'])
 
     def listed(self):
         return json.loads(self.control.ctl('backup', 'list', 'files', '-o', 'json').stdout)['items']
 
     def test_taken_listed_verified_restored_and_removed(self):
         self.apply()
-        self.back_up()
+        self.back_up('files')
         with open(os.path.join(self.tree, 'later'), 'w', encoding='utf-8') as file:
             file.write('later')
-        self.back_up()
+        self.back_up('files')
         newest = self.listed()[0]
         self.assertEqual(newest['proof'], 'READ_BACK')
         self.control.ctl('backup', 'verify', 'files/latest', '--wait', timeout=200)
@@ -104,35 +147,73 @@ class InS3(Case):
         found = filecmp.dircmp(self.tree, restored + self.tree)
         self.assertEqual((found.left_only, found.right_only, found.diff_files), ([], [], []))
         self.assertTrue(filecmp.cmp(f'{self.tree}/deep/large', f'{restored}{self.tree}/deep/large', shallow=False))
-        self.back_up()
+        self.back_up('files')
         eventually('the oldest is removed', lambda: len(self.listed()) == 2, within=60)
         self.assertNotIn('of-the-repository', self.service.log())
 
     def test_what_does_not_work_is_said_with_what_to_do(self):
         self.apply(create=False)
-        self.fails('there is no repository at s3:https://localhost', 'repository.create: true')
+        self.fails('files', 'there is no repository at s3:https://localhost', 'repository.create: true')
         self.apply(credentials='stranger')
-        self.fails('does not let this host in: see to repository.credentialsFile', 'Access Key Id')
+        self.fails('files', 'does not let this host in: see to repository.credentialsFile', 'Access Key Id')
         self.apply(authority=False)
-        self.fails('is not trusted; name the file of its authority in repository.caFile', 'x509: ')
+        self.fails('files', 'is not trusted; name the file of its authority in repository.caFile', 'x509: ')
         self.apply(bucket='other', create=False)
-        self.fails('there is no repository at s3:https://localhost', 'are bucket and folder right?')
+        self.fails('files', 'there is no repository at s3:https://localhost', 'are bucket and folder right?')
         self.apply()
-        self.back_up()
+        self.back_up('files')
         self.service.kill()
-        self.fails('connection refused')
+        self.fails('files', 'connection refused')
         self.serve()
-        self.back_up()
+        self.back_up('files')
         self.assertEqual(len(self.listed()), 2)
 
-    def fails(self, *reasons):
-        began = time.monotonic()
-        run = self.run_job()
-        self.assertEqual(run['state'], 'FAILED')
-        for reason in reasons:
-            self.assertIn(reason, run['reason'])
-        print(f'{time.monotonic() - began:.0f} s: {run["reason"]}')
-        self.assertTrue(self.control.alerts(name='job/files', state='FIRING'))
+
+@unittest.skipUnless(os.path.exists(S3RVER), 'needs s3rver: scripts/soak s3 installs it')
+class ByPgBackRest(WithS3):
+    def setUp(self):
+        super().setUp()
+        self.server = ArchivedServer(self.folder, free_port(), 'of-the-cipher', storage=self.storage(),
+                                     repository=f'{self.folder}/s3/backups/of-servers')
+        self.addCleanup(self.server.stop)
+        self.server.add(1, 500)
+        self.control.apply(STANZA.format(folder=self.folder, config=self.server.config))
+
+    def storage(self, key='S3RVER'):
+        return STORAGE.format(port=self.port, certificate=self.certificate, key=key)
+
+    def test_taken_verified_restored_and_restored_to_a_moment(self):
+        full = self.back_up('server')
+        self.assertEqual((full['engine'], full['proof']), ('PGBACKREST', 'RESTORED'))
+        self.server.switch()
+        early = self.server.rows()
+        time.sleep(1.1)
+        moment = self.server.sql("select to_char(now() at time zone 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"')")
+        time.sleep(1.1)
+        self.server.add(501, 700)
+        self.server.switch()
+        late = self.server.rows()
+        chained = self.back_up('server')
+        self.assertEqual((chained['priorId'], chained['proof']), (full['snapshotId'], 'RESTORED'))
+        self.control.ctl('backup', 'verify', 'server/latest', '--restore', '--wait', timeout=200)
+        for backup, rows, flags in (('server/latest', late, ()), (full['snapshotId'], early, ('--target-time', moment))):
+            target = f'{self.folder}/restored-{len(flags)}'
+            self.control.ctl('backup', 'restore', backup, '--folder', target, *flags, '--wait', timeout=200)
+            with started(target, free_port()) as sql:
+                self.assertEqual(sql(ROWS), rows)
+        self.assertNotIn('of-the-cipher', self.service.log())
+
+    def test_what_does_not_work_is_said(self):
+        self.back_up('server')
+        self.server.storage = self.storage('NOBODY')
+        self.server.write_config('of-the-cipher')
+        self.fails('server', 'InvalidAccessKeyId')
+        self.server.storage = self.storage()
+        self.server.write_config('of-the-cipher')
+        self.service.kill()
+        self.fails('server', 'Connection refused')
+        self.serve()
+        self.back_up('server')
 
 
 if __name__ == '__main__':

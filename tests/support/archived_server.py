@@ -13,11 +13,13 @@ PGBACKREST = '/usr/bin/pgbackrest'
 
 
 class ArchivedServer:
-    def __init__(self, folder, port, password, name='source'):
+    """`storage`: lines of pgBackRest's that put its repository elsewhere; `repository`: the folder that it is to be found in then."""
+    def __init__(self, folder, port, password, name='source', storage='', repository=None):
         self.cluster = PostgresCluster(folder, port, name).make()
         self.port, self.base = port, self.cluster.base
         self.config = os.path.join(self.base, 'pgbackrest.conf')
-        self.repository = os.path.join(self.base, 'repository')
+        self.storage = storage
+        self.repository = repository or os.path.join(self.base, 'repository')
         for path in ('repository', 'lock', 'spool'):
             os.makedirs(os.path.join(self.base, path))
         self.write_config(password)
@@ -36,10 +38,11 @@ class ArchivedServer:
     def archive_command(self):
         return f'pgbackrest --config={self.config} --stanza=main archive-push %p'
 
-    def write_config(self, password, repository=None):
+    def write_config(self, password):
+        place = self.storage or f'repo1-path={self.repository}'
         with open(self.config, 'w', encoding='utf-8') as file:
             file.write(f'''[global]
-repo1-path={repository or self.repository}
+{place}
 repo1-cipher-type=aes-256-cbc
 repo1-cipher-pass={password}
 log-level-file=off
@@ -77,11 +80,11 @@ pg1-socket-path={self.base}
     def rows(self):
         return self.sql(ROWS)
 
-    def switch(self):
+    def switch(self, within=20):
         """Ends the segment, and waits until it is in the archive."""
         self.sql("select pg_logical_emit_message(false, 'muster', 'so that there is something to archive')", 'postgres')
         name = self.sql('select pg_walfile_name(pg_switch_wal())', 'postgres')
-        for _ in range(400):
+        for _ in range(within * 20):
             if self.segment(name):
                 return name
             self.sql('select pg_sleep(0.05)', 'postgres')
