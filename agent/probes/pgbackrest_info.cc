@@ -96,6 +96,19 @@ Status Unusable(int64_t code, const std::string& message, const std::string& sta
         "pgbackrest --stanza={} stanza-create with its configuration file",
         stanza, message, stanza);
   }
+  const std::string words = OneLine(Truncate(CleanText(message), kMostWords));
+  if (Has(message, "(Forbidden)")) {
+    return PermissionDenied(
+        "the service that keeps pgBackRest's repository does not let this host in: see to the key "
+        "in pgBackRest's configuration file (repo1-s3-key and its like), and to what it may do: {}",
+        words);
+  }
+  if (Has(message, "unable to verify certificate")) {
+    return Unavailable(
+        "the certificate of the service that keeps pgBackRest's repository is not trusted; name "
+        "the file of its authority in repo1-storage-ca-file: {}",
+        words);
+  }
   // What was decrypted with another pass is no text.
   if (Has(message, "FormatError") || Has(message, "CryptoError")) {
     return PermissionDenied(
@@ -103,7 +116,6 @@ Status Unusable(int64_t code, const std::string& message, const std::string& sta
         "and repo-cipher-type must be what the repository was made with",
         stanza);
   }
-  const std::string words = OneLine(Truncate(CleanText(message), kMostWords));
   if (Has(message, "Permission denied")) {
     return PermissionDenied("pgBackRest cannot read its repository: {}: let its user read it",
                             words);

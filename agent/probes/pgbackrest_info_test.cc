@@ -75,6 +75,24 @@ TEST(StanzaInfo, SaysWhatToDoWhereThereIsNone) {
   EXPECT_FALSE(ReadStanzaInfo("no json", "main", 1).ok());
 }
 
+TEST(StanzaInfo, SaysWhatToDoWhereAServiceKeepsIt) {
+  const Status stranger =
+      ReadStanzaInfo(Failing(99, "[ProtocolError] HTTP request failed with 403 (Forbidden): x"),
+                     "main", 1)
+          .status();
+  EXPECT_TRUE(absl::IsPermissionDenied(stranger));
+  EXPECT_THAT(std::string(Message(stranger)), HasSubstr("repo1-s3-key"));
+  // Not what a wrong password of the repository is called.
+  const Status untrusted =
+      ReadStanzaInfo(Failing(99,
+                             "[CryptoError] unable to verify certificate presented by "
+                             "'localhost:443': [18] self-signed certificate"),
+                     "main", 1)
+          .status();
+  EXPECT_TRUE(absl::IsUnavailable(untrusted));
+  EXPECT_THAT(std::string(Message(untrusted)), HasSubstr("repo1-storage-ca-file"));
+}
+
 TEST(StanzaInfo, AStanzaWithoutBackupsIsOne) {
   EXPECT_TRUE(ReadStanzaInfo(Failing(2, "no valid backups"), "main", 1).ok());
 }

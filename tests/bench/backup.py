@@ -10,7 +10,7 @@ throw-away server. Each run of either begins with an empty repository, whose key
 archived, and with the server's files read once.
 
 base: bare is `pg_basebackup`, then `restic backup`; and `restic restore`. pgbackrest: bare is its own `backup --type=full`
-and `restore`. muster proves what it took: by pg_verifybackup, by the archive, by reading it back. How long the taking
+and `restore`, by two processes as muster runs it. muster proves what it took: by pg_verifybackup, by the archive, by reading it back. How long the taking
 itself took is shown apart, as the catalogue knows it.
 
 --smoke is small and quick, and fails unless every run succeeded and what was restored holds what the source holds.
@@ -222,9 +222,10 @@ class Bench:
 
     def measure_pgbackrest(self):
         self.fresh()
-        found = {'pgbackrest backup': timed(self.pgbackrest, 'backup', '--type=full', '--no-expire-auto')}
+        # As many processes as muster gives it.
+        found = {'pgbackrest backup': timed(self.pgbackrest, 'backup', '--type=full', '--no-expire-auto', '--process-max=2')}
         bare = self.file('source/bare')
-        found['pgbackrest restore'] = timed(self.pgbackrest, 'restore', f'--pg1-path={bare}')
+        found['pgbackrest restore'] = timed(self.pgbackrest, 'restore', f'--pg1-path={bare}', '--process-max=2')
         subprocess.run(['rm', '-rf', bare], check=True)
         self.fresh()
         return found | self.of_muster('stanza', STANZA)

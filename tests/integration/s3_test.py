@@ -21,7 +21,8 @@ sys.path.insert(0, SUPPORT)
 from archived_server import ROWS, ArchivedServer, started  # noqa: E402
 from backup_bed import write_secret  # noqa: E402
 
-S3RVER = os.path.join(SUPPORT, 's3/node_modules/.bin/s3rver')
+SERVICE = os.path.join(SUPPORT, 's3')
+INSTALLED = os.path.exists(os.path.join(SERVICE, 'node_modules/s3rver'))
 JOB = '''---
 apiVersion: muster/v1
 kind: Job
@@ -81,8 +82,8 @@ class WithS3(Case):
     def serve(self):
         data = os.path.join(self.folder, 's3')
         os.makedirs(data, exist_ok=True)
-        self.service = Process([S3RVER, '-d', data, '-p', str(self.port), '-a', '127.0.0.1', '--key', f'{self.folder}/server.key',
-                                '--cert', self.certificate, '--configure-bucket', 'backups'], f'{self.folder}/s3.log')
+        self.service = Process(['node', os.path.join(SERVICE, 'serve.js'), data, str(self.port), f'{self.folder}/server.key',
+                                self.certificate, 'backups'], f'{self.folder}/s3.log')
         self.addCleanup(self.service.kill)
         eventually('s3', self.answers)
 
@@ -111,7 +112,7 @@ class WithS3(Case):
         self.assertTrue(self.control.alerts(name=f'job/{job}', state='FIRING'))
 
 
-@unittest.skipUnless(os.path.exists(S3RVER), 'needs s3rver: scripts/soak s3 installs it')
+@unittest.skipUnless(INSTALLED, 'needs s3rver: scripts/soak s3 installs it')
 class ByRestic(WithS3):
     def setUp(self):
         super().setUp()
@@ -169,7 +170,7 @@ class ByRestic(WithS3):
         self.assertEqual(len(self.listed()), 2)
 
 
-@unittest.skipUnless(os.path.exists(S3RVER), 'needs s3rver: scripts/soak s3 installs it')
+@unittest.skipUnless(INSTALLED, 'needs s3rver: scripts/soak s3 installs it')
 class ByPgBackRest(WithS3):
     def setUp(self):
         super().setUp()
@@ -181,6 +182,10 @@ class ByPgBackRest(WithS3):
 
     def storage(self, key='S3RVER'):
         return STORAGE.format(port=self.port, certificate=self.certificate, key=key)
+
+    def configure(self, storage):
+        self.server.storage = storage
+        self.server.write_config('of-the-cipher')
 
     def test_taken_verified_restored_and_restored_to_a_moment(self):
         full = self.back_up('server')
@@ -205,11 +210,11 @@ class ByPgBackRest(WithS3):
 
     def test_what_does_not_work_is_said(self):
         self.back_up('server')
-        self.server.storage = self.storage('NOBODY')
-        self.server.write_config('of-the-cipher')
-        self.fails('server', 'InvalidAccessKeyId')
-        self.server.storage = self.storage()
-        self.server.write_config('of-the-cipher')
+        self.configure(self.storage('NOBODY'))
+        self.fails('server', 'does not let this host in: see to the key in pgBackRest', '403 (Forbidden)')
+        self.configure(self.storage().replace('repo1-storage-ca-file', '#'))
+        self.fails('server', 'is not trusted; name the file of its authority in repo1-storage-ca-file')
+        self.configure(self.storage())
         self.service.kill()
         self.fails('server', 'Connection refused')
         self.serve()

@@ -147,7 +147,6 @@ class PostgresBase final : public Engine {
                     "--format=plain",
                     "--wal-method=stream",
                     "--checkpoint=fast",
-                    "--manifest-checksums=SHA256",
                     "--no-sync",
                     "--label=muster " + context.run_id()};
     request.in = password.get();
