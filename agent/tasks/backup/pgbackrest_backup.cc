@@ -170,7 +170,8 @@ class PgBackRestVerify final : public Task {
 
   TaskEnd Run(TaskContext& context) override {
     return EndOf(context, Prove(context),
-                 spec_.verify().restore() ? "read back and restored" : "read back");
+                 fmt::format("the backup {}: read back{}", spec_.backup().snapshot_id(),
+                             spec_.verify().restore() ? " and restored" : ""));
   }
 
  private:

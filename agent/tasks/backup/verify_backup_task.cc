@@ -21,9 +21,10 @@ class VerifyBackupTask final : public Task {
   TaskEnd Run(TaskContext& context) override {
     KeptBackup kept(spec_.repository(), spec_.backup(), spec_.staging(), policy_);
     const Status status = Prove(context, kept);
-    return EndOf(
-        context, status,
-        spec_.verify().restore() && !kept.of_files() ? "read back and restored" : "read back");
+    const bool restored = spec_.verify().restore() && !kept.of_files();
+    return EndOf(context, status,
+                 fmt::format("the backup {}: read back{}", spec_.backup().snapshot_id().substr(0, 8),
+                             restored ? " and restored" : ""));
   }
 
  private:
