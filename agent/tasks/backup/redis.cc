@@ -134,10 +134,12 @@ StatusOr<std::string> RedisLink::ReadLine() {
 
 StatusOr<std::string> RedisLink::Ask(const std::vector<std::string_view>& words) {
   MUSTER_RETURN_IF_ERROR(Send(Command(words)));
-  MUSTER_ASSIGN_OR_RETURN(std::string line, ReadLine());
-  if (line.starts_with('+') || line.starts_with(':')) return line.substr(1);
+  const StatusOr<std::string> read = ReadLine();
+  MUSTER_RETURN_IF_ERROR(read.status());
+  const std::string_view line = *read;
+  if (line.starts_with('+') || line.starts_with(':')) return std::string(line.substr(1));
   const std::optional<uint64_t> size =
-      line.starts_with('$') ? ToNumber(std::string_view(line).substr(1)) : std::nullopt;
+      line.starts_with('$') ? ToNumber(line.substr(1)) : std::nullopt;
   if (!size || *size > kMostAnswer) return DataLoss("the answer is not that of a Redis server");
   while (buffer_.size() < *size + 2) MUSTER_RETURN_IF_ERROR(ReadMore());
   std::string text = buffer_.substr(0, *size);
