@@ -51,7 +51,7 @@ spec:
     staging: {folder}/staging
     verify: {{restore: true, queries: ["/* database: orders */ select count(*) >= 500 from orders"]}}
 '''
-# pgBackRest's own driver.
+# pgBackRest's own driver. It tries for a minute at each step where nobody says otherwise.
 STORAGE = '''repo1-path=/of-servers
 repo1-type=s3
 repo1-s3-bucket=backups
@@ -61,7 +61,8 @@ repo1-s3-uri-style=path
 repo1-s3-key={key}
 repo1-s3-key-secret=S3RVER
 repo1-storage-port={port}
-repo1-storage-ca-file={certificate}'''
+repo1-storage-ca-file={certificate}
+io-timeout=5'''
 
 
 class WithS3(Case):
