@@ -104,7 +104,7 @@ class PhysicalProof {
     // Reading more of the log is pgBackRest's work, which may have to connect; nothing of what the
     // backup brings along is run before the server is open.
     if (server_.restore_command.empty()) {
-      request.confinement = ServerConfinement(request.argv[0], server_.folder);
+      request.confinement = ServerConfinement(server_.user, request.argv[0], server_.folder);
     }
     request.argv = server_.user.As(std::move(request.argv));
     request.in = input.get();

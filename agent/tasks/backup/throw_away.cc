@@ -18,7 +18,6 @@ namespace {
 
 constexpr absl::Duration kEndWithin = absl::Seconds(5);
 constexpr absl::Duration kPause = absl::Milliseconds(50);
-constexpr char kSetpriv[] = "/usr/bin/setpriv";
 
 }  // namespace
 
@@ -59,7 +58,7 @@ Status ServerUser::Own(const std::string& folder) const {
 
 std::vector<std::string> ServerUser::As(std::vector<std::string> argv) const {
   if (!other_) return argv;
-  std::vector<std::string> all = {kSetpriv, fmt::format("--reuid={}", user_),
+  std::vector<std::string> all = {"/usr/bin/setpriv", fmt::format("--reuid={}", user_),
                                   fmt::format("--regid={}", group_), "--init-groups",
                                   "--no-new-privs"};
   all.insert(all.end(), argv.begin(), argv.end());
@@ -81,9 +80,10 @@ Status CheckSocket(const std::string& path) {
       path);
 }
 
-exec::Confinement ServerConfinement(const std::string& program, const std::string& folder) {
-  // Who becomes another user does so by setpriv.
-  return {.writes = {folder}, .programs = {program, kSetpriv}};
+exec::Confinement ServerConfinement(const ServerUser& user, const std::string& program,
+                                    const std::string& folder) {
+  // Where another user runs it, a program before it sees to that.
+  return {.writes = {folder}, .programs = {program, user.As({program})[0]}};
 }
 
 exec::Confinement ClientConfinement(const std::string& program) {
@@ -113,7 +113,7 @@ StatusOr<std::unique_ptr<ThrowAway>> ThrowAway::Start(TaskContext& context,
   request.argv = user.As(argv);
   request.out = out.get();
   request.err = out.get();
-  request.confinement = ServerConfinement(argv[0], folder);
+  request.confinement = ServerConfinement(user, argv[0], folder);
   NoteMissingConfinement(context);
   MUSTER_ASSIGN_OR_RETURN(std::unique_ptr<ProgramBeside> program, context.StartBeside(request));
   return std::unique_ptr<ThrowAway>(new ThrowAway(context, log, std::move(program), end_with));

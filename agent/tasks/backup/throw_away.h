@@ -38,7 +38,8 @@ StatusOr<std::string> MakeServerFolder(const Workspace& workspace, const ServerU
 Status CheckSocket(const std::string& path);
 
 // What a server of that program is confined to, whose files are all in the folder.
-exec::Confinement ServerConfinement(const std::string& program, const std::string& folder);
+exec::Confinement ServerConfinement(const ServerUser& user, const std::string& program,
+                                    const std::string& folder);
 // What a client is, that fills a server: it runs no program, and writes no file.
 exec::Confinement ClientConfinement(const std::string& program);
 // Says so in the run's output where the kernel cannot keep to that.
