@@ -16,9 +16,10 @@
 #pragma once
 
 #include <map>
-#include <set>
 #include <string>
 #include <vector>
+
+#include <absl/container/flat_hash_set.h>
 
 #include "control-plane/store/identity_store.h"
 #include "control-plane/store/run_store.h"
@@ -34,7 +35,7 @@ struct HostView {
 struct DispatchFacts {
   std::vector<RunRow> open;
   std::map<std::string, HostView> agents;
-  std::set<std::string> jobs;  // those that exist
+  absl::flat_hash_set<std::string> jobs;  // those that exist
   // What each drill that waits is to do (backup_run.h), by run. One that is missing here has no
   // backup to prove.
   std::map<std::string, v1::JobSpec> drills;

@@ -1,10 +1,8 @@
 #include "control-plane/loops/job_loop.h"
 
 #include <algorithm>
-#include <unordered_map>
 
 #include "control-plane/decide/backup_run.h"
-#include "control-plane/decide/job_plan.h"
 #include "lib/base/log.h"
 
 namespace muster::control {
@@ -31,18 +29,22 @@ StatusOr<bool> JobLoop::Round(absl::Time now) {
   MUSTER_RETURN_IF_ERROR(ReadJobs());
   MUSTER_ASSIGN_OR_RETURN(const uint64_t revision, store_.runs().Revision());
   const bool changed = run_revision_ != revision || AllAreDue(now);
-  const bool waits = !open_.empty() && now >= agents_read_ + options_.agents_every;
+  const bool waits = !open_.rows().empty() && now >= agents_read_ + options_.agents_every;
   if (!changed && !waits && now < next_look_) return false;
   next_look_ = absl::InfiniteFuture();
   if (changed) MUSTER_RETURN_IF_ERROR(ReadRuns(now));
   run_revision_ = revision;
-  MUSTER_ASSIGN_OR_RETURN(bool more, PlanJobs(now));
-  // The runs that are new now are among the open ones of the next round.
-  if (!more) {
-    MUSTER_ASSIGN_OR_RETURN(more, Dispatch(now));
+  MUSTER_ASSIGN_OR_RETURN(const bool planned, PlanJobs(now));
+  // Where very many jobs are to be planned, what is due does not wait for the last of them; but
+  // what others changed, or a plan did to older runs, is read first.
+  const bool known = !planned || run_revision_ != revision;
+  bool dispatched = false;
+  if (known) {
+    MUSTER_ASSIGN_OR_RETURN(dispatched, Dispatch(now));
   }
-  if (more) next_look_ = absl::InfinitePast();
-  return more;
+  if (!planned && !dispatched) return false;
+  next_look_ = absl::InfinitePast();
+  return true;
 }
 
 Status JobLoop::ReadSpecs() {
@@ -60,7 +62,7 @@ Status JobLoop::ReadSpecs() {
   }
   jobs_ = std::move(jobs);
   names_.clear();
-  for (const auto& [name, job] : jobs_) names_.insert(names_.end(), name);
+  for (const auto& [name, job] : jobs_) names_.insert(name);
   spec_revision_ = revision;
   ReadAllAgain();
   return OkStatus();
@@ -74,26 +76,14 @@ void JobLoop::ReadAllAgain() {
 // Those that changed since the last look; all of them at first, and now and then.
 Status JobLoop::ReadRuns(absl::Time now) {
   if (!run_revision_.has_value() || AllAreDue(now)) {
-    MUSTER_ASSIGN_OR_RETURN(open_, store_.runs().Open());
+    MUSTER_ASSIGN_OR_RETURN(std::vector<RunRow> open, store_.runs().Open());
+    open_.Replace(std::move(open));
     all_read_ = now;
     return OkStatus();
   }
   MUSTER_ASSIGN_OR_RETURN(std::vector<RunRow> changed, store_.runs().ChangedSince(*run_revision_));
-  Merge(std::move(changed));
+  open_.Merge(std::move(changed));
   return OkStatus();
-}
-
-void JobLoop::Merge(std::vector<RunRow> changed) {
-  std::unordered_map<std::string, RunRow*> rows;
-  for (RunRow& run : changed) rows.emplace(run.id, &run);
-  for (RunRow& run : open_) {
-    const auto row = rows.find(run.id);
-    if (row == rows.end()) continue;
-    run = std::move(*row->second);
-    rows.erase(row);
-  }
-  for (const auto& [id, row] : rows) open_.push_back(std::move(*row));
-  std::erase_if(open_, [](const RunRow& run) { return run.phase == RunPhase::kOver; });
 }
 
 // Nobody but the leader moves a job's slots on: the rest is known from what it stored.
@@ -103,9 +93,10 @@ Status JobLoop::ReadJobs() {
   MUSTER_ASSIGN_OR_RETURN(lost_until_, store_.runs().LostUntil());
   MUSTER_ASSIGN_OR_RETURN(std::vector<JobRow> rows, store_.runs().Jobs());
   MUSTER_RETURN_IF_ERROR(ForgetDeleted(rows));
+  looks_.clear();
   for (auto& [name, job] : jobs_) {
     job.row.reset();
-    job.next_look = absl::InfinitePast();
+    looks_.emplace_hint(looks_.end(), absl::InfinitePast(), name);
   }
   for (JobRow& row : rows) {
     if (const auto job = jobs_.find(row.name); job != jobs_.end()) job->second.row = std::move(row);
@@ -118,7 +109,7 @@ Status JobLoop::ReadJobs() {
 StatusOr<bool> JobLoop::PlanJobs(absl::Time now) {
   MUSTER_ASSIGN_OR_RETURN(const std::vector<JobDecision> decisions, DecideDue(now));
   if (decisions.empty()) {
-    for (const auto& [name, job] : jobs_) next_look_ = std::min(next_look_, job.next_look);
+    if (!looks_.empty()) next_look_ = std::min(next_look_, looks_.begin()->first);
     return false;
   }
   const StatusOr<uint64_t> stored = store_.runs().Decide(epoch_, decisions, now);
@@ -133,37 +124,48 @@ StatusOr<bool> JobLoop::PlanJobs(absl::Time now) {
 
 StatusOr<std::vector<JobDecision>> JobLoop::DecideDue(absl::Time now) {
   std::vector<JobDecision> decisions;
-  const bool due = std::any_of(jobs_.begin(), jobs_.end(),
-                               [now](const auto& job) { return job.second.next_look <= now; });
+  const bool due = !looks_.empty() && looks_.begin()->first <= now;
   if (!due || (now >= lost_until_ && now < lost_until_ + options_.recall)) return decisions;
-  std::map<std::string_view, std::vector<const RunRow*>> open_of;
-  for (const RunRow& run : open_) open_of[run.job].push_back(&run);
-  for (auto& [name, job] : jobs_) {
-    if (job.next_look > now) continue;
-    if (decisions.size() == kMostDecisions) break;
-    std::vector<absl::Time> decided;
-    if (job.row.has_value() && job.row->decided_until < lost_until_) {
-      MUSTER_ASSIGN_OR_RETURN(decided, store_.runs().SlotsAfter(name, job.row->decided_until));
+  absl::flat_hash_map<std::string_view, std::vector<const RunRow*>> open_of;
+  for (const RunRow& run : open_.rows()) open_of[run.job].push_back(&run);
+  // Who was waiting longest first. Each once: what is decided of it is not stored yet.
+  std::vector<std::pair<absl::Time, std::string>> looks;
+  while (!looks_.empty() && looks_.begin()->first <= now && decisions.size() < kMostDecisions) {
+    std::string name = std::move(looks_.extract(looks_.begin()).value().second);
+    const auto open = open_of.find(name);
+    StatusOr<JobPlan> planned =
+        Plan(name, jobs_.at(name),
+             open == open_of.end() ? std::vector<const RunRow*>() : std::move(open->second), now);
+    if (!planned.ok()) {
+      ReadAllAgain();
+      return planned.status();
     }
-    const JobFacts facts{.name = name,
-                         .spec = job.spec.document.job(),
-                         .generation = job.spec.generation,
-                         .changed_at = job.spec.changed_at,
-                         .row = job.row,
-                         .open = std::move(open_of[name]),
-                         .last_missed = job.last_missed,
-                         .decided = std::move(decided)};
-    StatusOr<JobPlan> plan = PlanJob(facts, now);
-    if (!plan.ok()) {
-      // A spec that an older program let in: said once, until it is changed.
-      LogError("a job's schedule cannot be read", {{"job", name}, {"error", plan.status()}});
-      job.next_look = absl::InfiniteFuture();
-      continue;
-    }
-    job.next_look = plan->next_look;
-    if (plan->decision.has_value()) decisions.push_back(*std::move(plan->decision));
+    if (planned->decision.has_value()) decisions.push_back(*std::move(planned->decision));
+    looks.emplace_back(planned->next_look, std::move(name));
   }
+  looks_.insert(std::make_move_iterator(looks.begin()), std::make_move_iterator(looks.end()));
   return decisions;
+}
+
+StatusOr<JobPlan> JobLoop::Plan(const std::string& name, const Known& job,
+                                std::vector<const RunRow*> open, absl::Time now) {
+  std::vector<absl::Time> decided;
+  if (job.row.has_value() && job.row->decided_until < lost_until_) {
+    MUSTER_ASSIGN_OR_RETURN(decided, store_.runs().SlotsAfter(name, job.row->decided_until));
+  }
+  const JobFacts facts{.name = name,
+                       .spec = job.spec.document.job(),
+                       .generation = job.spec.generation,
+                       .changed_at = job.spec.changed_at,
+                       .row = job.row,
+                       .open = std::move(open),
+                       .last_missed = job.last_missed,
+                       .decided = std::move(decided)};
+  StatusOr<JobPlan> plan = PlanJob(facts, now);
+  if (plan.ok()) return plan;
+  // A spec that an older program let in: said once, until it is changed.
+  LogError("a job's schedule cannot be read", {{"job", name}, {"error", plan.status()}});
+  return JobPlan{std::nullopt, absl::InfiniteFuture()};
 }
 
 void JobLoop::Keep(const std::vector<JobDecision>& decisions, uint64_t revision) {
@@ -190,7 +192,7 @@ void JobLoop::Keep(const std::vector<JobDecision>& decisions, uint64_t revision)
   }
   // Otherwise the next look reads what changed.
   if (!whole) return;
-  Merge(std::move(made));
+  open_.Merge(std::move(made));
   run_revision_ = revision;
 }
 
@@ -200,7 +202,7 @@ void JobLoop::Keep(const std::vector<RunChange>& changes, const RunStore::Change
   std::vector<RunRow> rows;
   rows.reserve(changes.size());
   for (const RunChange& change : changes) rows.push_back(change.row);
-  Merge(std::move(rows));
+  open_.Merge(std::move(rows));
   run_revision_ = changed.revision;
 }
 
@@ -215,20 +217,19 @@ Status JobLoop::ForgetDeleted(const std::vector<JobRow>& rows) {
 
 StatusOr<bool> JobLoop::Dispatch(absl::Time now) {
   JobCounts counts;
-  for (const RunRow& run : open_) {
+  for (const RunRow& run : open_.rows()) {
     ++(run.state == v1::RUN_STATE_RUNNING ? counts.running : counts.queued);
   }
   options_.on_counts(counts);
-  if (open_.empty()) return false;
+  if (open_.rows().empty()) return false;
   MUSTER_RETURN_IF_ERROR(ReadAgents(now));
   DispatchFacts facts{.per_host = options_.runs_per_host};
   MUSTER_ASSIGN_OR_RETURN(facts.drills, ReadDrills(now));
-  // Lent, not copied: there may be very many.
-  facts.open = std::move(open_);
+  facts.open = open_.Lend();
   facts.agents = std::move(agents_);
   facts.jobs = std::move(names_);
   const DispatchPlan plan = DecideDispatch(facts, now);
-  open_ = std::move(facts.open);
+  open_.TakeBack(std::move(facts.open));
   agents_ = std::move(facts.agents);
   names_ = std::move(facts.jobs);
   next_look_ = std::min(next_look_, plan.next_look);
@@ -247,7 +248,7 @@ StatusOr<bool> JobLoop::Dispatch(absl::Time now) {
 // What the drills that are due would prove now.
 StatusOr<std::map<std::string, v1::JobSpec>> JobLoop::ReadDrills(absl::Time now) {
   std::map<std::string, v1::JobSpec> drills;
-  for (const RunRow& run : open_) {
+  for (const RunRow& run : open_.rows()) {
     if (run.phase != RunPhase::kWaiting || run.due_at > now || !run.spec.has_drill_backup()) {
       continue;
     }

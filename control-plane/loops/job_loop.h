@@ -7,9 +7,12 @@
 #include <optional>
 #include <set>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "control-plane/decide/dispatch.h"
+#include "control-plane/decide/job_plan.h"
+#include "control-plane/loops/open_runs.h"
 #include "control-plane/store/store.h"
 
 namespace muster::control {
@@ -47,7 +50,6 @@ class JobLoop {
   struct Known {
     SpecRow spec;
     std::optional<JobRow> row;  // as it is stored; nullopt: nothing was decided yet
-    absl::Time next_look = absl::InfinitePast();
     std::optional<MissedRow> last_missed;
   };
 
@@ -62,11 +64,11 @@ class JobLoop {
   StatusOr<std::map<std::string, v1::JobSpec>> ReadDrills(absl::Time now);
   Status ForgetDeleted(const std::vector<JobRow>& rows);
   StatusOr<std::vector<JobDecision>> DecideDue(absl::Time now);
+  StatusOr<JobPlan> Plan(const std::string& name, const Known& job, std::vector<const RunRow*> open,
+                         absl::Time now);
   // What was stored is known without reading it again, unless others wrote meanwhile.
   void Keep(const std::vector<JobDecision>& decisions, uint64_t revision);
   void Keep(const std::vector<RunChange>& changes, const RunStore::Changed& changed);
-  // Each row takes the place of the one with its id; those that are over go.
-  void Merge(std::vector<RunRow> changed);
   bool IsNext(uint64_t revision) const { return run_revision_ == revision - 1; }
   void ReadAllAgain();
   bool AllAreDue(absl::Time now) const {
@@ -81,9 +83,11 @@ class JobLoop {
   std::optional<uint64_t> run_revision_;
   std::optional<uint64_t> pause_revision_;
   std::map<std::string, Known> jobs_;
-  std::set<std::string> names_;  // of the jobs
+  absl::flat_hash_set<std::string> names_;  // of the jobs
+  // When each job's schedule is looked at next.
+  std::set<std::pair<absl::Time, std::string>> looks_;
   absl::Time lost_until_ = absl::InfinitePast();
-  std::vector<RunRow> open_;
+  OpenRuns open_;
   absl::Time all_read_ = absl::InfinitePast();  // the open runs
   absl::Time agents_read_ = absl::InfinitePast();
   std::map<std::string, HostView> agents_;

@@ -12,8 +12,11 @@
 namespace muster::control {
 namespace {
 
+using ::testing::AllOf;
 using ::testing::ElementsAre;
+using ::testing::Gt;
 using ::testing::IsEmpty;
+using ::testing::Lt;
 using ::testing::SizeIs;
 
 const absl::Time kStart = absl::FromUnixSeconds(1'800'000'000);
@@ -81,20 +84,25 @@ class JobLoopTest : public ::testing::Test {
   void Restart() {
     JobLoopOptions options;
     options.on_over = [this](v1::RunState state) { over_.push_back(state); };
+    options.on_changed = [this] { on_changed_(); };
     loop_.emplace(*store_, LeaderEpoch{store_->cluster().Lease()->epoch}, std::move(options));
   }
 
   void Apply(absl::Duration every) {
+    ASSERT_OK(store_->specs().Apply({Job("tidy", every)}, Note()));
+  }
+
+  static v1::Document Job(const std::string& name, absl::Duration every) {
     v1::Document document;
     document.set_api_version("muster/v1");
     document.set_kind("Job");
-    document.mutable_metadata()->set_name("tidy");
+    document.mutable_metadata()->set_name(name);
     v1::JobSpec& job = *document.mutable_job();
     *job.mutable_schedule()->mutable_every() = wire::ToProto(every);
     *job.mutable_schedule()->mutable_catch_up() = wire::ToProto(absl::Hours(1));
     *job.mutable_deadline() = wire::ToProto(absl::Minutes(1));
     job.mutable_command()->add_argv("/bin/true");
-    ASSERT_OK(store_->specs().Apply({document}, Note()));
+    return document;
   }
 
   void TickAt(absl::Duration after) {
@@ -137,6 +145,7 @@ class JobLoopTest : public ::testing::Test {
   uint64_t sequence_ = 0;
   std::optional<JobLoop> loop_;
   std::vector<v1::RunState> over_;
+  std::function<void()> on_changed_ = [] {};
 };
 
 TEST_F(JobLoopTest, ASlotThatComesDueIsOnTheAgentsHands) {
@@ -260,6 +269,24 @@ TEST_F(JobLoopTest, RunsThatAStoreLostAreNeitherMissedNorMadeAgain) {
   TickAt(absl::Minutes(70));
   ASSERT_THAT(OnHands(), SizeIs(1)) << "it goes on";
   EXPECT_EQ(OnHands()[0].slot, slot(7));
+}
+
+TEST_F(JobLoopTest, WhatIsDueDoesNotWaitUntilAllThatIsDueIsPlanned) {
+  constexpr size_t kJobs = 5000;
+  std::vector<v1::Document> documents;
+  for (size_t i = 0; i < kJobs; ++i) {
+    documents.push_back(Job(fmt::format("job-{:04}", i), absl::Minutes(10)));
+  }
+  ASSERT_OK(store_->specs().Apply(documents, Note()));
+  TickAt(absl::Seconds(1));
+  size_t planned = 0;
+  on_changed_ = [&] {
+    if (planned == 0 && !OnHands().empty()) planned = store_->runs().Open()->size();
+  };
+  TickAt(absl::Minutes(10));
+  EXPECT_THAT(OnHands(), SizeIs(4));
+  EXPECT_THAT(planned, AllOf(Gt(0U), Lt(kJobs)));
+  EXPECT_THAT(*store_->runs().Open(), SizeIs(kJobs)) << "all of them were planned";
 }
 
 TEST_F(JobLoopTest, NoAgentMakesARunUp) {

@@ -7,6 +7,7 @@
 #include <charconv>
 #include <cstring>
 #include <iterator>
+#include <numeric>
 
 #include "lib/base/clock.h"
 #include "lib/sql/changes.h"
@@ -88,6 +89,11 @@ size_t NumberOf(const char* name) {
 StatusOr<std::vector<int>> Positions(sqlite3_stmt* statement, std::string_view sql) {
   const int count = sqlite3_bind_parameter_count(statement);
   std::vector<int> position(static_cast<size_t>(count), 0);
+  // Those of ValuesText stand in their order.
+  if (count > 0 && sqlite3_bind_parameter_name(statement, 1) == nullptr) {
+    std::iota(position.begin(), position.end(), 1);
+    return position;
+  }
   for (int i = 1; i <= count; ++i) {
     const size_t number = NumberOf(sqlite3_bind_parameter_name(statement, i));
     if (number == 0 || number > position.size()) {
@@ -107,15 +113,14 @@ struct Part {
   std::span<const Parameter> parameters;
 };
 
+// Without names: SQLite looks each one up among all before it, which made a statement of thousands
+// a tenth of a second's work to prepare.
 std::string ValuesText(std::string_view head, size_t rows, size_t columns, std::string_view tail) {
+  std::string row;
+  for (size_t column = 0; column < columns; ++column) row += column == 0 ? "(?" : ", ?";
+  row += ')';
   std::string sql = fmt::format("{}VALUES ", head);
-  size_t number = 0;
-  for (size_t row = 0; row < rows; ++row) {
-    sql += row == 0 ? "(" : ", (";
-    for (size_t column = 0; column < columns; ++column)
-      fmt::format_to(std::back_inserter(sql), "{}${}", column == 0 ? "" : ", ", ++number);
-    sql += ')';
-  }
+  for (size_t i = 0; i < rows; ++i) sql.append(i == 0 ? "" : ", ").append(row);
   return fmt::format("{}{}{}", sql, tail.empty() ? "" : " ", tail);
 }
 
