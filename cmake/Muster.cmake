@@ -11,6 +11,12 @@ function(muster_use_pch target pch)
   endif()
 endfunction()
 
+# malloc of the programs that hold very many sessions (docs/decisions/0074). Sanitizers bring their own.
+add_library(muster_allocator INTERFACE)
+if(NOT MUSTER_SANITIZE)
+  target_link_libraries(muster_allocator INTERFACE PkgConfig::jemalloc)
+endif()
+
 # Every fuzz target and nothing else.
 add_custom_target(fuzz_targets)
 

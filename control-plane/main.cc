@@ -11,6 +11,10 @@
 #include "lib/net/tls.h"
 #include "lib/program/program.h"
 
+// jemalloc's: a thread of its own gives back what is not used any more, also when nothing goes on.
+extern "C" const char* const malloc_conf;  // NOLINT: the name is its
+const char* const malloc_conf = "background_thread:true";
+
 namespace {
 
 using muster::Status;

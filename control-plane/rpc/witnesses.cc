@@ -10,6 +10,7 @@ namespace muster::control {
 namespace {
 
 constexpr char kSelf[] = "";
+constexpr size_t kMostOurs = 256;  // there is a new one each minute at most
 
 }  // namespace
 
@@ -63,9 +64,7 @@ StatusOr<bool> Witnesses::Present(const std::string& agent, const v1::Checkpoint
     Forget(agent);
     return true;
   }
-  const Status signed_by_us = net::VerifySignature(
-      authority_.certificate_der(), wire::CheckpointText(*checkpoint), checkpoint->signature());
-  if (!signed_by_us.ok()) {
+  if (!IsOurs(*checkpoint)) {
     // What anybody could have written says nothing about the chain.
     LogWarning("an agent shows a checkpoint that the cluster's authority did not sign",
                {{"agent", agent}, {"sequence", checkpoint->sequence()}});
@@ -75,6 +74,22 @@ StatusOr<bool> Witnesses::Present(const std::string& agent, const v1::Checkpoint
   MUSTER_ASSIGN_OR_RETURN(const Verdict verdict, Look(*checkpoint));
   Note(agent, *checkpoint, verdict);
   return verdict.testimony == Testimony::kAgrees;
+}
+
+bool Witnesses::IsOurs(const v1::Checkpoint& checkpoint) {
+  const std::string text = wire::CheckpointText(checkpoint);
+  const std::string whole = fmt::format("{}:{}{}", text.size(), text, checkpoint.signature());
+  {
+    absl::MutexLock lock(&mutex_);
+    if (ours_.contains(whole)) return true;
+  }
+  if (!net::VerifySignature(authority_.certificate_der(), text, checkpoint.signature()).ok()) {
+    return false;
+  }
+  absl::MutexLock lock(&mutex_);
+  if (ours_.size() >= kMostOurs) ours_.clear();
+  ours_.insert(whole);
+  return true;
 }
 
 StatusOr<std::vector<WitnessFact>> Witnesses::Facts() {

@@ -7,6 +7,7 @@
 
 #include <map>
 #include <optional>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -49,6 +50,7 @@ class Witnesses {
     bool agrees = true;
   };
   StatusOr<Verdict> Look(const v1::Checkpoint& checkpoint);
+  bool IsOurs(const v1::Checkpoint& checkpoint);
   void Note(const std::string& holder, const v1::Checkpoint& checkpoint, const Verdict& verdict);
   void Forget(const std::string& agent);
 
@@ -60,6 +62,8 @@ class Witnesses {
   // By agent; under the empty name the control plane's own, its newest.
   std::map<std::string, Held> held_ ABSL_GUARDED_BY(mutex_);
   absl::Duration made_at_ ABSL_GUARDED_BY(mutex_);  // the newest, in uptime
+  // Texts with signatures that were found good: thousands of agents come back with the same few.
+  std::set<std::string> ours_ ABSL_GUARDED_BY(mutex_);
 };
 
 }  // namespace muster::control

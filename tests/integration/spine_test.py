@@ -1,6 +1,7 @@
 """The spine, as its user would use it: init, run, join, apply, look; and what must not happen."""
 import json
 import os
+import pathlib
 import shutil
 import signal
 import time
@@ -40,6 +41,13 @@ class Spine(Case):
             self.assertIn(key, history[0])
         seqs = [entry['seq'] for entry in history]
         self.assertEqual(seqs, sorted(set(seqs)))
+
+    def test_the_control_plane_gives_memory_back_by_itself(self):
+        process = f'/proc/{self.plane().process.pid}'
+        if 'san.so' in pathlib.Path(process, 'maps').read_text(encoding='utf-8'):
+            self.skipTest('a sanitizer brings a malloc of its own')
+        threads = [path.read_text(encoding='utf-8').strip() for path in pathlib.Path(process, 'task').glob('*/comm')]
+        self.assertIn('jemalloc_bg_thd', threads)
 
     def test_a_failure_fires_and_its_mending_resolves(self):
         plane = self.plane()
