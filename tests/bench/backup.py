@@ -4,12 +4,13 @@
     backup.py [--smoke] [--mib 2048] [--tables 8] [--runs 1] [--only dump,base,pgbackrest] [--json]
 
 dump: bare is `pg_dump -Fd -j2`, then `restic backup` of it into a repository of its own; and `restic restore`, then
-`pg_restore -j2` into a new database of the same server. muster does more: it counts every row in the dump's own
+`pg_restore -j2` into a new database of the same server, and the removal of what was fetched. muster does more: it counts every row in the dump's own
 snapshot, hashes what it dumped, reads all of it back and compares. Its backup is shown without and with a restore into a
 throw-away server. Each run of either begins with an empty repository, whose key costs nothing to try, with all of the log
 archived, and with the server's files read once.
 
-base: bare is `pg_basebackup`, then `restic backup`; and `restic restore`. pgbackrest: bare is its own `backup --type=full`
+base: bare is `pg_basebackup`, then `restic backup`; and `restic restore`, without and with --verify, by which it looks at
+what it has written, as muster always does. pgbackrest: bare is its own `backup --type=full`
 and `restore`, by two processes as muster runs it. muster proves what it took: by pg_verifybackup, by the archive, by reading it back. How long the taking
 itself took is shown apart, as the catalogue knows it.
 
@@ -141,8 +142,11 @@ class Bench:
     def bare_store(self):
         self.repository.restic('backup', self.file('bare'), timeout=None)
 
-    def bare_fetch(self):
-        self.repository.restic('restore', 'latest', '--target', self.file('restored'), timeout=None)
+    def bare_fetch(self, *how):
+        self.repository.restic('restore', 'latest', '--target', self.file('restored'), *how, timeout=None)
+
+    def remove_fetched(self):
+        program('rm', '-rf', self.file('restored'))
 
     def bare_restore(self):
         self.source.sql('create database bare template template0', 'postgres')
@@ -175,6 +179,7 @@ class Bench:
         found['restic backup'] = timed(self.bare_store)
         found['restic restore'] = timed(self.bare_fetch)
         found['pg_restore -j2'] = timed(self.bare_restore)
+        found['rm'] = timed(self.remove_fetched)
         self.fresh()
         found['muster: backup, read back'] = timed(self.back_up, 'plain', DUMP)
         found['muster: of that, taken'] = self.took('plain')
@@ -214,6 +219,8 @@ class Bench:
                                         '127.0.0.1', '-p', str(self.source.port), '-U', 'postgres')}
         found['restic backup'] = timed(self.bare_store)
         found['restic restore'] = timed(self.bare_fetch)
+        self.remove_fetched()
+        found['restic restore --verify'] = timed(self.bare_fetch, '--verify')
         self.fresh()
         return found | self.of_muster('base', BASE, '/base')
 
@@ -241,7 +248,7 @@ def seconds_of(duration):
 LIMITS = {
     'dump': {'muster: of that, taken': ('pg_dump -Fd -j2', 'restic backup'),
              'muster: backup, read back': ('pg_dump -Fd -j2', 'restic backup', 'restic restore'),
-             'muster: restored to a database': ('restic restore', 'pg_restore -j2'),
+             'muster: restored to a database': ('restic restore', 'pg_restore -j2', 'rm'),
              'muster: backup, restored and compared': ('pg_dump -Fd -j2', 'restic backup', 'restic restore', 'pg_restore -j2')},
     'base': {'muster: of that, taken': ('pg_basebackup', 'restic backup'),
              'muster: backup, read back': ('pg_basebackup', 'restic backup', 'restic restore'),
@@ -250,6 +257,8 @@ LIMITS = {
                    'muster: backup, read back': ('pgbackrest backup', 'pgbackrest restore'),
                    'muster: restored to a folder': ('pgbackrest restore',)},
 }
+# The same, where a bare program can prove as much of what it does.
+PROVEN = {'base': {'muster: restored to a folder': ('restic restore --verify',)}}
 
 
 def report(size, runs, options):
@@ -258,13 +267,15 @@ def report(size, runs, options):
     found = {'bytes': size}
     for kind in options.only:
         seen = {name: statistics.median(run[kind][name] for run in runs) for name in runs[0][kind]}
-        limits = {name: sum(seen[part] for part in parts) for name, parts in LIMITS[kind].items()}
+        limits, proven = ({name: sum(seen[part] for part in parts) for name, parts in of.get(kind, {}).items()} for of in (LIMITS, PROVEN))
         found[kind] = {'seconds': seen, 'ratios': {name: limits[name] / seen[name] for name in limits}}
         if options.json:
             continue
         print(f' {kind}')
         for name, seconds in seen.items():
             beside = f', {seconds / limits[name]:.2f} of the bare programs’ {limits[name]:.1f} s' if name in limits else ''
+            if name in proven:
+                beside += f', {seconds / proven[name]:.2f} of {proven[name]:.1f} s with as much proof'
             print(f'  {name}: {seconds:.1f} s, {size / (1 << 20) / seconds:.0f} MiB/s{beside}')
     if options.json:
         print(json.dumps(found))

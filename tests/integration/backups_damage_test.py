@@ -5,8 +5,10 @@ notice a bit, that is said exactly and tried.
 MUSTER_FLIPS says how many bits (default 5; `scripts/soak backups` takes 1,000), MUSTER_SEED with which draws.
 """
 import collections
+import json
 import os
 import random
+import subprocess
 import sys
 import time
 
@@ -15,7 +17,7 @@ from harness import SUPPORT, main
 
 sys.path.insert(0, SUPPORT)
 # pylint: disable=wrong-import-position
-from backup_bed import hashes  # noqa: E402
+from backup_bed import RESTIC, hashes  # noqa: E402
 from repository_damage import DAMAGES, Flip, gone, is_harmless  # noqa: E402
 
 VERIFY = '''---
@@ -30,6 +32,21 @@ spec:
     repository: {{path: {repository}, password: {{secret: "file:{key}"}}}}
     staging: {staging}
     verify: {{restore: {restore}}}
+'''
+
+
+RESTORE = '''---
+apiVersion: muster/v1
+kind: Job
+metadata: {{name: restore}}
+spec:
+  agents: {{agent: host-1}}
+  deadline: 5m
+  restoreBackup:
+    backup: {{snapshotId: {snapshot}, engine: postgresDump}}
+    repository: {{path: {repository}, password: {{secret: "file:{key}"}}}}
+    staging: {staging}
+    postgres: {{dsn: "host=127.0.0.1 port={port} user=postgres dbname=postgres", database: ours, parallel: 2}}
 '''
 
 
@@ -118,6 +135,42 @@ class Damaged(BackupCase):
             self.assertEqual(hashes(self.repository.path), before)
             os.rename(path + '.away', path)
         self.expect_good(self.run_job('nightly'))
+
+    def restore(self, snapshot):
+        self.ctl('apply', '-f', '-', stdin=RESTORE.format(snapshot=snapshot, port=self.source.port, **self.places()))
+        return self.run_job('restore')
+
+    def with_other_counts(self):
+        """The snapshot, but that its manifest says bulk had one row more."""
+        before = set(self.repository.snapshots())
+        with self.repository.restored(self.snapshot) as folder:
+            path = os.path.join(folder, 'manifest.json')
+            with open(path, encoding='utf-8') as file:
+                manifest = json.load(file)
+            bulk = next(table for table in manifest['tables'] if table['table'] == 'public.bulk')
+            bulk['rows'] = str(int(bulk['rows']) + 1)
+            with open(path, 'w', encoding='utf-8') as file:
+                json.dump(manifest, file)
+            subprocess.run([RESTIC, '--repo', self.repository.path, '--password-file', self.key, '--no-cache', '--quiet', 'backup',
+                            '--tag', 'muster', '.'], cwd=folder, check=True)
+        (made,) = set(self.repository.snapshots()) - before
+        return made
+
+    def test_a_restored_database_with_other_rows_than_the_backup_is_dropped(self):
+        databases = "select string_agg(datname, ',' order by datname) from pg_database where datname in ('ours', 'orders')"
+        other = self.with_other_counts()
+        for counted_by in ('statistics', 'reading'):
+            with self.subTest(counted_by):
+                failed = self.restore(other)
+                self.assertEqual(failed['state'], 'FAILED')
+                self.assertIn('public.bulk has 20000 rows, and 20001 in the manifest', failed['reason'])
+                self.assertEqual(self.source.sql(databases), 'orders')
+                self.expect_good(self.restore(self.snapshot))
+                self.source.moment_of('ours')
+                self.assertEqual(self.source.sql(databases), 'orders,ours')
+                self.source.sql('drop database ours')
+            # Then nobody but the tables themselves can say how many rows they have.
+            self.source.sql('alter role postgres set track_counts = off', 'postgres')
 
 
 if __name__ == '__main__':

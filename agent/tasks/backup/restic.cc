@@ -441,7 +441,7 @@ Status Repository::Dump(TaskContext& context, const std::string& snapshot,
 StatusOr<std::string> Repository::ReadSmall(TaskContext& context, const std::string& snapshot,
                                             const std::string& path) {
   MUSTER_ASSIGN_OR_RETURN(ToolEnd end,
-                          RunWell(context, {.arguments = {"dump", snapshot, "/" + path}}));
+                          RunWell(context, {.arguments = {"dump", snapshot, "/" + path, kUnlocked}}));
   return std::move(end.out);
 }
 
