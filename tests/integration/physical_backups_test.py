@@ -182,6 +182,19 @@ class Physical(Case):
         with started(target, free_port()) as sql:
             self.assertEqual(sql(ROWS), early)
             self.assertEqual(sql('show archive_mode'), 'off')
+        # Nothing was committed between this moment and the end of the archive, and what is later is not in it.
+        time.sleep(1.1)
+        quiet = self.server.sql("select to_char(now() at time zone 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"')")
+        time.sleep(1.1)
+        for _ in range(2):
+            self.server.switch()
+        run = self.ends_well('restore', full['snapshotId'], '--folder', target + '-quiet', '--target-time', quiet)
+        self.assertIn('nothing was committed after ' + quiet, self.control.ctl('logs', run['id']).stdout)
+        self.server.add(701, 800)
+        self.server.switch()
+        with started(target + '-quiet', free_port()) as sql:
+            self.assertEqual(sql(ROWS), late)
+        late = self.server.rows()
         # Not even a timeline of it came to the archive.
         self.assertEqual([name for _, _, names in os.walk(os.path.join(self.server.repository, 'archive')) for name in names
                           if name.startswith('00000002')], [])

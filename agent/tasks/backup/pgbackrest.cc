@@ -283,6 +283,14 @@ Status PgBackRest::Restore(TaskContext& context, const RestoreRequest& ask) {
   return Explain(end);
 }
 
+Status PgBackRest::FetchSegment(TaskContext& context, const std::string& data,
+                                const std::string& name, const std::string& path) {
+  ProgramRequest request;
+  request.argv = Argv("archive-get");
+  request.argv.insert(request.argv.end(), {"--pg1-path=" + data, "--archive-async=n", name, path});
+  return RunWell(context, std::move(request)).status();
+}
+
 std::string PgBackRest::RestoreCommand(const std::string& data) const {
   return fmt::format(
       "{} --config={} --stanza={} --repo={} --pg1-path={} --archive-async=n "

@@ -56,6 +56,9 @@ class PgBackRest {
     std::function<Status()> watch;
   };
   Status Restore(TaskContext& context, const RestoreRequest& request);
+  // A segment of the log, by its name, into a file of the restored server in `data`.
+  Status FetchSegment(TaskContext& context, const std::string& data, const std::string& name,
+                      const std::string& path);
   // For a server of the folder that recovers; it runs by a shell, so see CheckPlain.
   std::string RestoreCommand(const std::string& data) const;
   // Removes it, and the log that no backup of those that are left needs.

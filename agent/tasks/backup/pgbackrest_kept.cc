@@ -4,12 +4,17 @@
 #include <cerrno>
 #include <cstring>
 #include <filesystem>
+#include <fstream>
 
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include "agent/tasks/backup/bytes.h"
 #include "agent/tasks/backup/pgbackrest_tasks.h"
+#include "agent/tasks/backup/physical_server.h"
+#include "agent/tasks/backup/programs.h"
 #include "agent/tasks/backup/proof.h"
+#include "agent/tasks/backup/wal_end.h"
 #include "lib/base/file.h"
 #include "lib/base/text.h"
 #include "lib/wire/backup_ids.h"
@@ -17,6 +22,95 @@
 
 namespace muster::agent::backup {
 namespace {
+
+// PostgreSQL recovers to a moment only if a transaction ended after it. Where none did, as far as
+// the archive leads, the restored server is to recover to the last record that is there now: it
+// must not take in what is archived later.
+class MomentEnd {
+ public:
+  MomentEnd(TaskContext& context, PgBackRest& program, const WalArchive& archive,
+            const StanzaBackup& backup, std::string folder)
+      : context_(context),
+        program_(program),
+        archive_(archive),
+        backup_(backup),
+        folder_(std::move(folder)) {}
+
+  Status See(absl::Time target) {
+    const StatusOr<bool> follows = SomethingFollows(target);
+    MUSTER_RETURN_IF_ERROR(GoOn(context_));
+    if (follows.ok() && *follows) return OkStatus();
+    const Status changed = follows.ok() ? RecoverToTheEnd() : follows.status();
+    context_.Note(changed.ok()
+                      ? fmt::format("nothing was committed after {}, as far as the archive leads: "
+                                    "the server recovers to its position {}",
+                                    TimeText(target), end_)
+                      : fmt::format("could not see whether anything was committed after {}: {}. If "
+                                    "PostgreSQL says that recovery ended before its target was "
+                                    "reached, restore to an earlier moment",
+                                    TimeText(target), Message(changed)));
+    return OkStatus();
+  }
+
+ private:
+  // Clocks of the server and of the archive may differ.
+  static constexpr absl::Duration kClocks = absl::Minutes(1);
+
+  // From the newest segment back to those that were archived before.
+  StatusOr<bool> SomethingFollows(absl::Time target) {
+    const auto first = archive_.Parse(backup_.first_segment);
+    const auto newest = first ? archive_.LeadsTo(*first) : std::nullopt;
+    if (!newest) return DataLoss("the log of the backup is not in the archive");
+    MUSTER_RETURN_IF_ERROR(context_.Step("looks for what was committed after " + TimeText(target)));
+    for (WalArchive::Segment at = *newest;; --at.number) {
+      // What lies before is of another timeline: PostgreSQL looks for the moment itself.
+      if (!archive_.Has(at)) return true;
+      if (archive_.TimeOf(at) < target - kClocks) return false;
+      MUSTER_ASSIGN_OR_RETURN(const WalEnd end, Read(archive_.Name(at)));
+      if (end_.empty()) end_ = end.last_record();
+      if (end.last_end()) return *end.last_end() > target;
+    }
+  }
+
+  StatusOr<WalEnd> Read(const std::string& name) {
+    MUSTER_ASSIGN_OR_RETURN(const int major, DataVersion(folder_));
+    MUSTER_ASSIGN_OR_RETURN(const std::string programs,
+                            FindPostgres(major, "pg_waldump", "postgresql"));
+    const std::string path = folder_ + "/pg_wal/" + name;
+    MUSTER_RETURN_IF_ERROR(program_.FetchSegment(context_, folder_, name, path));
+    WalEnd end;
+    ProgramRequest request;
+    request.argv = program_.user().As({programs + "/pg_waldump", path});
+    request.environment["TZ"] = "UTC";
+    request.on_out = [&end](std::string_view bytes) { end.Take(bytes); };
+    // It ends badly wherever the log ends.
+    request.on_err = [](std::string_view) {};
+    const Status ran = RunTool(context_, std::move(request)).status();
+    unlink(path.c_str());
+    MUSTER_RETURN_IF_ERROR(ran);
+    return end;
+  }
+
+  Status RecoverToTheEnd() const {
+    if (end_.empty()) return DataLoss("the newest segment of the archive holds no record");
+    const std::string path = folder_ + "/postgresql.auto.conf";
+    MUSTER_ASSIGN_OR_RETURN(const std::string settings, ReadFile(path));
+    const std::optional<std::string> changed = RecoverToRecord(settings, end_);
+    if (!changed) return DataLoss("{} names no moment", path);
+    // In place: it is the server's user's.
+    std::ofstream file(path, std::ios::trunc);
+    file << *changed;
+    file.close();
+    return file ? OkStatus() : Unavailable("cannot write {}", path);
+  }
+
+  TaskContext& context_;
+  PgBackRest& program_;
+  const WalArchive& archive_;
+  const StanzaBackup& backup_;
+  const std::string folder_;
+  std::string end_;  // the last record of the archive
+};
 
 class PgBackRestRestore final : public Task {
  public:
@@ -46,8 +140,10 @@ class PgBackRestRestore final : public Task {
     MUSTER_ASSIGN_OR_RETURN(const StanzaBackup* backup,
                             FindListed(program, spec_.backup().snapshot_id()));
     MUSTER_RETURN_IF_ERROR(CheckTablespaces(context, program, *backup));
-    MUSTER_RETURN_IF_ERROR(CheckMoment(context, program, *backup));
-    MUSTER_RETURN_IF_ERROR(Write(context, program, *backup));
+    MUSTER_ASSIGN_OR_RETURN(const WalArchive archive,
+                            program.Archive(context, program.info().ArchiveOf(*backup)));
+    MUSTER_RETURN_IF_ERROR(CheckMoment(archive, *backup));
+    MUSTER_RETURN_IF_ERROR(Write(context, program, archive, *backup));
     MUSTER_RETURN_IF_ERROR(Tell(context, program, *backup, context.clock().Uptime() - began));
     done = Next(program, *backup);
     return OkStatus();
@@ -65,9 +161,7 @@ class PgBackRestRestore final : public Task {
         fmt::format("{}", fmt::join(names, ", ")), backup.label);
   }
 
-  Status CheckMoment(TaskContext& context, PgBackRest& program, const StanzaBackup& backup) const {
-    MUSTER_ASSIGN_OR_RETURN(const WalArchive archive,
-                            program.Archive(context, program.info().ArchiveOf(backup)));
+  Status CheckMoment(const WalArchive& archive, const StanzaBackup& backup) const {
     MUSTER_ASSIGN_OR_RETURN(const absl::Time until, RecoverableUntil(archive, backup));
     if (!target_ || (*target_ >= backup.stop && *target_ <= until)) return OkStatus();
     const char* remedy = *target_ < backup.stop ? "choose an older backup for an earlier moment"
@@ -78,12 +172,16 @@ class PgBackRestRestore final : public Task {
   }
 
   // What was written when it fails is removed: half a server must not be taken for one.
-  Status Write(TaskContext& context, PgBackRest& program, const StanzaBackup& backup) const {
+  Status Write(TaskContext& context, PgBackRest& program, const WalArchive& archive,
+               const StanzaBackup& backup) const {
     // Links may have moved since the task was made.
     MUSTER_RETURN_IF_ERROR(policy_.AllowPath(spec_.folder()));
     MUSTER_RETURN_IF_ERROR(context.Step("restores the backup into " + spec_.folder()));
     MUSTER_RETURN_IF_ERROR(MakeFolder(spec_.folder()));
-    const Status written = Fill(context, program, backup);
+    Status written = Fill(context, program, backup);
+    if (written.ok() && target_) {
+      written = MomentEnd(context, program, archive, backup, spec_.folder()).See(*target_);
+    }
     if (written.ok()) return written;
     std::error_code error;
     std::filesystem::remove_all(spec_.folder(), error);
