@@ -14,6 +14,10 @@ constexpr int kMostRounds = 20;
 // Jobs whose slots are stored in one transaction.
 constexpr size_t kMostDecisions = 2000;
 
+bool Covers(const std::optional<MissedRow>& missed, absl::Time slot) {
+  return missed.has_value() && missed->slot <= slot && slot <= missed->last_slot;
+}
+
 }  // namespace
 
 Status JobLoop::Tick(absl::Time now) {
@@ -82,6 +86,13 @@ Status JobLoop::ReadRuns(absl::Time now) {
     return OkStatus();
   }
   MUSTER_ASSIGN_OR_RETURN(std::vector<RunRow> changed, store_.runs().ChangedSince(*run_revision_));
+  for (const RunRow& run : changed) {
+    // Its agent told late of a run that a store had lost: that record is not as it was.
+    const auto job = jobs_.find(run.job);
+    if (job != jobs_.end() && Covers(job->second.last_missed, run.slot)) {
+      job->second.last_missed.reset();
+    }
+  }
   open_.Merge(std::move(changed));
   return OkStatus();
 }

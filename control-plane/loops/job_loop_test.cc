@@ -271,6 +271,35 @@ TEST_F(JobLoopTest, RunsThatAStoreLostAreNeitherMissedNorMadeAgain) {
   EXPECT_EQ(OnHands()[0].slot, slot(7));
 }
 
+// The agent came after slots had been decided again.
+TEST_F(JobLoopTest, ARunThatIsToldOfLateIsMissedNoMore) {
+  Apply(absl::Minutes(10));
+  TickAt(absl::Seconds(1));
+  LoseAt(absl::Minutes(61));
+  TickAt(absl::Minutes(61) + absl::Seconds(16));
+  const auto slots = [&] {
+    uint64_t count = 0;
+    const auto missed = *store_->runs().ListMissed({}, now_ + absl::Hours(1), "", 100);
+    for (const MissedRow& row : missed) count += row.slots;
+    return count;
+  };
+  ASSERT_EQ(slots(), 5U) << "all but the newest";
+  const auto slot = [](int number) { return kStart + absl::Minutes(10) * number; };
+  const auto tell = [&](int number) {
+    const v1::RunEvent began = Lost(slot(number), slot(number) + absl::Seconds(1));
+    Tell({began, EndOf(began)});
+  };
+  tell(3);
+  EXPECT_EQ(slots(), 4U);
+  // What is missed next joins no record that says otherwise.
+  Tell(v1::RUN_OUTCOME_SUCCEEDED, OnHands()[0]);
+  TickAt(absl::Minutes(62));
+  TickAt(absl::Minutes(62) + absl::Hours(2));
+  EXPECT_EQ(slots(), 4U + 11U);
+  for (const int number : {1, 2, 4, 5}) tell(number);
+  EXPECT_EQ(slots(), 11U);
+}
+
 TEST_F(JobLoopTest, WhatIsDueDoesNotWaitUntilAllThatIsDueIsPlanned) {
   constexpr size_t kJobs = 5000;
   std::vector<v1::Document> documents;

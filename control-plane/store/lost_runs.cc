@@ -29,6 +29,19 @@ RunRow Remade(const AgentRunEvent& told, v1::JobSpec spec, absl::Time slot) {
       .due_at = slot};
 }
 
+// An agent that came back after slots had been decided again: this one was counted as missed.
+Status CountAsRun(sql::Transaction& t, const RunRow& run) {
+  const std::initializer_list<sql::Parameter> slot = {std::string_view(run.job),
+                                                      sql::ToMicros(run.slot)};
+  MUSTER_RETURN_IF_ERROR(
+      t.Execute("UPDATE missed_slots SET slots = slots - 1 WHERE job = $1 AND slot <= $2 AND "
+                "last_slot >= $2",
+                slot)
+          .status());
+  return t.Execute("DELETE FROM missed_slots WHERE job = $1 AND slot <= $2 AND slots = 0", slot)
+      .status();
+}
+
 }  // namespace
 
 bool WasNeverGiven(const RunRow& run) {
@@ -58,6 +71,7 @@ StatusOr<std::optional<RunRow>> TakeLost(sql::Transaction& t, const AgentRunEven
   if (known == nullptr) {
     MUSTER_ASSIGN_OR_RETURN(const bool made, InsertRun(t, run));
     if (!made) return std::optional<RunRow>();
+    if (run.trigger == v1::RUN_TRIGGER_SCHEDULE) MUSTER_RETURN_IF_ERROR(CountAsRun(t, run));
   }
   run.phase = RunPhase::kAssigned;
   run.state = v1::RUN_STATE_QUEUED;

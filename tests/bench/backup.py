@@ -29,7 +29,7 @@ import time
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path[:0] = [os.path.join(HERE, '..', 'integration'), os.path.join(HERE, '..', 'support')]
 from archived_server import PGBACKREST, ArchivedServer, started  # noqa: E402
-from backup_bed import POSTGRES_BIN, ResticRepository, write_secret  # noqa: E402
+from backup_bed import POSTGRES_BIN, RESTORE_TO_DATABASE, ResticRepository, write_secret  # noqa: E402
 from harness import Agent, Plane, eventually, free_port  # noqa: E402
 from postgres_cluster import as_server_user  # noqa: E402
 
@@ -50,19 +50,6 @@ IN_RESTIC = '''
 DUMP = 'postgres: {{dsn: "host=127.0.0.1 port={port} user=postgres dbname=orders", parallel: 2}}' + IN_RESTIC
 BASE = 'postgres: {{dsn: "host=127.0.0.1 port={port} user=postgres dbname=postgres", method: base}}' + IN_RESTIC
 STANZA = 'pgbackrest: {{stanza: main, configFile: {config}, type: full}}'
-RESTORE = '''---
-apiVersion: muster/v1
-kind: Job
-metadata: {{name: restore}}
-spec:
-  agents: {{agent: host-1}}
-  deadline: 6h
-  restoreBackup:
-    backup: {{snapshotId: {snapshot}, engine: postgresDump}}
-    repository: {{path: {repository}, password: {{secret: "file:{key}"}}}}
-    staging: {staging}
-    postgres: {{dsn: "host=127.0.0.1 port={port} user=postgres dbname=postgres", database: ours, parallel: 2}}
-'''
 ROW_BYTES = 700  # of a row's text
 
 
@@ -184,7 +171,7 @@ class Bench:
         found['muster: backup, read back'] = timed(self.back_up, 'plain', DUMP)
         found['muster: of that, taken'] = self.took('plain')
         (snapshot,) = self.repository.snapshots()
-        found['muster: restored to a database'] = timed(lambda: self.job(RESTORE, 'restore', snapshot=snapshot))
+        found['muster: restored to a database'] = timed(lambda: self.job(RESTORE_TO_DATABASE, 'restore', snapshot=snapshot))
         if self.counts('ours') != self.counts('orders'):
             sys.exit('what muster restored is not what the source holds')
         self.fresh()

@@ -17,7 +17,7 @@ from harness import SUPPORT, main
 
 sys.path.insert(0, SUPPORT)
 # pylint: disable=wrong-import-position
-from backup_bed import RESTIC, hashes  # noqa: E402
+from backup_bed import RESTIC, RESTORE_TO_DATABASE, hashes  # noqa: E402
 from repository_damage import DAMAGES, Flip, gone, is_harmless  # noqa: E402
 
 VERIFY = '''---
@@ -32,21 +32,6 @@ spec:
     repository: {{path: {repository}, password: {{secret: "file:{key}"}}}}
     staging: {staging}
     verify: {{restore: {restore}}}
-'''
-
-
-RESTORE = '''---
-apiVersion: muster/v1
-kind: Job
-metadata: {{name: restore}}
-spec:
-  agents: {{agent: host-1}}
-  deadline: 5m
-  restoreBackup:
-    backup: {{snapshotId: {snapshot}, engine: postgresDump}}
-    repository: {{path: {repository}, password: {{secret: "file:{key}"}}}}
-    staging: {staging}
-    postgres: {{dsn: "host=127.0.0.1 port={port} user=postgres dbname=postgres", database: ours, parallel: 2}}
 '''
 
 
@@ -137,7 +122,7 @@ class Damaged(BackupCase):
         self.expect_good(self.run_job('nightly'))
 
     def restore(self, snapshot):
-        self.ctl('apply', '-f', '-', stdin=RESTORE.format(snapshot=snapshot, port=self.source.port, **self.places()))
+        self.ctl('apply', '-f', '-', stdin=RESTORE_TO_DATABASE.format(snapshot=snapshot, port=self.source.port, **self.places()))
         return self.run_job('restore')
 
     def with_other_counts(self):

@@ -24,6 +24,20 @@ POSTGRES_BIN = '/usr/lib/postgresql/15/bin'
 ZSTD_MAGIC = b'\x28\xb5\x2f\xfd'
 # What a note is of, by its number: anybody can tell whether a row is what was written.
 NOTE = "repeat(md5({number}::text), 3)"
+# Of a dump, into the database `ours`.
+RESTORE_TO_DATABASE = '''---
+apiVersion: muster/v1
+kind: Job
+metadata: {{name: restore}}
+spec:
+  agents: {{agent: host-1}}
+  deadline: 1h
+  restoreBackup:
+    backup: {{snapshotId: {snapshot}, engine: postgresDump}}
+    repository: {{path: {repository}, password: {{secret: "file:{key}"}}}}
+    staging: {staging}
+    postgres: {{dsn: "host=127.0.0.1 port={port} user=postgres dbname=postgres", database: ours, parallel: 2}}
+'''
 # What every password of this process holds.
 WORD = f'canary-{os.getpid()}-{os.urandom(4).hex()}'
 

@@ -20,6 +20,7 @@
 #include "lib/wire/time.h"
 #include "tests/bench/lib/cluster.h"
 #include "tests/bench/lib/must.h"
+#include "tests/bench/lib/options.h"
 #include "tests/bench/lib/quantile.h"
 #include "tests/bench/lib/usage.h"
 
@@ -49,15 +50,8 @@ int ReadOptions(int argc, char** argv, Options& options) {
   app.add_option("--within", options.within,
                  "seconds over which the jobs come due, by their jitter")
       ->capture_default_str();
-  app.add_option("--store", options.store, "PostgreSQL 15 is started for the run")
-      ->check(CLI::IsMember({"sqlite", "postgresql"}))
-      ->capture_default_str();
-  try {
-    app.parse(argc, argv);
-    return -1;
-  } catch (const CLI::ParseError& error) {
-    return app.exit(error) == 0 ? 0 : 2;
-  }
+  AddStore(app, options.store);
+  return ReadCommandLine(app, argc, argv);
 }
 
 void Wait(absl::Duration duration) {

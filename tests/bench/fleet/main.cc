@@ -22,12 +22,11 @@
 #include "tests/bench/fleet/enroll.h"
 #include "tests/bench/fleet/fleet.h"
 #include "tests/bench/fleet/journal.h"
+#include "tests/bench/lib/options.h"
 #include "tests/bench/lib/usage.h"
 
 namespace muster::bench {
 namespace {
-
-constexpr int kUsage = 2;
 
 struct RunFlags {
   std::string context, bundle;
@@ -228,11 +227,7 @@ int Run(int argc, char** argv) {
   AddEnroll(app, flags.enroll);
   AddRun(app, flags);
   AddCheck(app, flags);
-  try {
-    app.parse(argc, argv);
-  } catch (const CLI::ParseError& error) {
-    return app.exit(error) == 0 ? 0 : kUsage;
-  }
+  if (const int code = ReadCommandLine(app, argc, argv); code >= 0) return code;
   StartLog("fleet", LogLevel::kWarning);
   if (app.got_subcommand("enroll")) return EnrollAll(flags);
   return app.got_subcommand("run") ? RunFleet(flags) : CheckJournal(flags);

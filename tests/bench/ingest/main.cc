@@ -21,6 +21,7 @@
 #include "tests/bench/ingest/subject.h"
 #include "tests/bench/lib/cluster.h"
 #include "tests/bench/lib/must.h"
+#include "tests/bench/lib/options.h"
 #include "tests/bench/lib/quantile.h"
 #include "tests/bench/lib/usage.h"
 
@@ -64,17 +65,9 @@ Options ReadOptions(int argc, char** argv, int& exit_code) {
       ->capture_default_str();
   app.add_option("--part", options.part, "one run of this part alone, in this process")
       ->check(CLI::IsMember({"product", "ceiling"}));
-  app.add_option("--store", options.store,
-                 "PostgreSQL 15 is started for each run, and its CPU not counted")
-      ->check(CLI::IsMember({"sqlite", "postgresql"}))
-      ->capture_default_str();
+  AddStore(app, options.store);
   app.add_flag("--json", options.json, "one JSON object instead of a table");
-  try {
-    app.parse(argc, argv);
-    exit_code = -1;
-  } catch (const CLI::ParseError& error) {
-    exit_code = app.exit(error) == 0 ? 0 : 2;
-  }
+  exit_code = ReadCommandLine(app, argc, argv);
   return options;
 }
 

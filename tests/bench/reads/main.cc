@@ -24,6 +24,7 @@
 #include "tests/bench/lib/enrol.h"
 #include "tests/bench/lib/http_result.h"
 #include "tests/bench/lib/must.h"
+#include "tests/bench/lib/options.h"
 #include "tests/bench/lib/quantile.h"
 #include "tests/bench/lib/usage.h"
 
@@ -52,15 +53,8 @@ int ReadOptions(int argc, char** argv, Options& options) {
       ->capture_default_str();
   app.add_option("--changes", options.changes, "that watchers see")->capture_default_str();
   app.add_option("--times", options.times, "that each read is done")->capture_default_str();
-  app.add_option("--store", options.store, "PostgreSQL 15 is started for the run")
-      ->check(CLI::IsMember({"sqlite", "postgresql"}))
-      ->capture_default_str();
-  try {
-    app.parse(argc, argv);
-    return -1;
-  } catch (const CLI::ParseError& error) {
-    return app.exit(error) == 0 ? 0 : 2;
-  }
+  AddStore(app, options.store);
+  return ReadCommandLine(app, argc, argv);
 }
 
 constexpr uint32_t kStreamsAnIdentity = 32;
