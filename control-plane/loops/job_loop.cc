@@ -79,19 +79,22 @@ void JobLoop::ReadAllAgain() {
 
 // Those that changed since the last look; all of them at first, and now and then.
 Status JobLoop::ReadRuns(absl::Time now) {
-  if (!run_revision_.has_value() || AllAreDue(now)) {
-    MUSTER_ASSIGN_OR_RETURN(std::vector<RunRow> open, store_.runs().Open());
-    open_.Replace(std::move(open));
-    all_read_ = now;
-    return OkStatus();
+  std::vector<RunRow> changed;
+  if (run_revision_.has_value()) {
+    MUSTER_ASSIGN_OR_RETURN(changed, store_.runs().ChangedSince(*run_revision_));
   }
-  MUSTER_ASSIGN_OR_RETURN(std::vector<RunRow> changed, store_.runs().ChangedSince(*run_revision_));
   for (const RunRow& run : changed) {
     // Its agent told late of a run that a store had lost: that record is not as it was.
     const auto job = jobs_.find(run.job);
     if (job != jobs_.end() && Covers(job->second.last_missed, run.slot)) {
       job->second.last_missed.reset();
     }
+  }
+  if (!run_revision_.has_value() || AllAreDue(now)) {
+    MUSTER_ASSIGN_OR_RETURN(std::vector<RunRow> open, store_.runs().Open());
+    open_.Replace(std::move(open));
+    all_read_ = now;
+    return OkStatus();
   }
   open_.Merge(std::move(changed));
   return OkStatus();

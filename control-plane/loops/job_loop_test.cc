@@ -289,7 +289,10 @@ TEST_F(JobLoopTest, ARunThatIsToldOfLateIsMissedNoMore) {
     const v1::RunEvent began = Lost(slot(number), slot(number) + absl::Seconds(1));
     Tell({began, EndOf(began)});
   };
+  TickAt(absl::Minutes(61) + absl::Seconds(20));
   tell(3);
+  // By a look at all runs, which is due by now.
+  TickAt(absl::Minutes(61) + absl::Seconds(55));
   EXPECT_EQ(slots(), 4U);
   // What is missed next joins no record that says otherwise.
   Tell(v1::RUN_OUTCOME_SUCCEEDED, OnHands()[0]);

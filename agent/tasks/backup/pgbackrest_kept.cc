@@ -39,16 +39,20 @@ class MomentEnd {
   Status See(absl::Time target) {
     const StatusOr<bool> follows = SomethingFollows(target);
     MUSTER_RETURN_IF_ERROR(GoOn(context_));
-    if (follows.ok() && *follows) return OkStatus();
-    const Status changed = follows.ok() ? RecoverToTheEnd() : follows.status();
-    context_.Note(changed.ok()
-                      ? fmt::format("nothing was committed after {}, as far as the archive leads: "
-                                    "the server recovers to its position {}",
-                                    TimeText(target), end_)
-                      : fmt::format("could not see whether anything was committed after {}: {}. If "
-                                    "PostgreSQL says that recovery ended before its target was "
-                                    "reached, restore to an earlier moment",
-                                    TimeText(target), Message(changed)));
+    if (!follows.ok()) {
+      context_.Note(
+          fmt::format("could not see whether anything was committed after {}: {}. If PostgreSQL "
+                      "says that recovery ended before its target was reached, restore to an "
+                      "earlier moment",
+                      TimeText(target), Message(follows.status())));
+      return OkStatus();
+    }
+    if (*follows) return OkStatus();
+    MUSTER_RETURN_IF_ERROR(RecoverToTheEnd());
+    context_.Note(
+        fmt::format("nothing was committed after {}, as far as the archive leads: the server "
+                    "recovers to its position {}",
+                    TimeText(target), end_));
     return OkStatus();
   }
 
@@ -65,7 +69,7 @@ class MomentEnd {
     for (WalArchive::Segment at = *newest;; --at.number) {
       // What lies before is of another timeline: PostgreSQL looks for the moment itself.
       if (!archive_.Has(at)) return true;
-      if (archive_.TimeOf(at) < target - kClocks) return false;
+      if (archive_.TimeOf(at) < target - kClocks) return end_.empty();
       MUSTER_ASSIGN_OR_RETURN(const WalEnd end, Read(archive_.Name(at)));
       if (end_.empty()) end_ = end.last_record();
       if (end.last_end()) return *end.last_end() > target;
@@ -88,11 +92,13 @@ class MomentEnd {
     const Status ran = RunTool(context_, std::move(request)).status();
     unlink(path.c_str());
     MUSTER_RETURN_IF_ERROR(ran);
+    // Whatever it could have said is not known then, and an older segment does not say it.
+    if (end.last_record().empty()) return DataLoss("pg_waldump finds no record in {}", name);
     return end;
   }
 
+  // If it fails the settings may be half written, and the folder is no server.
   Status RecoverToTheEnd() const {
-    if (end_.empty()) return DataLoss("the newest segment of the archive holds no record");
     const std::string path = folder_ + "/postgresql.auto.conf";
     MUSTER_ASSIGN_OR_RETURN(const std::string settings, ReadFile(path));
     const std::optional<std::string> changed = RecoverToRecord(settings, end_);
