@@ -188,11 +188,14 @@ class Physical(Case):
         time.sleep(1.1)
         for _ in range(2):
             self.server.switch()
-        run = self.ends_well('restore', full['snapshotId'], '--folder', target + '-quiet', '--target-time', quiet)
-        self.assertIn('nothing was committed after ' + quiet, self.control.ctl('logs', run['id']).stdout)
+        for place in ('-quiet', '-loud'):
+            run = self.ends_well('restore', full['snapshotId'], '--folder', target + place, '--target-time', quiet)
+            self.assertIn('nothing was committed after ' + quiet, self.control.ctl('logs', run['id']).stdout)
+        with started(target + '-quiet', free_port()) as sql:
+            self.assertEqual(sql(ROWS), late)
         self.server.add(701, 800)
         self.server.switch()
-        with started(target + '-quiet', free_port()) as sql:
+        with started(target + '-loud', free_port()) as sql:
             self.assertEqual(sql(ROWS), late)
         late = self.server.rows()
         # Not even a timeline of it came to the archive.
