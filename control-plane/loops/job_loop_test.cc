@@ -294,7 +294,6 @@ TEST_F(JobLoopTest, ARunThatIsToldOfLateIsMissedNoMore) {
   // By a look at all runs, which is due by now.
   TickAt(absl::Minutes(61) + absl::Seconds(55));
   EXPECT_EQ(slots(), 4U);
-  // What is missed next joins no record that says otherwise.
   Tell(v1::RUN_OUTCOME_SUCCEEDED, OnHands()[0]);
   TickAt(absl::Minutes(62));
   TickAt(absl::Minutes(62) + absl::Hours(2));
