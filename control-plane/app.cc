@@ -427,6 +427,7 @@ class Plane {
         full_grown_.Since(connections.refused_full + connections.refused_no_descriptors));
     metrics_.connections_refused.With("busy").Increment(
         busy_grown_.Since(connections.refused_late));
+    metrics_.connections_silent.Increment(silent_grown_.Since(connections.silent));
   }
 
   void BeReady() {
@@ -455,7 +456,7 @@ class Plane {
   Metrics& metrics_;
   Growth sessions_grown_, results_grown_, batches_grown_, aborted_grown_, refused_grown_,
       reports_grown_, commits_grown_, denied_grown_, full_grown_, terms_grown_, late_grown_,
-      missed_grown_, published_grown_, heard_grown_, busy_grown_;
+      missed_grown_, published_grown_, heard_grown_, busy_grown_, silent_grown_;
   std::atomic<bool> draining_ = false;
   std::atomic<bool> replaced_ = false;
   std::unique_ptr<redis::Client> redis_client_;

@@ -23,6 +23,7 @@
 #include "lib/base/clock.h"
 #include "lib/base/random.h"
 #include "lib/exec/threads.h"
+#include "lib/net/channels.h"
 #include "lib/net/tls.h"
 
 namespace muster::agent {
@@ -55,8 +56,7 @@ struct LinkOptions {
   std::function<std::optional<v1::Checkpoint>()> witnessed;
   std::function<void(const v1::Checkpoint&)> on_checkpoint;
   // How a channel is opened; net::OpenChannel unless a test says otherwise.
-  std::function<std::shared_ptr<grpc::Channel>(const std::string&, const net::ClientIdentity&)>
-      open;
+  net::Channels::Opener open;
 };
 
 struct LinkCounts {
@@ -101,6 +101,7 @@ class Link {
   const std::unique_ptr<Mailbox> mailbox_;
   // Owned by the link's thread.
   std::string plan_hash_;
+  net::Channels channels_;
   exec::Thread thread_;
 };
 

@@ -133,15 +133,26 @@ TEST_F(Http, SaysWhenThePortIsTaken) {
 TEST(Metrics, AreAllThereFromTheStart) {
   const std::string text = Metrics("1.2.3").Text();
   for (const char* line :
-       {"muster_agents_connected 0", "muster_results_stored_total 0",
-        "muster_batches_stored_total 0", "muster_batches_refused_total{reason=\"fenced\"} 0",
-        "muster_commit_duration_seconds_count 0", "muster_ingest_queue_batches 0",
-        "muster_alerts_firing 0", "muster_outbox_waiting 0",
+       {"muster_agents_connected 0",
+        "muster_results_stored_total 0",
+        "muster_batches_stored_total 0",
+        "muster_batches_refused_total{reason=\"fenced\"} 0",
+        "muster_commit_duration_seconds_count 0",
+        "muster_ingest_queue_batches 0",
+        "muster_alerts_firing 0",
+        "muster_outbox_waiting 0",
         "muster_notifications_total{outcome=\"delivered\",receiver_kind=\"slack\"} 0",
-        "muster_sessions_opened_total 0", "muster_connections_refused_total{reason=\"limit\"} 0",
-        "muster_certificate_authority_not_after_timestamp_seconds 0", "muster_leader 0",
-        "muster_leader_epoch 0", "muster_leader_writes_refused_total 0",
-        "muster_replicas{state=\"lost\"} 0", "muster_build_info{version=\"1.2.3\"} 1"}) {
+        "muster_sessions_opened_total 0",
+        "muster_connections_refused_total{reason=\"limit\"} 0",
+        "muster_connections_refused_total{reason=\"busy\"} 0",
+        "muster_connections_refused_total{reason=\"denied\"} 0",
+        "muster_connections_silent_total 0",
+        "muster_certificate_authority_not_after_timestamp_seconds 0",
+        "muster_leader 0",
+        "muster_leader_epoch 0",
+        "muster_leader_writes_refused_total 0",
+        "muster_replicas{state=\"lost\"} 0",
+        "muster_build_info{version=\"1.2.3\"} 1"}) {
     EXPECT_NE(text.find(line), std::string::npos) << line << "\n" << text;
   }
 }

@@ -119,7 +119,9 @@ Metrics::Metrics(std::string_view version)
       sessions_opened(MakeCounter(*registry_, "muster_sessions_opened_total", "Sessions opened.")),
       connections_refused(
           MakeFamily(*registry_, "muster_connections_refused_total", "Connections not served."),
-          "reason", {"limit", "handshake", "denied", "rate", "identity"}),
+          "reason", {"limit", "busy", "denied"}),
+      connections_silent(MakeCounter(*registry_, "muster_connections_silent_total",
+                                     "Connections ended because nothing came over them any more.")),
       transitions_no_data(MakeCounter(*registry_, "muster_no_data_transitions_total",
                                       "Check states that became NO_DATA.")),
       authority_not_after(MakeGauge(*registry_,

@@ -77,6 +77,7 @@ class Metrics {
   prometheus::Gauge& outbox_failed;
   prometheus::Counter& sessions_opened;
   CounterFamily connections_refused;  // reason: limit, busy, denied
+  prometheus::Counter& connections_silent;
   prometheus::Counter& transitions_no_data;
   prometheus::Gauge& authority_not_after;
   prometheus::Gauge& leader;  // 1 while this replica leads

@@ -112,6 +112,12 @@ class RawHttp2 {
     }
     return tls_.Send(resets);
   }
+  // Says something that asks for nothing but its acknowledgement. False once the connection is
+  // gone.
+  bool Speak() {
+    tls_.Drain();
+    return tls_.Send(Frame(4, 0, 0, ""));  // SETTINGS
+  }
   // Whether the server has ended the connection.
   bool Ended() { return tls_.Ended(); }
 

@@ -238,6 +238,27 @@ TEST(Transport, TheKernelWatchesEveryConnection) {
   EXPECT_EQ(OptionOf(OtherEnd(client), IPPROTO_TCP, TCP_KEEPINTVL), 1);
 }
 
+// Its kernel answers for a program that is stuck, for as long as that may be.
+TEST(Transport, WhoSaysNothingAnyMoreIsCut) {
+  TestPlane plane;
+  TestPort port;
+  port.Serve(net::MutualTls(plane.own_identity()), {}, plane.gate(),
+             {.address = "127.0.0.1:0", .silent_at_most = absl::Seconds(2)});
+  const auto identity = plane.Identity(v1::ROLE_VIEWER, "anna");
+  RawHttp2 stuck(port.address(), identity);
+  RawHttp2 alive(port.address(), identity);
+  const auto silent = [&] { return port.listener().counts().silent; };
+  EXPECT_TRUE(testing::Eventually([&] { return alive.Speak() && silent() > 0; }));
+  EXPECT_TRUE(testing::Eventually([&] { return stuck.Ended(); }));
+  // For longer than the other was silent.
+  for (int times = 0; times < 20; ++times) {
+    EXPECT_TRUE(alive.Speak());
+    testing::Pause(absl::Milliseconds(200));
+  }
+  EXPECT_FALSE(alive.Ended());
+  EXPECT_EQ(silent(), 1U);
+}
+
 TEST(Transport, ACrowdOfOneAddressKeepsNobodyElseWaiting) {
   TestPlane plane;
   TestPort port;

@@ -3,9 +3,11 @@
 #include <arpa/inet.h>
 #include <fcntl.h>
 #include <grpcpp/grpcpp.h>
+#include <linux/sockios.h>
 #include <netinet/tcp.h>
 #include <poll.h>
 #include <sys/eventfd.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -22,6 +24,7 @@
 #include "lib/base/text.h"
 #include "lib/exec/threads.h"
 #include "lib/net/openssl.h"
+#include "lib/net/silence.h"
 #include "lib/net/socket.h"
 #include "lib/net/tls.h"
 #include "lib/net/waiting_room.h"
@@ -139,6 +142,7 @@ struct Connection {
   uint64_t inode = 0;
   std::string peer;
   uint16_t port = 0;  // of the peer
+  SilenceWatch::Peer silence = {};
 };
 
 // Let in, and not known to have made a call.
@@ -149,7 +153,10 @@ struct Arrival {
 };
 
 struct GuardedListener::Impl {
-  ListenerOptions options;
+  explicit Impl(ListenerOptions o)
+      : options(std::move(o)), silence(options.silent_at_most, kSweepEvery) {}
+
+  const ListenerOptions options;
   Socket listening;
   Socket wake;
   int spare =
@@ -158,6 +165,7 @@ struct GuardedListener::Impl {
   exec::Thread thread;
   // Owned by the thread.
   absl::Duration swept = absl::ZeroDuration();
+  SilenceWatch silence;
   WaitingRoom room;
   absl::Duration window = -absl::InfiniteDuration();  // since when let_in counts
   size_t let_in = 0;
@@ -189,8 +197,33 @@ struct GuardedListener::Impl {
       if (Stopping()) return;
       if (fds[0].revents != 0) AcceptAll();
       LetIn();
-      if (SystemClock().Uptime() - swept > kSweepEvery) Sweep();
+      if (SystemClock().Uptime() - swept <= kSweepEvery) continue;
+      Sweep();
+      CutStuck();
     }
+  }
+
+  void CutStuck() {
+    silence.Begin(SystemClock().Uptime());
+    absl::MutexLock lock(&mutex);
+    for (auto& [fd, connection] : open) {
+      if (!IsStuck(fd, connection.silence) || shutdown(fd, SHUT_RDWR) != 0) continue;
+      ++counts.silent;
+      LogInfo("a connection is ended: its peer answers no more",
+              {{"peer", GrpcName(connection.peer, connection.port)},
+               {"after", options.silent_at_most}});
+    }
+  }
+
+  // The kernel knows when something last came, however late we come to read it.
+  bool IsStuck(int fd, SilenceWatch::Peer& peer) const {
+    tcp_info info{};
+    socklen_t size = sizeof info;
+    if (getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &size) != 0) return false;
+    if (info.tcpi_state != TCP_ESTABLISHED) return false;
+    int unread = 0;
+    if (ioctl(fd, SIOCINQ, &unread) != 0) return false;
+    return silence.IsStuck(peer, absl::Milliseconds(info.tcpi_last_data_recv), unread > 0);
   }
 
   // Until the next ones may be let in.
@@ -353,11 +386,10 @@ GuardedListener::GuardedListener(std::unique_ptr<Impl> impl) : impl_(std::move(i
 GuardedListener::~GuardedListener() { Stop(); }
 
 StatusOr<std::unique_ptr<GuardedListener>> GuardedListener::Bind(ListenerOptions options) {
-  auto impl = std::make_unique<Impl>();
-  MUSTER_ASSIGN_OR_RETURN(impl->listening, Listen(options.address));
+  auto impl = std::make_unique<Impl>(std::move(options));
+  MUSTER_ASSIGN_OR_RETURN(impl->listening, Listen(impl->options.address));
   impl->wake = Socket(eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC));
   impl->spare = ::open("/dev/null", O_RDONLY | O_CLOEXEC);
-  impl->options = std::move(options);
   return std::unique_ptr<GuardedListener>(new GuardedListener(std::move(impl)));
 }
 
@@ -422,16 +454,15 @@ ListenerCounts GuardedListener::counts() const {
 }
 
 void SetServerArguments(grpc::ServerBuilder& builder) {
-  // A process that is stuck answers no ping: its session ends within 20 seconds. Less was tried
-  // with 10,000 agents: a machine that is busy with their handshakes answers no ping within 5 s,
-  // and the connections that it cuts for it begin anew. Hosts that are gone are the kernel's to
-  // notice (SetSocketOptions), and do so sooner than a ping leaves: one on its way would put
-  // TCP's own probes off.
+  // For peers that say nothing by themselves: their answers are what
+  // ListenerOptions::silent_at_most counts from. More often was tried with 10,000 agents: a ping on
+  // its way puts TCP's own probes off (SetSocketOptions), and hosts that are gone are noticed
+  // later.
   builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_TIME_MS, 10'000);
   builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_TIMEOUT_MS, 10'000);
   builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_PERMIT_WITHOUT_CALLS, 1);
   builder.AddChannelArgument(GRPC_ARG_HTTP2_MAX_PINGS_WITHOUT_DATA, 0);
-  builder.AddChannelArgument(GRPC_ARG_HTTP2_MIN_RECV_PING_INTERVAL_WITHOUT_DATA_MS, 10'000);
+  builder.AddChannelArgument(GRPC_ARG_HTTP2_MIN_RECV_PING_INTERVAL_WITHOUT_DATA_MS, 4'000);
   builder.AddChannelArgument(GRPC_ARG_MAX_CONNECTION_AGE_MS, 30 * 60'000);
   builder.AddChannelArgument(GRPC_ARG_MAX_CONNECTION_AGE_GRACE_MS, 60'000);
   builder.AddChannelArgument(GRPC_ARG_MAX_CONCURRENT_STREAMS, 32);

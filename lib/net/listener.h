@@ -1,6 +1,6 @@
 // An accept loop of our own in front of a gRPC server, so that no flood of connections can make the
 // listener go away (CVE-2023-4785): it caps connections, in all and for each peer address, survives
-// running out of descriptors, and cuts what a revoked identity holds.
+// running out of descriptors, and cuts what a revoked identity holds and whose peer is stuck.
 //
 // grpc::Server takes the accepted sockets through an ExternalConnectionAcceptor.
 #pragma once
@@ -41,6 +41,10 @@ struct ListenerOptions {
   // Who has waited for longer is refused: with what is left of its patience (an attempt to connect
   // takes an agent ten seconds) its handshake would be in vain.
   absl::Duration waits_at_most = absl::Seconds(5);
+  // A connection over which nothing came for so long is ended. Its peer's kernel answers, or it
+  // would have ended before, but its program is stuck: ours ask each five seconds whether we are
+  // here (ChannelOptions), and others answer when we ask, each ten.
+  absl::Duration silent_at_most = absl::Seconds(13);
 };
 
 struct ListenerCounts {
@@ -49,6 +53,7 @@ struct ListenerCounts {
   uint64_t refused_no_descriptors = 0;  // waiting ones of whoever has most of them, first
   uint64_t refused_late = 0;            // had waited for too long
   uint64_t gone = 0;                    // had hung up before they were let in
+  uint64_t silent = 0;                  // ended because nothing came any more
   size_t open = 0;                      // with those who wait
 };
 

@@ -64,11 +64,13 @@ struct ClientIdentity {
   std::string roots_pem;  // the cluster's authority
   std::string chain_pem;  // own certificate and issuers; empty for a stranger
   std::string key_pem;    // empty for a stranger
+  bool operator==(const ClientIdentity&) const = default;
 };
 
 struct ChannelOptions {
-  absl::Duration keepalive_time = absl::Seconds(20);
-  absl::Duration keepalive_timeout = absl::Seconds(10);
+  // By these pings the server sees that the program is not stuck (ListenerOptions::silent_at_most).
+  absl::Duration keepalive_time = absl::Seconds(5);
+  absl::Duration keepalive_timeout = absl::Seconds(15);
   size_t max_message_bytes = 1 << 20;
 };
 // host:port. Every setting of docs/architecture/transport.md; no proxy; no compression; own

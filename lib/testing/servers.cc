@@ -231,6 +231,21 @@ bool WaitForPort(uint16_t port) {
   });
 }
 
+size_t CutConnections() {
+  const auto is_connection = [](int fd) {
+    sockaddr_storage peer{};
+    socklen_t size = sizeof peer;
+    return getpeername(fd, reinterpret_cast<sockaddr*>(&peer), &size) == 0 &&
+           (peer.ss_family == AF_INET || peer.ss_family == AF_INET6);
+  };
+  size_t cut = 0;
+  for (const auto& entry : std::filesystem::directory_iterator("/proc/self/fd")) {
+    const int fd = std::atoi(entry.path().filename().c_str());
+    if (is_connection(fd) && shutdown(fd, SHUT_RDWR) == 0) ++cut;
+  }
+  return cut;
+}
+
 namespace {
 
 constexpr char kPostgresBin[] = "/usr/lib/postgresql/15/bin/";

@@ -75,6 +75,9 @@ class ServerProcess {
 
 // True once something accepts connections on 127.0.0.1:port.
 bool WaitForPort(uint16_t port);
+// Ends every TCP connection of this process, as a network or a load balancer does: nobody in it
+// asked, and its programs see an end of file. How many there were.
+size_t CutConnections();
 
 // PostgreSQL 15 from Debian's packages, trust authentication on loopback, superuser "postgres".
 // Drops root for the server, as it demands. Empty `dsn` and a message if it cannot start.

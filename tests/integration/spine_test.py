@@ -81,6 +81,33 @@ class Spine(Case):
         eventually('back', lambda: plane.state('api', 'host-1')['state'] == 'OK')
         eventually('resolved', lambda: not plane.alerts(state='FIRING'))
 
+    def test_an_agent_that_is_frozen_is_silent_until_it_wakes(self):
+        plane = self.plane()
+        server = CountingServer()
+        agent = self.agent(plane)
+        plane.apply(CHECK.format(name='api', every='200ms', port=server.port))
+        eventually('OK', lambda: (s := plane.state('api', 'host-1')) and s['state'] == 'OK')
+        agent.process.process.send_signal(signal.SIGSTOP)
+        eventually('disconnected', lambda: not plane.agent('host-1')['connected'])
+        eventually('counted', lambda: '\nmuster_connections_silent_total 1\n' in plane.metrics())
+        self.assertIn('its peer answers no more', plane.process.log())
+        eventually('NO_DATA', lambda: plane.state('api', 'host-1')['state'] == 'NO_DATA')
+        agent.process.process.send_signal(signal.SIGCONT)
+        eventually('OK again', lambda: plane.state('api', 'host-1')['state'] == 'OK')
+
+    def test_a_control_plane_that_wakes_finds_its_sessions(self):
+        plane = self.plane()
+        names = [f'host-{number}' for number in range(5)]
+        for name in names:
+            self.agent(plane, name)
+        eventually('connected', lambda: all(plane.agent(name)['connected'] for name in names))
+        plane.process.process.send_signal(signal.SIGSTOP)
+        time.sleep(12)
+        plane.process.process.send_signal(signal.SIGCONT)
+        time.sleep(8)  # each has asked again since, later than it would have
+        self.assertIn(f'\nmuster_sessions_opened_total {len(names)}\n', plane.metrics())
+        self.assertIn('\nmuster_connections_silent_total 0\n', plane.metrics())
+
     def test_a_store_restored_from_an_older_copy_is_filled_again(self):
         plane = self.plane()
         server = CountingServer()

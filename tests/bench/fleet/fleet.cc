@@ -149,7 +149,7 @@ Status Fleet::Storm(Report& report) {
   figures.returns.Take();
   const uint64_t before = figures.sessions;
   const Meter meter(clock_, options_.plane);
-  for (const auto& agent : agents_) agent->Cut();
+  testing::CutConnections();
   const bool all = Until(options_.connect_within, [&] {
     return figures.welcomed == agents_.size() && figures.sessions >= before + agents_.size();
   });

@@ -29,6 +29,7 @@
 #include "lib/base/clock.h"
 #include "lib/base/random.h"
 #include "lib/exec/threads.h"
+#include "lib/net/channels.h"
 #include "lib/net/tls.h"
 #include "muster/v1/agent_link.grpc.pb.h"
 #include "tests/bench/fleet/agent_log.h"
@@ -78,8 +79,6 @@ class SimAgent final : public Timed {
 
   // Dials for the first time, after the delay.
   void Begin(absl::Duration delay);
-  // Loses its connection and comes back at once.
-  void Cut();
   // Sends what there is without waiting for company.
   void Flush();
   // Ends for good.
@@ -157,6 +156,7 @@ class SimAgent final : public Timed {
   absl::Duration dialled_at_ ABSL_GUARDED_BY(mutex_);
 
   // Between connections.
+  net::Channels channels_ ABSL_GUARDED_BY(mutex_);
   std::vector<std::string> servers_ ABSL_GUARDED_BY(mutex_);
   agent::ServerTour tour_ ABSL_GUARDED_BY(mutex_);
   std::string server_ ABSL_GUARDED_BY(mutex_);
