@@ -328,8 +328,7 @@ Link::Link(Spool& spool, const Clock& clock, Random& random, LinkOptions options
       random_(random),
       options_(std::move(options)),
       mailbox_(std::make_unique<Mailbox>()),
-      plan_hash_(options_.plan_hash),
-      channels_(options_.open) {
+      plan_hash_(options_.plan_hash) {
   {
     absl::MutexLock lock(&mailbox_->mutex);
     mailbox_->identity = options_.identity;
@@ -423,8 +422,9 @@ Link::Ending Link::RunSession(const std::string& server) {
     identity = mailbox_->identity;
     mailbox_->counts.server = server;
   }
-  const std::unique_ptr<v1::AgentLink::Stub> stub =
-      v1::AgentLink::NewStub(channels_.To(server, identity));
+  const auto channel =
+      options_.open ? options_.open(server, identity) : net::OpenChannel(server, identity);
+  const std::unique_ptr<v1::AgentLink::Stub> stub = v1::AgentLink::NewStub(channel);
   Stream stream(*mailbox_, *stub);
   Ending ending = Session(*this, stream, spool_.bounds()).Run();
   const Status closed = stream.Close();

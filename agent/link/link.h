@@ -23,7 +23,6 @@
 #include "lib/base/clock.h"
 #include "lib/base/random.h"
 #include "lib/exec/threads.h"
-#include "lib/net/channels.h"
 #include "lib/net/tls.h"
 
 namespace muster::agent {
@@ -56,7 +55,8 @@ struct LinkOptions {
   std::function<std::optional<v1::Checkpoint>()> witnessed;
   std::function<void(const v1::Checkpoint&)> on_checkpoint;
   // How a channel is opened; net::OpenChannel unless a test says otherwise.
-  net::Channels::Opener open;
+  std::function<std::shared_ptr<grpc::Channel>(const std::string&, const net::ClientIdentity&)>
+      open;
 };
 
 struct LinkCounts {
@@ -101,7 +101,6 @@ class Link {
   const std::unique_ptr<Mailbox> mailbox_;
   // Owned by the link's thread.
   std::string plan_hash_;
-  net::Channels channels_;
   exec::Thread thread_;
 };
 

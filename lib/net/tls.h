@@ -64,7 +64,6 @@ struct ClientIdentity {
   std::string roots_pem;  // the cluster's authority
   std::string chain_pem;  // own certificate and issuers; empty for a stranger
   std::string key_pem;    // empty for a stranger
-  bool operator==(const ClientIdentity&) const = default;
 };
 
 struct ChannelOptions {

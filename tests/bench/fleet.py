@@ -1,6 +1,6 @@
 #!/usr/bin/python3
-"""A fleet against a control plane of its own: idle, then at work, a check more for all, then all cut at once; and at
-the end the store against the fleet's journal. Then some agents of such a fleet fall silent without a word, as hosts do
+"""A fleet against a server that only greets it; then against a control plane of its own: idle, then at work, a check
+more for all, then all cut at once; and at the end the store against the fleet's journal. Then some agents of such a fleet fall silent without a word, as hosts do
 that lose their power.
 
     fleet.py [--smoke] [--agents 1000,10000] [--checks 50] [--seconds 60] [--only run|loss] [--json]
@@ -30,6 +30,17 @@ def fleet(*argv, timeout):
     return ran.stdout
 
 
+def greet(plane, common):
+    """The same agents connect to a server that greets them and does nothing besides, and come back to it."""
+    greeter = Process([f'{BIN}/fleet', 'greet', '--data', plane.data, '--listen', f'127.0.0.1:{plane.port}'],
+                      plane.data + '-greeter.log')
+    try:
+        return json.loads(fleet('run', *common, '--unapplied', '--checks', '0', '--warm-up', '1s', '--seconds', '1',
+                                '--reconnect-storm', '--plane-pid', str(greeter.pid), timeout=900))
+    finally:
+        greeter.stop()
+
+
 def measure(agents, options):
     """The two runs' reports and the verdict."""
     found = {'agents': agents}
@@ -38,9 +49,10 @@ def measure(agents, options):
         plane = Plane(folder)
         bundle, journal = os.path.join(folder, 'bundle'), os.path.join(folder, 'journal')
         fleet('enroll', '--data', plane.data, '--agents', str(agents), '--out', bundle, timeout=600)
+        common = ['--context', plane.context, '--servers', f'127.0.0.1:{plane.port}', '--bundle', bundle, '--json']
+        found['greeted'] = greet(plane, common)
         plane.start()
-        common = ['--context', plane.context, '--servers', f'127.0.0.1:{plane.port}', '--bundle', bundle, '--json',
-                  '--journal', journal, '--plane-pid', str(plane.process.pid)]
+        common += ['--journal', journal, '--plane-pid', str(plane.process.pid)]
         try:
             if not options.smoke:
                 found['idle'] = json.loads(fleet('run', *common, '--checks', '0', '--seconds', '20', '--spec-change', timeout=900))
@@ -130,6 +142,9 @@ def loss_lines(found):
 def lines(found):
     """For people."""
     yield f"{found['agents']} agents"
+    limit = found['greeted']
+    for name in ('connect', 'storm'):
+        yield f"  a server that only greets, {name}: {limit[name]['seconds']:.1f} s until all were welcomed"
     for what in ('idle', 'work'):
         if what not in found:
             continue
@@ -137,7 +152,8 @@ def lines(found):
         for name in ('connect', 'storm'):
             rush = seen[name]
             if rush['welcome']['count']:
-                yield (f"  {what}, {name}: {rush['seconds']:.1f} s until all were welcomed; welcome p50 "
+                yield (f"  {what}, {name}: {rush['seconds']:.1f} s until all were welcomed, "
+                       f"{rush['seconds'] / limit[name]['seconds']:.2f} of what it takes to greet them; welcome p50 "
                        f"{rush['welcome']['p50']:.0f} ms, p99 {rush['welcome']['p99']:.0f} ms; plane "
                        f"{rush['plane']['cores']:.2f} cores")
         change = seen['change']

@@ -21,6 +21,7 @@
 #include "tests/bench/fleet/check.h"
 #include "tests/bench/fleet/enroll.h"
 #include "tests/bench/fleet/fleet.h"
+#include "tests/bench/fleet/greeter.h"
 #include "tests/bench/fleet/journal.h"
 #include "tests/bench/lib/options.h"
 #include "tests/bench/lib/usage.h"
@@ -40,7 +41,8 @@ struct Flags {
   EnrollOptions enroll;
   RunFlags run;
   std::string journal, store;
-  bool json = false, spec_change = false;
+  std::string greeter_data, greeter_listen;
+  bool json = false, spec_change = false, unapplied = false;
 };
 
 int Exit(const Status& status) {
@@ -122,7 +124,7 @@ Status RunAgents(const Flags& flags, Report& report) {
   run.fleet.servers = cluster.servers;
   run.fleet.journal = flags.journal;
   const EarlyEnd early;
-  MUSTER_RETURN_IF_ERROR(ApplyChecks(cluster, run.checks));
+  if (!flags.unapplied) MUSTER_RETURN_IF_ERROR(ApplyChecks(cluster, run.checks));
   if (flags.spec_change) {
     run.fleet.change_specs = [cluster, checks = run.checks]() mutable {
       ++checks.checks;
@@ -199,6 +201,7 @@ void AddRun(CLI::App& app, Flags& flags) {
       ->capture_default_str();
   sub->add_option("--connect-within", run.connect_within, "until all must be welcomed")
       ->capture_default_str();
+  sub->add_flag("--unapplied", flags.unapplied, "apply nothing: the server only greets");
   sub->add_flag("--spec-change", flags.spec_change,
                 "then add a check to all, and measure when it reaches them");
   sub->add_flag("--reconnect-storm", run.fleet.reconnect_storm,
@@ -216,6 +219,19 @@ void AddCheck(CLI::App& app, Flags& flags) {
   check->add_flag("--json", flags.json, "one JSON object instead of text");
 }
 
+int Greet(const Flags& flags) {
+  RaiseDescriptorLimit();
+  const EarlyEnd early;
+  return Exit(ServeGreeter(flags.greeter_data, flags.greeter_listen, early.stop()));
+}
+
+void AddGreet(CLI::App& app, Flags& flags) {
+  CLI::App* const greet = app.add_subcommand(
+      "greet", "a server that greets agents and keeps nothing, to compare with, until SIGTERM");
+  greet->add_option("--data", flags.greeter_data, "the control plane's folder")->required();
+  greet->add_option("--listen", flags.greeter_listen, "HOST:PORT")->required();
+}
+
 int Run(int argc, char** argv) {
   LeaveLockOrderToTests();
   net::PrepareTls();
@@ -227,9 +243,11 @@ int Run(int argc, char** argv) {
   AddEnroll(app, flags.enroll);
   AddRun(app, flags);
   AddCheck(app, flags);
+  AddGreet(app, flags);
   if (const int code = ReadCommandLine(app, argc, argv); code >= 0) return code;
   StartLog("fleet", LogLevel::kWarning);
   if (app.got_subcommand("enroll")) return EnrollAll(flags);
+  if (app.got_subcommand("greet")) return Greet(flags);
   return app.got_subcommand("run") ? RunFleet(flags) : CheckJournal(flags);
 }
 

@@ -19,7 +19,7 @@ constexpr absl::Duration kTurn = absl::Seconds(1);
 
 }  // namespace
 
-// One call. One read and one write in flight; a hold keeps it while the
+// One call on a channel of its own. One read and one write in flight; a hold keeps it while the
 // agent may still start something.
 class SimAgent::Stream final : public grpc::ClientBidiReactor<v1::FromAgent, v1::ToAgent> {
  public:
@@ -175,7 +175,7 @@ void SimAgent::Dial() {
   agent::HelloFacts facts{MUSTER_VERSION,      "simulated",           plan_hash_,
                           shared_.clock.Now(), {{"os", "simulated"}}, witnessed_};
   v1::FromAgent hello = agent::MakeHello(bounds, facts);
-  stream_ = std::make_unique<Stream>(*this, channels_.To(server_, identity_), std::move(hello));
+  stream_ = std::make_unique<Stream>(*this, net::OpenChannel(server_, identity_), std::move(hello));
   SetTimer();
 }
 

@@ -29,7 +29,6 @@
 #include "lib/base/clock.h"
 #include "lib/base/random.h"
 #include "lib/exec/threads.h"
-#include "lib/net/channels.h"
 #include "lib/net/tls.h"
 #include "muster/v1/agent_link.grpc.pb.h"
 #include "tests/bench/fleet/agent_log.h"
@@ -156,7 +155,6 @@ class SimAgent final : public Timed {
   absl::Duration dialled_at_ ABSL_GUARDED_BY(mutex_);
 
   // Between connections.
-  net::Channels channels_ ABSL_GUARDED_BY(mutex_);
   std::vector<std::string> servers_ ABSL_GUARDED_BY(mutex_);
   agent::ServerTour tour_ ABSL_GUARDED_BY(mutex_);
   std::string server_ ABSL_GUARDED_BY(mutex_);
