@@ -11,6 +11,11 @@ namespace {
 
 size_t SizeOf(const BatchCommit& batch) { return batch.payload.size() + 512; }
 
+// Whether it tells more than that all is as it was.
+bool TellsNews(const BatchCommit& batch) {
+  return !batch.transitions.empty() || !batch.run_events.empty() || !batch.gaps.empty();
+}
+
 // Whether no later try can succeed: the store is well, and refuses what it is given.
 bool LiesInTheBatch(const Status& status) {
   using Code = absl::StatusCode;
@@ -46,6 +51,7 @@ Status Committer::Submit(BatchCommit batch, Done done) {
                              counts_.waiting_bytes);
   }
   counts_.waiting_bytes += SizeOf(batch);
+  if (TellsNews(batch)) ++news_;
   queue_.push_back({std::move(batch), std::move(done)});
   return OkStatus();
 }
@@ -74,7 +80,11 @@ std::vector<Committer::Waiting> Committer::TakeGroup() {
   const auto ready = [this]() ABSL_SHARED_LOCKS_REQUIRED(mutex_) {
     return stopping_ || !queue_.empty();
   };
+  const auto enough = [this]() ABSL_SHARED_LOCKS_REQUIRED(mutex_) {
+    return stopping_ || news_ > 0 || queue_.size() >= options_.enough;
+  };
   absl::MutexLock lock(&mutex_, absl::Condition(&ready));
+  mutex_.AwaitWithTimeout(absl::Condition(&enough), options_.gather);
   std::vector<Waiting> group;
   if (stopping_) return group;
   size_t results = 0;
@@ -82,6 +92,7 @@ std::vector<Committer::Waiting> Committer::TakeGroup() {
          results < options_.results_a_commit) {
     results += queue_.front().batch.results;
     counts_.waiting_bytes -= SizeOf(queue_.front().batch);
+    if (TellsNews(queue_.front().batch)) --news_;
     group.push_back(std::move(queue_.front()));
     queue_.pop_front();
   }

@@ -26,6 +26,10 @@ struct CommitterOptions {
   size_t most_waiting_bytes = 64 << 20;
   size_t results_a_commit = 20'000;
   size_t batches_a_commit = 512;
+  // A batch that tells no news waits so long for others to share its commit, until there are
+  // `enough`. What people look at does not wait, nor does what was there before it.
+  absl::Duration gather = absl::Milliseconds(10);
+  size_t enough = 32;
   absl::Duration retry = absl::Seconds(1);
   // Called after a commit that told of runs: a hint for whoever waits for them.
   std::function<void()> on_runs = [] {};
@@ -70,6 +74,7 @@ class Committer {
     Done done;
   };
   void Work();
+  // Empty when the committer is to stop.
   std::vector<Waiting> TakeGroup();
   void CommitGroup(std::vector<Waiting> group);
   void HandBack(std::vector<Waiting> group, const Status& why);
@@ -86,6 +91,7 @@ class Committer {
   absl::AnyInvocable<void()> on_transitions_;
   mutable absl::Mutex mutex_;
   std::deque<Waiting> queue_ ABSL_GUARDED_BY(mutex_);
+  size_t news_ ABSL_GUARDED_BY(mutex_) = 0;  // batches in the queue that tell some
   CommitterCounts counts_ ABSL_GUARDED_BY(mutex_);
   Status health_ ABSL_GUARDED_BY(mutex_);
   bool stopping_ ABSL_GUARDED_BY(mutex_) = false;
