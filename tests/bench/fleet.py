@@ -55,7 +55,8 @@ def measure(agents, options):
         common += ['--journal', journal, '--plane-pid', str(plane.process.pid)]
         try:
             if not options.smoke:
-                found['idle'] = json.loads(fleet('run', *common, '--checks', '0', '--seconds', '20', '--spec-change', timeout=900))
+                found['idle'] = json.loads(fleet('run', *common, '--checks', '0', '--seconds', '20', '--spec-change',
+                                                 '--reconnect-storm', timeout=900))
             found['work'] = json.loads(fleet(
                 'run', *common, '--checks', str(options.checks), '--every', options.every, '--failing',
                 options.failing, '--period', options.period, '--warm-up', options.warm_up, '--seconds',

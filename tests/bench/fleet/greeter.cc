@@ -3,10 +3,6 @@
 #include <grpcpp/grpcpp.h>
 
 #include <memory>
-#include <utility>
-
-#include <absl/base/thread_annotations.h>
-#include <absl/synchronization/mutex.h>
 
 #include "control-plane/ingest/session.h"
 #include "control-plane/pki/authority.h"
