@@ -1,7 +1,7 @@
 #!/usr/bin/python3
 """A fleet against a server that only greets it; then against a control plane of its own, without checks, and at work,
-with a check more for all; each time all are cut at once and come back; and at the end the store against the fleet's journal. Then some agents of such a fleet fall silent without a word, as hosts do
-that lose their power.
+with a check more for all; each time all are cut at once and come back; and at the end the store against the fleet's
+journal. Then some agents of such a fleet fall silent without a word, as hosts do that lose their power.
 
     fleet.py [--smoke] [--agents 1000,10000] [--checks 50] [--seconds 60] [--only run|loss] [--json]
 
