@@ -19,6 +19,16 @@ spec:
 '''
 
 
+def watched(case):
+    """A control plane, a server that answers, and the agent of the host that finds it OK."""
+    plane = case.plane()
+    server = CountingServer()
+    agent = case.agent(plane)
+    plane.apply(CHECK.format(name='api', every='200ms', port=server.port))
+    eventually('OK', lambda: (s := plane.state('api', 'host-1')) and s['state'] == 'OK')
+    return plane, server, agent
+
+
 class Spine(Case):
     def test_a_host_joins_reports_and_is_shown(self):
         plane = self.plane()
@@ -50,11 +60,7 @@ class Spine(Case):
         self.assertIn('jemalloc_bg_thd', threads)
 
     def test_a_failure_fires_and_its_mending_resolves(self):
-        plane = self.plane()
-        server = CountingServer()
-        self.agent(plane)
-        plane.apply(CHECK.format(name='api', every='200ms', port=server.port))
-        eventually('OK', lambda: (s := plane.state('api', 'host-1')) and s['state'] == 'OK')
+        plane, server, _ = watched(self)
         server.status = 503
         state = eventually('CRITICAL', lambda: (s := plane.state('api', 'host-1')) and s['state'] == 'CRITICAL' and s)
         self.assertIn('503', state['summary'])
@@ -67,11 +73,7 @@ class Spine(Case):
         self.assertEqual(resolved['id'], alert['id'])
 
     def test_an_agent_that_is_off_is_no_data_and_an_alert_of_its_own(self):
-        plane = self.plane()
-        server = CountingServer()
-        agent = self.agent(plane)
-        plane.apply(CHECK.format(name='api', every='200ms', port=server.port))
-        eventually('OK', lambda: (s := plane.state('api', 'host-1')) and s['state'] == 'OK')
+        plane, _, agent = watched(self)
         agent.process.kill()
         eventually('disconnected', lambda: not plane.agent('host-1')['connected'], within=20)
         eventually('NO_DATA', lambda: plane.state('api', 'host-1')['state'] == 'NO_DATA', within=60)
@@ -82,11 +84,7 @@ class Spine(Case):
         eventually('resolved', lambda: not plane.alerts(state='FIRING'))
 
     def test_an_agent_that_is_frozen_is_silent_until_it_wakes(self):
-        plane = self.plane()
-        server = CountingServer()
-        agent = self.agent(plane)
-        plane.apply(CHECK.format(name='api', every='200ms', port=server.port))
-        eventually('OK', lambda: (s := plane.state('api', 'host-1')) and s['state'] == 'OK')
+        plane, _, agent = watched(self)
         agent.process.process.send_signal(signal.SIGSTOP)
         eventually('disconnected', lambda: not plane.agent('host-1')['connected'])
         eventually('counted', lambda: '\nmuster_connections_silent_total 1\n' in plane.metrics())
@@ -135,11 +133,7 @@ class Spine(Case):
         self.assertEqual(plane.agent('host-1')['gaps'], [])
 
     def test_late_results_keep_their_time(self):
-        plane = self.plane()
-        server = CountingServer()
-        self.agent(plane)
-        plane.apply(CHECK.format(name='api', every='200ms', port=server.port))
-        eventually('OK', lambda: (s := plane.state('api', 'host-1')) and s['state'] == 'OK')
+        plane, server, _ = watched(self)
         plane.process.kill()
         away_from = time.time()
         before = server.count()
@@ -257,11 +251,7 @@ class Rendering(Case):
         self.assertIn('muster_results_stored_total', plane.metrics())
 
     def test_watch_gives_json_lines_off_a_terminal(self):
-        plane = self.plane()
-        server = CountingServer()
-        self.agent(plane)
-        plane.apply(CHECK.format(name='api', every='200ms', port=server.port))
-        eventually('OK', lambda: (s := plane.state('api', 'host-1')) and s['state'] == 'OK')
+        plane, server, _ = watched(self)
         out = os.path.join(self.folder, 'watch')
         from harness import Process
         watch = self.own(Process([f'{BIN}/musterctl', '--context', plane.context, 'watch'], out))
