@@ -259,6 +259,15 @@ TEST(Transport, WhoSaysNothingAnyMoreIsCut) {
   EXPECT_EQ(silent(), 1U);
 }
 
+// Pings that come too often end a connection, with the fourth.
+TEST(Transport, ClientsMayPingAsOftenAsTheyDo) {
+  TestPlane plane;
+  const auto channel = plane.Channel(plane.Identity(v1::ROLE_VIEWER, "anna"));
+  ASSERT_TRUE(Version(channel).ok());
+  testing::Pause(4 * net::ChannelOptions().keepalive_time + absl::Seconds(2));
+  EXPECT_EQ(channel->GetState(false), GRPC_CHANNEL_READY);
+}
+
 TEST(Transport, ACrowdOfOneAddressKeepsNobodyElseWaiting) {
   TestPlane plane;
   TestPort port;
