@@ -246,6 +246,8 @@ class Plane {
     options.cut_connection = [this](const std::string& peer) {
       if (!main_->Cut(peer) && enroll_ != nullptr) enroll_->Cut(peer);
     };
+    // Sessions come through this port alone.
+    options.last_heard = [this](const std::string& peer) { return main_->LastHeard(peer); };
     gate_.emplace(store_->identity(), clock_, std::move(options));
   }
 
@@ -291,6 +293,9 @@ class Plane {
     witnesses_.emplace(store_->audit(), *authority_, clock_);
     options.on_transitions = [this] { TransitionsCame(); };
     options.committer.on_runs = [this] { RunsCame(); };
+    options.committer.on_commit = [this](absl::Duration took) {
+      metrics_.commit_seconds.Observe(absl::ToDoubleSeconds(took));
+    };
     options.servers = [this] { return heartbeat_->Servers(); };
     hub_.emplace(*store_, *witnesses_, clock_, std::move(options));
   }
@@ -418,9 +423,6 @@ class Plane {
     metrics_.reports_refused.Increment(reports_grown_.Since(commits.reports_refused));
     metrics_.audit_contradictions.Set(static_cast<double>(witnesses_->contradictions()));
     metrics_.ingest_queue_batches.Set(static_cast<double>(commits.waiting));
-    if (commits_grown_.Since(commits.commits) > 0) {
-      metrics_.commit_seconds.Observe(absl::ToDoubleSeconds(commits.last_commit));
-    }
     metrics_.connections_refused.With("denied").Increment(denied_grown_.Since(gate_->refused()));
     const net::ListenerCounts connections = main_->counts();
     metrics_.connections_refused.With("limit").Increment(
@@ -455,7 +457,7 @@ class Plane {
   absl::Time renew_at_;  // of the start, then of the certificate runner's thread
   Metrics& metrics_;
   Growth sessions_grown_, results_grown_, batches_grown_, aborted_grown_, refused_grown_,
-      reports_grown_, commits_grown_, denied_grown_, full_grown_, terms_grown_, late_grown_,
+      reports_grown_, denied_grown_, full_grown_, terms_grown_, late_grown_,
       missed_grown_, published_grown_, heard_grown_, busy_grown_, silent_grown_;
   std::atomic<bool> draining_ = false;
   std::atomic<bool> replaced_ = false;

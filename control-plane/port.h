@@ -45,6 +45,9 @@ class Port {
   }
   bool Cut(const std::string& peer) { return listener_->Cut(peer); }
   void Arrived(const std::string& peer) { listener_->Arrived(peer); }
+  std::optional<absl::Duration> LastHeard(const std::string& peer) const {
+    return listener_->LastHeard(peer);
+  }
   uint16_t number() const { return listener_->port(); }
   net::ListenerCounts counts() const { return listener_->counts(); }
 

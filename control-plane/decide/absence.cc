@@ -41,6 +41,12 @@ NoData ToNoData(const CheckStateRow& before, std::string reason, absl::Time now)
   return out;
 }
 
+std::string Circumstance(const AgentSession& agent) {
+  if (agent.orphaned) return ", when its replica was lost";
+  if (LastHeard(agent) == agent.disconnected_at) return "";
+  return fmt::format(", and was last heard {}", TimeText(LastHeard(agent)));
+}
+
 }  // namespace
 
 size_t ConnectedOf(const std::vector<AgentSession>& sessions) {
@@ -73,6 +79,10 @@ bool Crowd::FellWith(absl::Time since) const {
   return since >= went_.begin - kClocks && since <= went_.end + kClocks;
 }
 
+absl::Time LastHeard(const AgentSession& agent) {
+  return std::min(agent.last_seen_at, agent.disconnected_at);
+}
+
 absl::Time SilentSince(const AgentSession& agent, const Serving& serving,
                        const AbsencePolicy& policy) {
   const bool never_here = agent.last_seen_at < absl::UnixEpoch();
@@ -80,7 +90,7 @@ absl::Time SilentSince(const AgentSession& agent, const Serving& serving,
   const absl::Time back = serving.crowd.BackFrom(agent.disconnected_at);
   const bool in_line =
       back > agent.disconnected_at && serving.crowd.FellWith(agent.disconnected_at);
-  const absl::Time lost = agent.orphaned || in_line ? back + policy.settle : agent.disconnected_at;
+  const absl::Time lost = agent.orphaned || in_line ? back + policy.settle : LastHeard(agent);
   return std::max(lost, serving.crowd.BackFrom(serving.since) + policy.settle);
 }
 
@@ -96,8 +106,7 @@ std::optional<NoData> NoDataOfSilent(const CheckStateRow& state, const AgentSess
   if (now < SilentSince(agent, serving, policy) + policy.states_after) return std::nullopt;
   return ToNoData(state,
                   fmt::format("silent: agent {} has had no session since {}{}", agent.name,
-                              TimeText(agent.disconnected_at),
-                              agent.orphaned ? ", when its replica was lost" : ""),
+                              TimeText(agent.disconnected_at), Circumstance(agent)),
                   now);
 }
 

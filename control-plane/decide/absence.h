@@ -17,9 +17,9 @@
 namespace muster::control {
 
 struct AbsencePolicy {
-  // Without a session for this long, an agent's states become NO_DATA.
+  // Of an agent without a session that was silent for this long states become NO_DATA.
   absl::Duration states_after = absl::Seconds(7);
-  // Without a session for this long, the agent is absent and somebody is told.
+  // Of one that was for this long, somebody is told: it is absent.
   absl::Duration alert_after = absl::Seconds(30);
   // What agents get on top to come back after the control plane itself, or the replica that they
   // were connected to, was away.
@@ -66,8 +66,12 @@ struct Serving {
   Crowd crowd;
 };
 
-// Since when the agent has no session of its own doing, as far as we could have known: silence
-// while nobody served does not count, an agent that was orphaned by its replica gets the time to
+// When an agent without a session was last heard: one whose session ended for its silence had been
+// silent before.
+absl::Time LastHeard(const AgentSession& agent);
+
+// Since when the agent is silent of its own doing, as far as we could have known: silence while
+// nobody served does not count, an agent that was orphaned by its replica gets the time to
 // find another one, and one that was lost with many waits in line with them. InfiniteFuture for
 // agents that are connected, revoked, or never had a session.
 absl::Time SilentSince(const AgentSession& agent, const Serving& serving,

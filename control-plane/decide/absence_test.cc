@@ -16,7 +16,7 @@ const AbsencePolicy kPolicy;
 AgentSession Agent(bool connected, absl::Time disconnected_at) {
   return {.name = "web-1",
           .connected = connected,
-          .last_seen_at = kStart,
+          .last_seen_at = connected ? kStart : disconnected_at,
           .disconnected_at = connected ? absl::InfiniteFuture() : disconnected_at};
 }
 
@@ -47,6 +47,21 @@ TEST(Absence, BeginsAfterTheGrace) {
   EXPECT_FALSE(IsAbsent(agent, long_ago, kPolicy, kStart + absl::Seconds(29)));
   EXPECT_TRUE(IsAbsent(agent, long_ago, kPolicy, kStart + absl::Seconds(30)));
   EXPECT_FALSE(IsAbsent(Agent(true, kStart), long_ago, kPolicy, kStart + absl::Hours(9)));
+}
+
+TEST(Absence, OfOneWhoseSessionEndedForItsSilenceBeganWithThat) {
+  const Serving long_ago = Since(kStart - absl::Hours(1));
+  AgentSession stuck = Agent(false, kStart);
+  stuck.last_seen_at = kStart - absl::Seconds(12);
+  EXPECT_FALSE(IsAbsent(stuck, long_ago, kPolicy, kStart + absl::Seconds(17)));
+  EXPECT_TRUE(IsAbsent(stuck, long_ago, kPolicy, kStart + absl::Seconds(18)));
+  const auto no_data = NoDataOfSilent(State(kStart), stuck, long_ago, kPolicy, kStart);
+  ASSERT_TRUE(no_data.has_value());
+  EXPECT_EQ(no_data->transition.reason,
+            "silent: agent web-1 has had no session since 2027-01-15T08:00:00Z, and was last heard "
+            "2027-01-15T07:59:48Z");
+  // Nor does it wait in line with others when it was lost alone.
+  EXPECT_EQ(SilentSince(stuck, long_ago, kPolicy), stuck.last_seen_at);
 }
 
 TEST(Absence, DoesNotCountTheTimeWhenNobodyServed) {
@@ -109,7 +124,7 @@ TEST(Absence, WaitsUntilACrowdIsIn) {
   const Serving crowded{kStart, CrowdOf(looks)};
   EXPECT_EQ(SilentSince(agent, crowded, kPolicy), kStart + absl::Seconds(60) + kPolicy.settle);
   // One that lost its session by itself since is none of the crowd.
-  agent.disconnected_at = kStart + absl::Minutes(10);
+  agent = Agent(false, kStart + absl::Minutes(10));
   EXPECT_EQ(SilentSince(agent, crowded, kPolicy), agent.disconnected_at);
   // Of a replica that was lost the others come in a crowd as well.
   AgentSession orphan = Agent(false, kStart - absl::Seconds(5));

@@ -293,7 +293,7 @@ class Round {
                    .name = fmt::format("agent/{} absent", name),
                    .agent = name,
                    .started_at = agent.silent_since,
-                   .summary = fmt::format("no session since {}", TimeText(agent.silent_since))},
+                   .summary = fmt::format("nothing heard since {}", TimeText(agent.silent_since))},
                   "");
     Fire(alert, v1::SEVERITY_CRITICAL, now_, "no session for longer than the grace");
   }

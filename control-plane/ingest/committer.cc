@@ -155,7 +155,6 @@ void Committer::Count(const std::vector<BatchCommit>& batches, const std::vector
   {
     absl::MutexLock lock(&mutex_);
     ++counts_.commits;
-    counts_.last_commit = took;
     for (size_t i = 0; i < batches.size(); ++i) {
       if (!outcomes[i].ok()) {
         ++counts_.aborted;
@@ -168,6 +167,7 @@ void Committer::Count(const std::vector<BatchCommit>& batches, const std::vector
       runs |= !batches[i].run_events.empty();
     }
   }
+  options_.on_commit(took);
   if (transitions) on_transitions_();
   if (runs) options_.on_runs();
 }

@@ -31,6 +31,8 @@ struct CommitterOptions {
   absl::Duration gather = absl::Milliseconds(10);
   size_t enough = 32;
   absl::Duration retry = absl::Seconds(1);
+  // Called after each commit, with how long it took.
+  std::function<void(absl::Duration)> on_commit = [](absl::Duration) {};
   // Called after a commit that told of runs: a hint for whoever waits for them.
   std::function<void()> on_runs = [] {};
 };
@@ -45,7 +47,6 @@ struct CommitterCounts {
   uint64_t refused = 0;          // batches for which there was no room, or that no store would take
   size_t waiting = 0;
   size_t waiting_bytes = 0;
-  absl::Duration last_commit;
 };
 
 class Committer {

@@ -34,4 +34,10 @@ v1::Plan PlanFor(const CheckBook& book, std::string_view agent, const Labels& la
   return plan;
 }
 
+std::vector<uint32_t> IdsOf(const v1::Plan& plan) {
+  std::vector<uint32_t> ids;
+  for (const v1::PlannedCheck& check : plan.checks()) ids.push_back(check.id());
+  return ids;
+}
+
 }  // namespace muster::control

@@ -20,5 +20,7 @@ struct CheckBook {
 
 // The plan, with its hash: the same checks give the same hash, whatever the revision.
 v1::Plan PlanFor(const CheckBook& book, std::string_view agent, const Labels& labels);
+// Of its checks.
+std::vector<uint32_t> IdsOf(const v1::Plan& plan);
 
 }  // namespace muster::control

@@ -155,7 +155,7 @@ Status AlertLoop::ReadAgents(absl::Time now) {
         .connected = agent.connected,
         .revoked = agent.revoked,
         .absent = IsAbsent(agent, serving_, options_.absence, now),
-        .silent_since = agent.disconnected_at,
+        .silent_since = LastHeard(agent),
     };
     agents.emplace_hint(agents.end(), agent.name, presence);
   }

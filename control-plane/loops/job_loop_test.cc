@@ -194,7 +194,7 @@ TEST_F(JobLoopTest, AMonthWithoutALeaderCostsOneRunAndTwoRecords) {
 
 TEST_F(JobLoopTest, ADeletedJobIsForgottenAndItsWaitingRunsAreMissed) {
   Apply(absl::Minutes(10));
-  ASSERT_OK(store_->sessions().Close("db-1", session_, now_));
+  ASSERT_OK(store_->sessions().Close({{"db-1", session_, now_, now_}}));
   TickAt(absl::Minutes(10));
   EXPECT_THAT(OnHands(), IsEmpty());
   ASSERT_OK(store_->specs().Delete({{"Job", "tidy"}}, Note()));

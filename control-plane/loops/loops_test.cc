@@ -84,7 +84,7 @@ class LoopsTest : public ::testing::Test {
     EXPECT_TRUE(opened.ok()) << opened.status();
     return opened.ok() ? opened->epoch : 0;
   }
-  void Disconnect() { ASSERT_TRUE(store_->sessions().Close("web-1", epoch_, now_).ok()); }
+  void Disconnect() { ASSERT_TRUE(store_->sessions().Close({{"web-1", epoch_, now_, now_}}).ok()); }
 
   BatchCommit NextBatch() {
     BatchCommit batch{.agent = "web-1",

@@ -1,6 +1,9 @@
 #include "control-plane/rpc/agent_hub.h"
 
 #include <algorithm>
+#include <iterator>
+#include <set>
+#include <utility>
 
 #include "lib/base/log.h"
 
@@ -8,6 +11,15 @@ namespace muster::control {
 namespace {
 
 constexpr absl::Duration kTick = absl::Seconds(1);
+
+// Whether there are states of checks that the plan does not hold.
+bool HoldsMore(const AgentStates& states, const v1::Plan& plan) {
+  const std::vector<uint32_t> ids = IdsOf(plan);
+  const std::set<uint32_t> planned(ids.begin(), ids.end());
+  return std::any_of(states.rows.begin(), states.rows.end(), [&](const CheckStateRow& state) {
+    return !planned.contains(state.check_id);
+  });
+}
 
 }  // namespace
 
@@ -49,10 +61,11 @@ StatusOr<AgentHub::Opened> AgentHub::Open(const v1::Hello& hello, const std::str
   RefreshBook();
   const std::shared_ptr<const CheckBook> book = this->book();
   v1::Plan plan = PlanFor(*book, agent, opened.labels);
-  std::vector<uint32_t> ids;
-  for (const v1::PlannedCheck& check : plan.checks()) ids.push_back(check.id());
-  MUSTER_RETURN_IF_ERROR(store_.history().KeepOnly(agent, ids, now).status());
   MUSTER_ASSIGN_OR_RETURN(AgentStates states, store_.history().SessionStates(agent));
+  if (HoldsMore(states, plan)) {
+    MUSTER_RETURN_IF_ERROR(store_.history().KeepOnly(agent, IdsOf(plan), now).status());
+    MUSTER_ASSIGN_OR_RETURN(states, store_.history().SessionStates(agent));
+  }
   result.session = std::make_unique<ServerSession>(std::move(opening), opened, std::move(states),
                                                    options_.session);
   result.session->SetAgentPlanHash(hello.plan_hash());
@@ -79,37 +92,57 @@ void AgentHub::Enter(const std::string& agent, std::shared_ptr<HubStream> stream
   if (older != nullptr) older->Cut(Aborted("a newer session of {} has taken over", agent));
 }
 
-void AgentHub::Leave(const std::string& agent, const HubStream* stream, uint64_t epoch) {
-  SessionStore::Parting parting = SessionStore::Parting::kAgents;
+void AgentHub::Leave(const std::string& agent, const HubStream* stream, uint64_t epoch,
+                     std::optional<absl::Duration> last_heard) {
+  const absl::Time now = clock_.Now();
+  SessionEnd end{.agent = agent, .epoch = epoch, .at = now, .heard_at = now};
+  if (last_heard.has_value()) end.heard_at -= clock_.Uptime() - *last_heard;
   {
     absl::MutexLock lock(&mutex_);
     const auto found = streams_.find(agent);
     if (found != streams_.end() && found->second.get() == stream) streams_.erase(found);
-    if (draining_) parting = SessionStore::Parting::kReplicas;
+    if (draining_) end.parting = SessionEnd::Parting::kReplicas;
+    if (epoch == 0) return;
+    ended_.push_back(std::move(end));
+    if (std::exchange(closing_, true)) return;
   }
-  if (epoch == 0) return;
-  const Status closed = store_.sessions().Close(agent, epoch, clock_.Now(), parting);
-  if (closed.ok()) return;
-  LogWarning("could not close a session yet", {{"agent", agent}, {"error", closed}});
-  absl::MutexLock lock(&mutex_);
-  closing_[agent] = epoch;
+  CloseEnded();
+}
+
+// Where many leave at once, those that left while one transaction was on its way share the next.
+void AgentHub::CloseEnded() {
+  while (true) {
+    std::vector<SessionEnd> ends;
+    {
+      absl::MutexLock lock(&mutex_);
+      ends.swap(ended_);
+      if (ends.empty()) closing_ = false;
+    }
+    if (ends.empty()) return;
+    const Status closed = store_.sessions().Close(ends);
+    if (closed.ok()) continue;
+    LogWarning("could not close sessions yet", {{"sessions", ends.size()}, {"error", closed}});
+    absl::MutexLock lock(&mutex_);
+    std::move(ends.begin(), ends.end(), std::back_inserter(late_));
+  }
 }
 
 // An agent that has gone while the store was away must not look connected for ever. Its silence
 // begins now, and with the patience for orphans: until now nobody could have taken it in.
 void AgentHub::CloseLate() {
-  std::map<std::string, uint64_t> closing;
+  std::vector<SessionEnd> ends;
   {
     absl::MutexLock lock(&mutex_);
-    closing.swap(closing_);
+    ends.swap(late_);
   }
-  for (auto at = closing.begin(); at != closing.end(); at = closing.erase(at)) {
-    const Status closed = store_.sessions().Close(at->first, at->second, clock_.Now(),
-                                                  SessionStore::Parting::kReplicas);
-    if (!closed.ok()) break;
+  if (ends.empty()) return;
+  for (SessionEnd& end : ends) {
+    end.at = end.heard_at = clock_.Now();
+    end.parting = SessionEnd::Parting::kReplicas;
   }
+  if (store_.sessions().Close(ends).ok()) return;
   absl::MutexLock lock(&mutex_);
-  closing_.merge(closing);  // what came meanwhile is newer, and stays
+  std::move(ends.begin(), ends.end(), std::back_inserter(late_));
 }
 
 void AgentHub::Found() {

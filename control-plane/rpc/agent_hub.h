@@ -79,8 +79,9 @@ class AgentHub {
   // The stream takes the place of an older one of the same agent, which is cut.
   void Enter(const std::string& agent, std::shared_ptr<HubStream> stream);
   // The stream has ended; its session, if one was opened, is closed in the store, as soon as that
-  // can be reached.
-  void Leave(const std::string& agent, const HubStream* stream, uint64_t epoch);
+  // can be reached. `last_heard`: when the agent was, by uptime, if it ended for its silence.
+  void Leave(const std::string& agent, const HubStream* stream, uint64_t epoch,
+             std::optional<absl::Duration> last_heard);
 
   exec::Pool& pool() { return pool_; }
   Committer& committer() { return committer_; }
@@ -113,6 +114,7 @@ class AgentHub {
   void NoteEpoch(const std::string& epoch);
   void RefreshBook();
   void RefreshAssignments();
+  void CloseEnded();
   void CloseLate();
   Status Reclaim();
   void RenewCheckpoint();
@@ -136,8 +138,11 @@ class AgentHub {
   std::string store_epoch_ ABSL_GUARDED_BY(mutex_);
   bool reclaim_ ABSL_GUARDED_BY(mutex_) = false;
   bool draining_ ABSL_GUARDED_BY(mutex_) = false;
-  // Epochs of sessions that ended while the store could not be told, by agent.
-  std::map<std::string, uint64_t> closing_ ABSL_GUARDED_BY(mutex_);
+  // Sessions that have ended, until somebody tells the store, who then does it for all.
+  std::vector<SessionEnd> ended_ ABSL_GUARDED_BY(mutex_);
+  bool closing_ ABSL_GUARDED_BY(mutex_) = false;  // somebody does
+  // Those that ended while the store could not be told.
+  std::vector<SessionEnd> late_ ABSL_GUARDED_BY(mutex_);
   exec::PeriodicLoop loop_;  // last: its thread uses all the others
 };
 

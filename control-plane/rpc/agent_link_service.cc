@@ -72,9 +72,11 @@ class AgentStream final : public grpc::ServerBidiReactor<v1::FromAgent, v1::ToAg
       context_ = nullptr;
     }
     registration_.reset();
+    std::optional<absl::Duration> last_heard;
+    if (admission_.has_value()) last_heard = admission_->LastHeard();
     admission_.reset();
     // The store is told on the pool; if that is full, here: a session must not stay open.
-    if (!hub_.pool().Submit([self] { self->Leave(); })) Leave();
+    if (!hub_.pool().Submit([self, last_heard] { self->Leave(last_heard); })) Leave(last_heard);
   }
 
   // The hub's side.
@@ -244,9 +246,8 @@ class AgentStream final : public grpc::ServerBidiReactor<v1::FromAgent, v1::ToAg
 
   void SetPlan(const CheckBook& book) ABSL_EXCLUSIVE_LOCKS_REQUIRED(work_mutex_) {
     if (!session_->SetPlan(PlanFor(book, agent_, session_->labels()))) return;
-    std::vector<uint32_t> ids;
-    for (const v1::PlannedCheck& check : session_->plan().checks()) ids.push_back(check.id());
-    const auto kept = hub_.store().history().KeepOnly(agent_, ids, hub_.clock().Now());
+    const auto kept =
+        hub_.store().history().KeepOnly(agent_, IdsOf(session_->plan()), hub_.clock().Now());
     if (!kept.ok())
       LogWarning("could not drop old states", {{"agent", agent_}, {"error", kept.status()}});
     absl::MutexLock io(&io_mutex_);
@@ -291,9 +292,9 @@ class AgentStream final : public grpc::ServerBidiReactor<v1::FromAgent, v1::ToAg
     return true;
   }
 
-  void Leave() {
-    uint64_t epoch = epoch_;
-    hub_.Leave(agent_, this, epoch);
+  void Leave(std::optional<absl::Duration> last_heard) {
+    const uint64_t epoch = epoch_;
+    hub_.Leave(agent_, this, epoch, last_heard);
     if (epoch != 0) LogInfo("agent disconnected", {{"agent", agent_}, {"epoch", epoch}});
   }
 

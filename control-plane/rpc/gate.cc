@@ -57,6 +57,10 @@ Admission::~Admission() {
 
 void Admission::Cancelled() const { gate_->CountAbuse(peer_); }
 
+std::optional<absl::Duration> Admission::LastHeard() const {
+  return gate_->options_.last_heard(peer_);
+}
+
 Gate::Registration::~Registration() {
   if (gate_ != nullptr) gate_->Unregister(id_);
 }

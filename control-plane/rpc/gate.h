@@ -10,6 +10,7 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <optional>
 #include <set>
 #include <string>
 #include <utility>
@@ -39,6 +40,10 @@ struct GateOptions {
   std::function<void(const std::string& peer)> cut_connection = [](const std::string&) {};
   // A call has come over the connection, whatever becomes of it.
   std::function<void(const std::string& peer)> arrived = [](const std::string&) {};
+  // When something last came over a connection that was ended for its silence, by uptime; nothing
+  // for all others.
+  std::function<std::optional<absl::Duration>(const std::string& peer)> last_heard =
+      [](const std::string&) { return std::nullopt; };
   // How soon a revocation that another replica made is noticed.
   absl::Duration refresh = absl::Seconds(1);
 };
@@ -59,6 +64,8 @@ class Admission {
   const net::Identity& identity() const { return identity_; }
   // The caller took the call back.
   void Cancelled() const;
+  // When the caller was last heard, by uptime, if its connection was ended because it was silent.
+  std::optional<absl::Duration> LastHeard() const;
 
  private:
   Gate* gate_;

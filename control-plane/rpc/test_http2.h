@@ -1,6 +1,7 @@
 // An HTTP/2 client by hand, which can do what a well-behaved one does not.
 #pragma once
 
+#include <netinet/in.h>
 #include <signal.h>
 #include <sys/socket.h>
 
@@ -11,6 +12,7 @@
 #include <vector>
 
 #include <absl/time/time.h>
+#include <fmt/format.h>
 
 #include "lib/net/openssl.h"
 #include "lib/net/socket.h"
@@ -47,6 +49,13 @@ class RawTls {
   RawTls(const RawTls&) = delete;
   RawTls& operator=(const RawTls&) = delete;
   bool connected() const { return connected_; }
+  // This end, as gRPC names it.
+  std::string peer() const {
+    sockaddr_in own{};
+    socklen_t size = sizeof own;
+    getsockname(socket_.fd(), reinterpret_cast<sockaddr*>(&own), &size);
+    return fmt::format("ipv4:127.0.0.1:{}", ntohs(own.sin_port));
+  }
   // Session tickets that came before the server's first word; -1 if it says none.
   int Tickets() {
     char byte = 0;
@@ -92,6 +101,7 @@ class RawHttp2 {
         connected_(tls_.connected() &&
                    tls_.Send("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + Frame(4, 0, 0, ""))) {}
   bool connected() const { return connected_; }
+  std::string peer() const { return tls_.peer(); }
 
   // Makes `count` calls with an empty message each. False once the connection is gone.
   bool Call(const std::string& path, int count) {

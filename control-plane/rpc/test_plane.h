@@ -56,6 +56,9 @@ class TestPort {
   }
   void Cut(const std::string& peer) { listener_->Cut(peer); }
   void Arrived(const std::string& peer) { listener_->Arrived(peer); }
+  std::optional<absl::Duration> LastHeard(const std::string& peer) const {
+    return listener_->LastHeard(peer);
+  }
   net::GuardedListener& listener() { return *listener_; }
   std::string address() const { return fmt::format("127.0.0.1:{}", listener_->port()); }
 
@@ -84,6 +87,7 @@ class TestPlane {
       arrived(peer);
     };
     gate.cut_connection = [this](const std::string& peer) { main_.Cut(peer); };
+    gate.last_heard = [this](const std::string& peer) { return main_.LastHeard(peer); };
     gate_ = std::make_unique<Gate>(store_->identity(), gate_clock, std::move(gate));
     HubOptions options;
     options.replica = "r-test";

@@ -247,9 +247,16 @@ TEST(Transport, WhoSaysNothingAnyMoreIsCut) {
   const auto identity = plane.Identity(v1::ROLE_VIEWER, "anna");
   RawHttp2 stuck(port.address(), identity);
   RawHttp2 alive(port.address(), identity);
+  const absl::Duration heard = SystemClock().Uptime();
   const auto silent = [&] { return port.listener().counts().silent; };
   EXPECT_TRUE(testing::Eventually([&] { return alive.Speak() && silent() > 0; }));
+  const absl::Duration cut = SystemClock().Uptime();
   EXPECT_TRUE(testing::Eventually([&] { return stuck.Ended(); }));
+  const auto last_heard = port.listener().LastHeard(stuck.peer());
+  ASSERT_TRUE(last_heard.has_value());
+  EXPECT_LT(*last_heard, cut - absl::Seconds(2));
+  EXPECT_GT(*last_heard, heard - absl::Seconds(2));
+  EXPECT_FALSE(port.listener().LastHeard(alive.peer()).has_value());
   // For longer than the other was silent.
   for (int times = 0; times < 20; ++times) {
     EXPECT_TRUE(alive.Speak());

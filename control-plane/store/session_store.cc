@@ -1,7 +1,10 @@
 #include "control-plane/store/session_store.h"
 
+#include <algorithm>
+
 #include "control-plane/store/audit.h"
 #include "control-plane/store/columns.h"
+#include "control-plane/store/many_rows.h"
 #include "control-plane/store/recovery.h"
 
 namespace muster::control {
@@ -130,20 +133,23 @@ StatusOr<OpenedSession> SessionStore::Open(const SessionOpening& opening) {
   return opened;
 }
 
-Status SessionStore::Close(std::string_view agent, uint64_t epoch, absl::Time now,
-                           Parting parting) {
-  return database_.Write([&](sql::Transaction& t) -> Status {
-    // One that was orphaned before keeps the moment that it ended at, and is not reclaimed.
-    return t
-        .Execute(
-            "UPDATE agents SET replica = '', "
-            "last_seen_at = CASE WHEN connected = 1 THEN $1 ELSE last_seen_at END, "
-            "disconnected_at = CASE WHEN connected = 1 THEN $1 ELSE disconnected_at END, "
-            "orphaned = CASE WHEN connected = 1 THEN $2 ELSE orphaned END, connected = 0 "
-            "WHERE name = $3 AND session_epoch = $4 AND (connected = 1 OR orphaned = 1)",
-            {sql::ToMicros(now), int64_t{parting == Parting::kReplicas}, agent, Signed(epoch)})
-        .status();
-  });
+Status SessionStore::Close(const std::vector<SessionEnd>& ends) {
+  // One that was orphaned before keeps the moment that it ended at, and is not reclaimed.
+  ManyRows rows(
+      "UPDATE agents SET replica = '', "
+      "last_seen_at = CASE WHEN connected = 1 THEN v.column3 ELSE last_seen_at END, "
+      "disconnected_at = CASE WHEN connected = 1 THEN v.column4 ELSE disconnected_at END, "
+      "orphaned = CASE WHEN connected = 1 THEN v.column5 ELSE orphaned END, connected = 0 FROM (",
+      5,
+      ") AS v WHERE agents.name = v.column1 AND agents.session_epoch = v.column2 "
+      "AND (agents.connected = 1 OR agents.orphaned = 1)");
+  for (const SessionEnd& end : ends) {
+    rows.Add({std::string_view(end.agent), Signed(end.epoch),
+              sql::ToMicros(std::min(end.heard_at, end.at)), sql::ToMicros(end.at),
+              int64_t{end.parting == SessionEnd::Parting::kReplicas}});
+  }
+  if (rows.empty()) return OkStatus();
+  return database_.Write([&](sql::Transaction& t) { return rows.Send(t); });
 }
 
 StatusOr<std::map<std::string, uint64_t>> SessionStore::Reclaim(std::string_view replica) {

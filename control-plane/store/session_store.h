@@ -22,7 +22,8 @@ struct AgentSession {
   bool connected = false;
   // The session ended with its replica, and not by itself: the agent gets time to find another one.
   bool orphaned = false;
-  // While connected, when its replica was. InfinitePast before the first session.
+  // While connected, when its replica was; later, when it was last heard, which is before the end
+  // of a session that ended for its silence. InfinitePast before the first session.
   absl::Time last_seen_at;
   absl::Time disconnected_at;  // InfiniteFuture while connected
   bool revoked = false;
@@ -64,6 +65,16 @@ struct OpenedSession {
   Labels labels;
 };
 
+// The end of a session. kReplicas: the replica sent the agent away, which counts as orphaned.
+struct SessionEnd {
+  enum class Parting { kAgents, kReplicas };
+  std::string agent;
+  uint64_t epoch = 0;
+  absl::Time at;
+  absl::Time heard_at;  // when the agent last was; not after `at`
+  Parting parting = Parting::kAgents;
+};
+
 class SessionStore {
  public:
   explicit SessionStore(sql::Database& database) : database_(database) {}
@@ -72,11 +83,8 @@ class SessionStore {
   // an unknown agent (but one that a failover may have forgotten is taken in again),
   // PermissionDenied for a revoked one. A log epoch that was seen before continues at its cursor.
   StatusOr<OpenedSession> Open(const SessionOpening& opening);
-  // No effect if a newer session has taken over. kReplicas: the replica sent the agent away, which
-  // counts as orphaned.
-  enum class Parting { kAgents, kReplicas };
-  Status Close(std::string_view agent, uint64_t epoch, absl::Time now,
-               Parting parting = Parting::kAgents);
+  // In one transaction. No effect on an agent where a newer session has taken over.
+  Status Close(const std::vector<SessionEnd>& ends);
   // Takes back what was orphaned when this replica was declared lost, as far as no newer session
   // has taken over. The answer is the newest session epoch of every agent: those of the replica's
   // own streams that are older have been fenced meanwhile.

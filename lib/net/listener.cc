@@ -34,6 +34,8 @@ namespace {
 
 constexpr int kBacklog = 4096;
 constexpr absl::Duration kSweepEvery = absl::Seconds(1);
+// How long it is known when one was last heard whose connection was ended for silence.
+constexpr absl::Duration kRemembered = absl::Minutes(1);
 constexpr absl::Duration kPauseWithoutDescriptors = absl::Milliseconds(50);
 
 std::string PeerName(const sockaddr_storage& address) {
@@ -145,6 +147,12 @@ struct Connection {
   SilenceWatch::Peer silence = {};
 };
 
+// A connection that was ended because nothing came any more. Times are uptimes.
+struct Silenced {
+  absl::Duration heard;
+  absl::Duration ended;
+};
+
 // Let in, and not known to have made a call.
 struct Arrival {
   int fd = -1;
@@ -173,6 +181,7 @@ struct GuardedListener::Impl {
   mutable absl::Mutex mutex;
   std::map<int, Connection> open ABSL_GUARDED_BY(mutex);  // with those who wait
   std::map<std::string, size_t> by_peer ABSL_GUARDED_BY(mutex);
+  std::map<std::string, Silenced> silenced ABSL_GUARDED_BY(mutex);  // by gRPC's name of the peer
   ListenerCounts counts ABSL_GUARDED_BY(mutex);
   bool stopping ABSL_GUARDED_BY(mutex) = false;
   // Apart from the others: every call asks for it, and Sweep takes its time.
@@ -206,24 +215,32 @@ struct GuardedListener::Impl {
   void CutStuck() {
     silence.Begin(SystemClock().Uptime());
     absl::MutexLock lock(&mutex);
+    std::erase_if(silenced, [this](const auto& entry) {
+      return silence.now() - entry.second.ended > kRemembered;
+    });
     for (auto& [fd, connection] : open) {
-      if (!IsStuck(fd, connection.silence) || shutdown(fd, SHUT_RDWR) != 0) continue;
+      const std::optional<absl::Duration> heard = HeardOfStuck(fd, connection.silence);
+      if (!heard.has_value() || shutdown(fd, SHUT_RDWR) != 0) continue;
+      const std::string peer = GrpcName(connection.peer, connection.port);
+      silenced[peer] = {*heard, silence.now()};
       ++counts.silent;
       LogInfo("a connection is ended: its peer answers no more",
-              {{"peer", GrpcName(connection.peer, connection.port)},
-               {"after", options.silent_at_most}});
+              {{"peer", peer}, {"silent_for", silence.now() - *heard}});
     }
   }
 
-  // The kernel knows when something last came, however late we come to read it.
-  bool IsStuck(int fd, SilenceWatch::Peer& peer) const {
+  // If nothing comes any more, when something last did. The kernel knows, however late we come to
+  // read it.
+  std::optional<absl::Duration> HeardOfStuck(int fd, SilenceWatch::Peer& peer) const {
     tcp_info info{};
     socklen_t size = sizeof info;
-    if (getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &size) != 0) return false;
-    if (info.tcpi_state != TCP_ESTABLISHED) return false;
+    if (getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &size) != 0) return std::nullopt;
+    if (info.tcpi_state != TCP_ESTABLISHED) return std::nullopt;
     int unread = 0;
-    if (ioctl(fd, SIOCINQ, &unread) != 0) return false;
-    return silence.IsStuck(peer, absl::Milliseconds(info.tcpi_last_data_recv), unread > 0);
+    if (ioctl(fd, SIOCINQ, &unread) != 0) return std::nullopt;
+    const absl::Duration quiet = absl::Milliseconds(info.tcpi_last_data_recv);
+    if (!silence.IsStuck(peer, quiet, unread > 0)) return std::nullopt;
+    return silence.now() - quiet;
   }
 
   // Until the next ones may be let in.
@@ -422,6 +439,13 @@ bool GuardedListener::Cut(const std::string& peer) {
     return InodeOf(fd) == connection.inode && shutdown(fd, SHUT_RDWR) == 0;
   }
   return false;
+}
+
+std::optional<absl::Duration> GuardedListener::LastHeard(const std::string& peer) const {
+  absl::MutexLock lock(&impl_->mutex);
+  const auto found = impl_->silenced.find(peer);
+  if (found == impl_->silenced.end()) return std::nullopt;
+  return found->second.heard;
 }
 
 void GuardedListener::Arrived(const std::string& peer) {

@@ -9,6 +9,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <thread>
 
@@ -44,7 +45,7 @@ struct ListenerOptions {
   // A connection over which nothing came for so long is ended. Its peer's kernel answers, or it
   // would have ended before, but its program is stuck: ours ask each five seconds whether we are
   // here (ChannelOptions), and others answer when we ask, each ten.
-  absl::Duration silent_at_most = absl::Seconds(13);
+  absl::Duration silent_at_most = absl::Seconds(12);
 };
 
 struct ListenerCounts {
@@ -70,6 +71,9 @@ class GuardedListener {
   void Start();
   // Ends the connection of a peer as gRPC names it ("ipv4:10.0.0.1:4711"). False if it is not open.
   bool Cut(const std::string& peer);
+  // When something last came from a peer whose connection was ended because nothing did any more,
+  // by uptime; it is known for a minute. Nothing for all others.
+  std::optional<absl::Duration> LastHeard(const std::string& peer) const;
   // The peer has made a call: its handshake is over.
   void Arrived(const std::string& peer);
   // No further connection is accepted. Before the server shuts down. Safe to repeat.

@@ -23,6 +23,7 @@ class SilenceWatch {
   void Begin(absl::Duration now);
   // `silence`: since something last came. `unread`: some of it is still to be read.
   bool IsStuck(Peer& peer, absl::Duration silence, bool unread) const;
+  absl::Duration now() const { return now_; }  // of this round
 
  private:
   const absl::Duration limit_;

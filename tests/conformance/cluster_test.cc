@@ -275,7 +275,8 @@ TEST_P(ClusterConformance, AReplicaThatWasOnlyPausedReclaimsWhatIsStillItsOwn) {
   ASSERT_TRUE(cluster().DeclareLost(Epoch(), Row("r-1")).value_or(false));
   const OpenedSession anew = OpenSession("moved", "log-1", "r-2");
   // Its stream had ended in the meantime.
-  ASSERT_TRUE(store_->sessions().Close("left", left.epoch, now_ + absl::Hours(1)).ok());
+  const absl::Time later = now_ + absl::Hours(1);
+  ASSERT_TRUE(store_->sessions().Close({{"left", left.epoch, later, later}}).ok());
 
   ASSERT_TRUE(TryBeat(paused)->was_lost);
   const auto epochs = store_->sessions().Reclaim("r-1");
@@ -320,17 +321,48 @@ TEST_P(ClusterConformance, AConnectedAgentWasSeenWhenItsReplicaWas) {
   ASSERT_TRUE(store_->database().Write(see).ok());
   EXPECT_EQ(Agent("web-1").last_seen_at, seen);
   EXPECT_EQ(store_->sessions().List("", 10)->at(0).last_seen_at, seen);
-  ASSERT_TRUE(store_->sessions().Close("web-1", session.epoch, now_ + absl::Seconds(5)).ok());
-  EXPECT_EQ(Agent("web-1").last_seen_at, now_ + absl::Seconds(5));
+  const absl::Time end = now_ + absl::Seconds(5);
+  ASSERT_TRUE(store_->sessions().Close({{"web-1", session.epoch, end, end}}).ok());
+  EXPECT_EQ(Agent("web-1").last_seen_at, end);
   EXPECT_FALSE(Agent("web-1").orphaned);
+}
+
+TEST_P(ClusterConformance, ManySessionsEndAtOnceEachInItsOwnWay) {
+  for (const char* agent : {"left", "silent", "sent", "back", "stays"}) Enrol(agent);
+  const OpenedSession left = OpenSession("left");
+  const OpenedSession silent = OpenSession("silent");
+  const OpenedSession sent = OpenSession("sent");
+  const OpenedSession older = OpenSession("back");
+  const OpenedSession newer = OpenSession("back");
+  OpenSession("stays");
+  const absl::Time end = now_ + absl::Minutes(1);
+  const absl::Time heard = end - absl::Seconds(12);
+  ASSERT_TRUE(store_->sessions()
+                  .Close({{"left", left.epoch, end, end},
+                          {"silent", silent.epoch, end, heard},
+                          {"sent", sent.epoch, end, end, SessionEnd::Parting::kReplicas},
+                          {"back", older.epoch, end, end},
+                          {"nobody", 1, end, end}})
+                  .ok());
+  EXPECT_EQ(Agent("left").disconnected_at, end);
+  EXPECT_EQ(Agent("left").last_seen_at, end);
+  EXPECT_FALSE(Agent("left").orphaned);
+  EXPECT_EQ(Agent("silent").disconnected_at, end);
+  EXPECT_EQ(Agent("silent").last_seen_at, heard);
+  EXPECT_TRUE(Agent("sent").orphaned);
+  EXPECT_TRUE(Agent("back").connected);
+  EXPECT_EQ(Agent("back").session_epoch, newer.epoch);
+  EXPECT_TRUE(Agent("stays").connected);
+  EXPECT_TRUE(store_->sessions().Close({}).ok());
 }
 
 TEST_P(ClusterConformance, AnAgentThatWasSentAwayIsOrphaned) {
   Enrol("web-1");
   const OpenedSession session = OpenSession("web-1");
-  ASSERT_TRUE(store_->sessions()
-                  .Close("web-1", session.epoch, now_, SessionStore::Parting::kReplicas)
-                  .ok());
+  ASSERT_TRUE(
+      store_->sessions()
+          .Close({{"web-1", session.epoch, now_, now_, SessionEnd::Parting::kReplicas}})
+          .ok());
   EXPECT_FALSE(Agent("web-1").connected);
   EXPECT_TRUE(Agent("web-1").orphaned);
   EXPECT_EQ(Agent("web-1").disconnected_at, now_);

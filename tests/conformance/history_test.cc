@@ -93,7 +93,7 @@ TEST_P(HistoryConformance, ASessionTellsWhoIsThere) {
   EXPECT_EQ(agent.replica, "r-1");
   EXPECT_EQ(agent.facts.at("os"), "linux");
   EXPECT_EQ(agent.disconnected_at, absl::InfiniteFuture());
-  ASSERT_TRUE(store_->sessions().Close("web-1", session.epoch, now_ + absl::Seconds(9)).ok());
+  ASSERT_TRUE(store_->sessions().Close({{"web-1", session.epoch, now_ + absl::Seconds(9), now_ + absl::Seconds(9)}}).ok());
   agent = **store_->sessions().Find("web-1");
   EXPECT_FALSE(agent.connected);
   EXPECT_EQ(agent.disconnected_at, now_ + absl::Seconds(9));
@@ -104,7 +104,7 @@ TEST_P(HistoryConformance, AnOlderSessionNeitherClosesNorCommits) {
   const OpenedSession older = OpenSession("web-1");
   const OpenedSession newer = OpenSession("web-1");
   EXPECT_GT(newer.epoch, older.epoch);
-  ASSERT_TRUE(store_->sessions().Close("web-1", older.epoch, now_).ok());
+  ASSERT_TRUE(store_->sessions().Close({{"web-1", older.epoch, now_, now_}}).ok());
   EXPECT_TRUE((*store_->sessions().Find("web-1"))->connected);
   EXPECT_THAT(Commit({FullBatch("web-1", older.epoch, 1)}), ElementsAre(kAborted));
   ExpectNothingOf("web-1");

@@ -85,11 +85,14 @@ class Spine(Case):
 
     def test_an_agent_that_is_frozen_is_silent_until_it_wakes(self):
         plane, _, agent = watched(self)
+        frozen = time.time()
         agent.process.process.send_signal(signal.SIGSTOP)
         eventually('disconnected', lambda: not plane.agent('host-1')['connected'])
         eventually('counted', lambda: '\nmuster_connections_silent_total 1\n' in plane.metrics())
         self.assertIn('its peer answers no more', plane.process.log())
         eventually('NO_DATA', lambda: plane.state('api', 'host-1')['state'] == 'NO_DATA')
+        # It was silent before its session ended, and that counts.
+        self.assertLess(stamp(plane.agent('host-1')['lastSeenAt']) - frozen, 7, 'pings are no further apart')
         agent.process.process.send_signal(signal.SIGCONT)
         eventually('OK again', lambda: plane.state('api', 'host-1')['state'] == 'OK')
 

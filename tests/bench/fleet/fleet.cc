@@ -55,6 +55,7 @@ Fleet::Fleet(FleetOptions options, const Bundle& bundle, const std::atomic<bool>
               .most_dialling = options_.most_dialling,
               .clock = clock_,
               .random = *random_} {
+  TrustRoots(bundle.roots_pem);
   if (options_.plane != 0) plane_bytes_before_ = UsageOf(options_.plane).resident_bytes;
   if (!options_.journal.empty()) {
     shared_.journal = Must(Journal::Open(options_.journal), "open the journal");

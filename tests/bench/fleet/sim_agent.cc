@@ -1,5 +1,8 @@
 #include "tests/bench/fleet/sim_agent.h"
 
+#include <grpc/grpc_security.h>
+#include <grpc/support/string_util.h>
+
 #include <algorithm>
 #include <utility>
 
@@ -67,6 +70,15 @@ class SimAgent::Stream final : public grpc::ClientBidiReactor<v1::FromAgent, v1:
   v1::ToAgent in_;     // gRPC's from StartRead to OnReadDone
   v1::FromAgent out_;  // gRPC's from StartWrite to OnWriteDone
 };
+
+void TrustRoots(const std::string& roots_pem) {
+  static std::string* const trusted = new std::string;
+  *trusted = roots_pem;
+  grpc_set_ssl_roots_override_callback([](char** roots) {
+    *roots = gpr_strdup(trusted->c_str());
+    return GRPC_SSL_ROOTS_OVERRIDE_OK;
+  });
+}
 
 SimAgent::SimAgent(Shared& shared, Wheel& wheel, std::string name, net::ClientIdentity identity)
     : shared_(shared),
@@ -175,7 +187,9 @@ void SimAgent::Dial() {
   agent::HelloFacts facts{MUSTER_VERSION,      "simulated",           plan_hash_,
                           shared_.clock.Now(), {{"os", "simulated"}}, witnessed_};
   v1::FromAgent hello = agent::MakeHello(bounds, facts);
-  stream_ = std::make_unique<Stream>(*this, net::OpenChannel(server_, identity_), std::move(hello));
+  // Without roots of its own: those of all.
+  const net::ClientIdentity shown{"", identity_.chain_pem, identity_.key_pem};
+  stream_ = std::make_unique<Stream>(*this, net::OpenChannel(server_, shown), std::move(hello));
   SetTimer();
 }
 

@@ -70,6 +70,10 @@ struct Shared {
   exec::Pool dials{"dial", 2, 20'000};
 };
 
+// Whom all simulated agents of this process trust, before the first one dials. They are read once,
+// where an agent reads them itself: this process is thousands of hosts already.
+void TrustRoots(const std::string& roots_pem);
+
 class SimAgent final : public Timed {
  public:
   SimAgent(Shared& shared, Wheel& wheel, std::string name, net::ClientIdentity identity);
