@@ -104,6 +104,8 @@ class Plane {
         store_(std::move(store)),
         authority_(std::move(authority)),
         redis_(std::move(redis)),
+        descriptors_(RaiseDescriptorLimit()),
+        connections_(LimitsOf(config, descriptors_)),
         metrics_(front.metrics) {}
 
   ~Plane() {
@@ -148,10 +150,22 @@ class Plane {
   }
 
  private:
+  net::ListenerOptions Listening(const std::string& address) const {
+    net::ListenerOptions options;
+    options.address = address;
+    options.max_connections = connections_.all;
+    options.max_connections_per_peer = connections_.per_address;
+    return options;
+  }
+
   Status StartAll() {
-    MUSTER_ASSIGN_OR_RETURN(main_, Port::Open(config_.listen));
+    if (connections_.all >= descriptors_) {
+      LogWarning("maxConnections is more than this process may open; raise LimitNOFILE",
+                 {{"connections", connections_.all}, {"descriptors", descriptors_}});
+    }
+    MUSTER_ASSIGN_OR_RETURN(main_, Port::Open(Listening(config_.listen)));
     if (config_.enroll_listen != Config::kOff) {
-      MUSTER_ASSIGN_OR_RETURN(enroll_, Port::Open(config_.enroll_listen));
+      MUSTER_ASSIGN_OR_RETURN(enroll_, Port::Open(Listening(config_.enroll_listen)));
     }
     metrics_.AuthorityExpires(authority_->not_after());
     MUSTER_RETURN_IF_ERROR(OpenRedis());
@@ -430,6 +444,8 @@ class Plane {
     metrics_.connections_refused.With("busy").Increment(
         busy_grown_.Since(connections.refused_late));
     metrics_.connections_silent.Increment(silent_grown_.Since(connections.silent));
+    metrics_.connections.Set(static_cast<double>(connections.open));
+    metrics_.connections_limit.Set(static_cast<double>(connections_.all));
   }
 
   void BeReady() {
@@ -442,7 +458,8 @@ class Plane {
                         {"replica", replica_},
                         {"agents_and_operators", main_->number()},
                         {"enrolment", enroll_ == nullptr ? 0 : enroll_->number()},
-                        {"http", front_.port()}});
+                        {"http", front_.port()},
+                        {"connections_at_most", connections_.all}});
   }
 
   const Config& config_;
@@ -453,6 +470,8 @@ class Plane {
   const std::unique_ptr<Store> store_;
   const std::unique_ptr<Authority> authority_;
   const std::optional<redis::Address> redis_;
+  const size_t descriptors_;  // that this process may open
+  const ConnectionLimits connections_;
   std::shared_ptr<net::CurrentIdentity> own_;
   absl::Time renew_at_;  // of the start, then of the certificate runner's thread
   Metrics& metrics_;

@@ -2,6 +2,8 @@
 
 #include <unistd.h>
 
+#include <algorithm>
+
 #include "lib/base/text.h"
 #include "lib/settings/settings.h"
 
@@ -9,6 +11,9 @@ namespace muster::control {
 namespace {
 
 constexpr absl::Duration kTenYears = absl::Hours(24 * 3650);
+constexpr size_t kMostConnections = 1'000'000;
+// For all but connections of agents and operators.
+constexpr size_t kOtherDescriptors = 2000;
 
 Status CheckAddress(const std::string& address) { return CheckAdvertised(address); }
 
@@ -29,6 +34,9 @@ Status ReadConfig(std::string_view yaml, std::string_view file, Config& config) 
   settings.Add("httpListen", Text(config.http_listen));
   settings.Add("advertise", settings::List(config.advertise, CheckAddress));
   settings.Add("logLevel", settings::Level(config.log_level));
+  settings.Add("maxConnections", settings::Count(config.max_connections, 10, kMostConnections));
+  settings.Add("maxConnectionsPerAddress",
+               settings::Count(config.max_connections_per_address, 10, kMostConnections));
   settings.Add("flush", Duration(config.flush, absl::Milliseconds(100), absl::Seconds(60)));
   settings.Add("keepHistory", Duration(config.keep_history, absl::Hours(1), kTenYears));
   settings.Add("keepResolvedAlerts",
@@ -43,6 +51,13 @@ Status ReadConfig(std::string_view yaml, std::string_view file, Config& config) 
   settings.Add("expiredAgentGrace",
                Duration(config.expired_agent_grace, absl::ZeroDuration(), kTenYears));
   return settings.Read(yaml, file);
+}
+
+ConnectionLimits LimitsOf(const Config& config, size_t descriptors) {
+  ConnectionLimits limits{config.max_connections, config.max_connections_per_address};
+  if (limits.all == 0) limits.all = descriptors - std::min(kOtherDescriptors, descriptors / 2);
+  if (limits.per_address == 0) limits.per_address = limits.all / 5 * 4;
+  return limits;
 }
 
 Status CheckAdvertised(std::string_view address) {

@@ -24,6 +24,8 @@ namespace muster::control {
 //   httpListen: 127.0.0.1:7480        # "off" switches it off
 //   advertise: [control.example.org]
 //   logLevel: info
+//   maxConnections: 18000             # default: by the descriptors that the process may open
+//   maxConnectionsPerAddress: 14400   # behind a load balancer all agents have its address
 //   flush: 5s                         # agents gather steady results for so long
 //   keepHistory: 14d
 //   keepResolvedAlerts: 365d
@@ -42,6 +44,8 @@ struct Config {
   std::string http_listen = "127.0.0.1:7480";
   std::vector<std::string> advertise;  // HOST or HOST:PORT
   LogLevel log_level = LogLevel::kInfo;
+  size_t max_connections = 0;              // 0: see LimitsOf
+  size_t max_connections_per_address = 0;  // 0: see LimitsOf
   absl::Duration flush = absl::Seconds(5);
   absl::Duration keep_history = absl::Hours(14 * 24);
   absl::Duration keep_resolved_alerts = absl::Hours(365 * 24);
@@ -60,6 +64,14 @@ struct Config {
 
 // Reads the keys that the YAML sets into `config`. Errors name file, line, column and the remedy.
 Status ReadConfig(std::string_view yaml, std::string_view file, Config& config);
+
+// How many connections a control plane takes that may open so many descriptors: what is configured,
+// else what leaves enough for the database, Redis and files, of one address four fifths of it.
+struct ConnectionLimits {
+  size_t all = 0;
+  size_t per_address = 0;
+};
+ConnectionLimits LimitsOf(const Config& config, size_t descriptors);
 
 // HOST or HOST:PORT, without scheme or path.
 Status CheckAdvertised(std::string_view address);

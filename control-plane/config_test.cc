@@ -41,6 +41,19 @@ TEST(Config, ARedisUrlThatCannotBeReadIsRefusedWithItsPlace) {
             std::string::npos);
 }
 
+TEST(Config, ConnectionsAreBoundedByTheDescriptorsUnlessTold) {
+  Config config;
+  EXPECT_EQ(LimitsOf(config, 20'000).all, 18'000U);
+  EXPECT_EQ(LimitsOf(config, 20'000).per_address, 14'400U);
+  EXPECT_EQ(LimitsOf(config, 1024).all, 512U) << "never none";
+  ASSERT_TRUE(ReadConfig("maxConnections: 500\n", "control.yaml", config).ok());
+  EXPECT_EQ(LimitsOf(config, 20'000).all, 500U);
+  EXPECT_EQ(LimitsOf(config, 20'000).per_address, 400U);
+  ASSERT_TRUE(ReadConfig("maxConnectionsPerAddress: 500\n", "control.yaml", config).ok());
+  EXPECT_EQ(LimitsOf(config, 20'000).per_address, 500U);
+  EXPECT_FALSE(ReadConfig("maxConnections: 0\n", "control.yaml", config).ok());
+}
+
 TEST(Config, AdvertisesThisHostWhenToldNothing) {
   ASSERT_EQ(Advertised({}, 7443).size(), 1u);
   EXPECT_NE(Advertised({}, 7443)[0].find(":7443"), std::string::npos);

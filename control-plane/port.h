@@ -18,9 +18,9 @@ namespace muster::control {
 
 class Port {
  public:
-  static StatusOr<std::unique_ptr<Port>> Open(const std::string& address) {
+  static StatusOr<std::unique_ptr<Port>> Open(net::ListenerOptions options) {
     auto port = std::make_unique<Port>();
-    MUSTER_ASSIGN_OR_RETURN(port->listener_, net::GuardedListener::Bind({.address = address}));
+    MUSTER_ASSIGN_OR_RETURN(port->listener_, net::GuardedListener::Bind(std::move(options)));
     return port;
   }
   Status Serve(std::shared_ptr<grpc::ServerCredentials> credentials,

@@ -11,6 +11,7 @@
 #include "control-plane/loops/backup_loop.h"
 #include "control-plane/loops/cluster_loop.h"
 #include "control-plane/loops/job_loop.h"
+#include "control-plane/loops/presence.h"
 #include "control-plane/loops/retention_loop.h"
 #include "control-plane/loops/runner.h"
 #include "control-plane/notify/notifier.h"
@@ -32,10 +33,10 @@ class TermWork final : public LeaderWork {
   TermWork(const TermSurroundings& around, std::shared_ptr<Term> term)
       : around_(around),
         term_(std::move(term)),
-        serving_since_(around.heartbeat.view().serving_since),
+        presence_(around.store, around.heartbeat.view().serving_since),
         notifier_(around.store, around.clock, around.random, Telling()),
-        alert_loop_(around.store, term_->epoch(), Alerts()),
-        absence_loop_(around.store, term_->epoch(), Absence()),
+        alert_loop_(around.store, term_->epoch(), presence_, Alerts()),
+        absence_loop_(around.store, term_->epoch(), presence_, Absence()),
         cluster_loop_(around.store, term_->epoch(), Cluster()),
         job_loop_(around.store, term_->epoch(), Jobs()),
         backup_loop_(around.store, term_->epoch(), Backups()),
@@ -90,7 +91,6 @@ class TermWork final : public LeaderWork {
 
   AlertLoopOptions Alerts() {
     AlertLoopOptions options;
-    options.serving_since = serving_since_;
     options.on_told = [this] { notifier_.Wake(); };
     options.on_counts = [this](const AlertCounts& counts) { Count(counts); };
     return options;
@@ -98,7 +98,6 @@ class TermWork final : public LeaderWork {
 
   AbsenceLoopOptions Absence() {
     AbsenceLoopOptions options;
-    options.serving_since = serving_since_;
     options.on_no_data = [this](const NoDataMarks& marks) {
       for (const std::string& agent : marks.agents) around_.on_states(agent);
       around_.metrics.transitions_no_data.Increment(marks.states);
@@ -172,7 +171,7 @@ class TermWork final : public LeaderWork {
   const TermSurroundings& around_;
   const std::shared_ptr<Term> term_;
   // A change of leader is no absence of the control plane.
-  const absl::Time serving_since_;
+  Presence presence_;
   Notifier notifier_;
   AlertLoop alert_loop_;
   AbsenceLoop absence_loop_;

@@ -49,12 +49,6 @@ std::string Circumstance(const AgentSession& agent) {
 
 }  // namespace
 
-size_t ConnectedOf(const std::vector<AgentSession>& sessions) {
-  return static_cast<size_t>(
-      std::count_if(sessions.begin(), sessions.end(),
-                    [](const AgentSession& session) { return session.connected; }));
-}
-
 void Crowd::Look(size_t connected, absl::Time now) {
   const double many =
       static_cast<double>(policy_.crowd) * std::max(1.0, absl::ToDoubleSeconds(now - looked_));

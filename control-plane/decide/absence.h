@@ -32,8 +32,6 @@ struct AbsencePolicy {
   absl::Duration flush_grace = absl::Seconds(10);
 };
 
-size_t ConnectedOf(const std::vector<AgentSession>& sessions);
-
 // When many agents last went, and last came, within a short time.
 class Crowd {
  public:
@@ -87,7 +85,7 @@ std::optional<NoData> NoDataOfSilent(const CheckStateRow& state, const AgentSess
                                      absl::Time now);
 // The check's data is late although its agent is connected: nothing was observed for three periods,
 // a timeout and the flush grace, nor has the agent come back since. Nothing otherwise.
-// `connected_since`: of the agent's session, as far as it is known.
+// `connected_since`: as far as the agent's data could be on time since.
 std::optional<NoData> NoDataOfLate(const CheckStateRow& state, const v1::CheckSpec& spec,
                                    const AgentSession& agent, absl::Time connected_since,
                                    const AbsencePolicy& policy, absl::Time now);

@@ -134,6 +134,8 @@ TEST(Metrics, AreAllThereFromTheStart) {
   const std::string text = Metrics("1.2.3").Text();
   for (const char* line :
        {"muster_agents_connected 0",
+        "muster_connections 0",
+        "muster_connections_limit 0",
         "muster_results_stored_total 0",
         "muster_batches_stored_total 0",
         "muster_batches_refused_total{reason=\"fenced\"} 0",

@@ -102,6 +102,10 @@ void BackupGauges::Set(const std::map<std::string, BackupFigures>& figures) {
 Metrics::Metrics(std::string_view version)
     : registry_(std::make_shared<prometheus::Registry>()),
       agents_connected(MakeGauge(*registry_, "muster_agents_connected", "Agents with a session.")),
+      connections(MakeGauge(*registry_, "muster_connections",
+                            "Connections open, with those that wait to be let in.")),
+      connections_limit(MakeGauge(*registry_, "muster_connections_limit",
+                                  "Connections that are taken at most (maxConnections).")),
       results_stored(MakeCounter(*registry_, "muster_results_stored_total", "Results committed.")),
       batches_stored(MakeCounter(*registry_, "muster_batches_stored_total", "Batches committed.")),
       batches_refused(

@@ -66,6 +66,8 @@ class Metrics {
   explicit Metrics(std::string_view version);
 
   prometheus::Gauge& agents_connected;
+  prometheus::Gauge& connections;
+  prometheus::Gauge& connections_limit;
   prometheus::Counter& results_stored;
   prometheus::Counter& batches_stored;
   CounterFamily

@@ -12,36 +12,18 @@ constexpr size_t kAtOnce = 250;
 
 }  // namespace
 
-AbsenceLoop::AbsenceLoop(Store& store, LeaderEpoch epoch, AbsenceLoopOptions options)
-    : store_(store),
-      epoch_(epoch),
-      options_(std::move(options)),
-      serving_{options_.serving_since, Crowd(options_.policy)} {}
+AbsenceLoop::AbsenceLoop(Store& store, LeaderEpoch epoch, Presence& presence,
+                         AbsenceLoopOptions options)
+    : store_(store), epoch_(epoch), presence_(presence), options_(std::move(options)) {}
 
 Status AbsenceLoop::Tick(absl::Time now) {
   marks_ = {};
-  Status status = ReadAgents(now);
-  if (status.ok()) status = ReadChecks();
+  MUSTER_ASSIGN_OR_RETURN(view_, presence_.Read(now));
+  Status status = ReadChecks();
   if (status.ok()) status = MarkSilent(now);
   if (status.ok()) status = MarkLate(now);
   if (marks_.states > 0) options_.on_no_data(marks_);
   return status;
-}
-
-Status AbsenceLoop::ReadAgents(absl::Time now) {
-  MUSTER_ASSIGN_OR_RETURN(std::vector<AgentSession> sessions, store_.sessions().Sessions());
-  serving_.crowd.Look(ConnectedOf(sessions), now);
-  std::map<std::string, Agent> agents;
-  for (AgentSession& session : sessions) {
-    const auto known = agents_.find(session.name);
-    const bool same = known != agents_.end() && known->second.session.connected &&
-                      known->second.session.session_epoch == session.session_epoch;
-    const absl::Time since = same ? known->second.connected_since : now;
-    std::string name = session.name;
-    agents.emplace_hint(agents.end(), std::move(name), Agent{std::move(session), since});
-  }
-  agents_ = std::move(agents);
-  return OkStatus();
 }
 
 Status AbsenceLoop::ReadChecks() {
@@ -58,10 +40,10 @@ Status AbsenceLoop::ReadChecks() {
 Status AbsenceLoop::MarkSilent(absl::Time now) {
   std::vector<NoData> changes;
   std::map<std::string, uint64_t> judged;
-  for (const auto& [name, known] : agents_) {
-    const AgentSession& agent = known.session;
+  std::erase_if(marked_, [this](const auto& entry) { return !view_->away.contains(entry.first); });
+  for (const auto& [name, agent] : view_->away) {
     const absl::Time due =
-        SilentSince(agent, serving_, options_.policy) + options_.policy.states_after;
+        SilentSince(agent, view_->serving, presence_.policy()) + presence_.policy().states_after;
     if (now < due) {
       marked_.erase(name);
       continue;
@@ -70,7 +52,7 @@ Status AbsenceLoop::MarkSilent(absl::Time now) {
     if (marked != marked_.end() && marked->second == agent.session_epoch) continue;
     MUSTER_ASSIGN_OR_RETURN(const auto states, store_.history().StatesOf(name));
     for (const CheckStateRow& state : states) {
-      auto no_data = NoDataOfSilent(state, agent, serving_, options_.policy, now);
+      auto no_data = NoDataOfSilent(state, agent, view_->serving, presence_.policy(), now);
       if (no_data.has_value()) changes.push_back(*std::move(no_data));
     }
     judged[name] = agent.session_epoch;
@@ -94,11 +76,7 @@ Status AbsenceLoop::MarkLate(absl::Time now) {
     const uint32_t wanted = std::min(left, kPage);
     MUSTER_ASSIGN_OR_RETURN(const auto page,
                             store_.history().ListStates({}, after_agent_, after_check_, wanted));
-    std::vector<NoData> changes;
-    for (const CheckStateRow& state : page) {
-      auto no_data = IfLate(state, now);
-      if (no_data.has_value()) changes.push_back(*std::move(no_data));
-    }
+    MUSTER_ASSIGN_OR_RETURN(const std::vector<NoData> changes, LateOf(page, now));
     MUSTER_RETURN_IF_ERROR(Apply(changes));
     if (page.size() < wanted) {
       after_agent_.clear();
@@ -112,12 +90,34 @@ Status AbsenceLoop::MarkLate(absl::Time now) {
   return OkStatus();
 }
 
-std::optional<NoData> AbsenceLoop::IfLate(const CheckStateRow& state, absl::Time now) const {
-  const auto agent = agents_.find(state.agent);
-  const auto check = checks_.find(state.check_id);
-  if (agent == agents_.end() || check == checks_.end()) return std::nullopt;
-  return NoDataOfLate(state, check->second, agent->second.session, agent->second.connected_since,
-                      options_.policy, now);
+StatusOr<std::vector<NoData>> AbsenceLoop::LateOf(const std::vector<CheckStateRow>& states,
+                                                  absl::Time now) {
+  const auto late = [&](const CheckStateRow& state, const AgentSession& agent) {
+    const auto check = checks_.find(state.check_id);
+    if (check == checks_.end()) return std::optional<NoData>();
+    return NoDataOfLate(state, check->second, agent, std::max(agent.connected_since, view_->began),
+                        presence_.policy(), now);
+  };
+  // Whose data is late is asked for only where it would be, had its agent been here all the time.
+  const AgentSession always{.connected = true, .connected_since = absl::InfinitePast()};
+  std::set<std::string> suspects;
+  for (const CheckStateRow& state : states) {
+    if (!view_->away.contains(state.agent) && late(state, always).has_value()) {
+      suspects.insert(state.agent);
+    }
+  }
+  MUSTER_ASSIGN_OR_RETURN(const std::vector<AgentSession> sessions,
+                          store_.sessions().Of(suspects));
+  std::map<std::string_view, const AgentSession*> agents;
+  for (const AgentSession& session : sessions) agents.emplace(session.name, &session);
+  std::vector<NoData> found;
+  for (const CheckStateRow& state : states) {
+    const auto agent = agents.find(state.agent);
+    if (agent == agents.end()) continue;
+    auto no_data = late(state, *agent->second);
+    if (no_data.has_value()) found.push_back(*std::move(no_data));
+  }
+  return found;
 }
 
 Status AbsenceLoop::Apply(const std::vector<NoData>& changes) {

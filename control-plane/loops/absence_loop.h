@@ -4,12 +4,13 @@
 
 #include <functional>
 #include <map>
-#include <optional>
+#include <memory>
 #include <set>
 #include <string>
 #include <vector>
 
 #include "control-plane/decide/absence.h"
+#include "control-plane/loops/presence.h"
 #include "control-plane/store/store.h"
 
 namespace muster::control {
@@ -21,8 +22,6 @@ struct NoDataMarks {
 };
 
 struct AbsenceLoopOptions {
-  absl::Time serving_since;
-  AbsencePolicy policy;
   uint32_t states_per_tick =
       5000;  // looked at for lateness; larger fleets take several ticks for all
   // After a tick in which states became NO_DATA.
@@ -32,28 +31,24 @@ struct AbsenceLoopOptions {
 class AbsenceLoop {
  public:
   // Its writes carry the epoch: a loop is one leader's, for one term.
-  AbsenceLoop(Store& store, LeaderEpoch epoch, AbsenceLoopOptions options);
+  AbsenceLoop(Store& store, LeaderEpoch epoch, Presence& presence, AbsenceLoopOptions options);
   Status Tick(absl::Time now);
 
  private:
-  struct Agent {
-    AgentSession session;
-    absl::Time connected_since;  // of this session, as far as this loop saw it
-  };
-  Status ReadAgents(absl::Time now);
   Status ReadChecks();
   Status MarkSilent(absl::Time now);
   Status MarkLate(absl::Time now);
-  std::optional<NoData> IfLate(const CheckStateRow& state, absl::Time now) const;
+  // Of those states the ones that are late.
+  StatusOr<std::vector<NoData>> LateOf(const std::vector<CheckStateRow>& states, absl::Time now);
   // Applies the changes, and then counts the agents as marked. Both are empty afterwards.
   Status Mark(std::vector<NoData>& changes, std::map<std::string, uint64_t>& judged);
   Status Apply(const std::vector<NoData>& changes);
 
   Store& store_;
   const LeaderEpoch epoch_;
+  Presence& presence_;
   const AbsenceLoopOptions options_;
-  Serving serving_;
-  std::map<std::string, Agent> agents_;
+  std::shared_ptr<const PresenceView> view_;  // of this tick
   // Silent agents whose states were all marked, with the session epoch that they were marked after.
   std::map<std::string, uint64_t> marked_;
   uint64_t spec_revision_ = 0;

@@ -12,17 +12,13 @@ constexpr int kMostRounds = 100;
 
 }  // namespace
 
-AlertLoop::AlertLoop(Store& store, LeaderEpoch epoch, AlertLoopOptions options)
-    : store_(store),
-      epoch_(epoch),
-      options_(std::move(options)),
-      serving_{options_.serving_since, Crowd(options_.absence)} {}
+AlertLoop::AlertLoop(Store& store, LeaderEpoch epoch, Presence& presence, AlertLoopOptions options)
+    : store_(store), epoch_(epoch), presence_(presence), options_(std::move(options)) {}
 
 Status AlertLoop::Tick(absl::Time now) {
   MUSTER_RETURN_IF_ERROR(ReadWhatIsWanted());
-  if (now < agents_read_ || now >= agents_read_ + options_.agents_every) {
-    MUSTER_RETURN_IF_ERROR(ReadAgents(now));
-  }
+  now_ = now;
+  MUSTER_RETURN_IF_ERROR(ReadAgents(now));
   bool more = true;
   for (int round = 0; more && round < kMostRounds; ++round) {
     auto done = Round(now);
@@ -66,18 +62,30 @@ Status AlertLoop::ReadNews() {
   return ReadStrangers();
 }
 
-// Transitions of agents that joined since the agents were read, and checks applied since.
 Status AlertLoop::ReadStrangers() {
+  std::set<std::string> strangers;
+  const auto meet = [&](const std::string& agent) {
+    if (!agent.empty() && !facts_.agents.contains(agent)) strangers.insert(agent);
+  };
+  for (const AlertRow& alert : facts_.open) meet(alert.agent);
   for (const TransitionRow& transition : facts_.transitions) {
+    // Of a check that was applied since.
     if (!facts_.checks.contains(transition.check_id)) {
       MUSTER_RETURN_IF_ERROR(ReadWhatIsWanted());
     }
-    if (facts_.agents.contains(transition.agent)) continue;
-    MUSTER_ASSIGN_OR_RETURN(const auto agent, store_.sessions().Find(transition.agent));
-    if (!agent.has_value()) continue;
-    facts_.agents[agent->name] = {.connected = agent->connected, .revoked = agent->revoked};
+    meet(transition.agent);
   }
+  MUSTER_ASSIGN_OR_RETURN(const std::vector<AgentSession> sessions,
+                          store_.sessions().Of(strangers));
+  for (const AgentSession& agent : sessions) facts_.agents[agent.name] = PresenceOf(agent);
   return OkStatus();
+}
+
+AgentPresence AlertLoop::PresenceOf(const AgentSession& agent) const {
+  return {.connected = agent.connected,
+          .revoked = agent.revoked,
+          .absent = IsAbsent(agent, view_->serving, presence_.policy(), now_),
+          .silent_since = LastHeard(agent)};
 }
 
 Status AlertLoop::ReadSpecs() {
@@ -145,24 +153,18 @@ Status AlertLoop::ReadBackups() {
   return OkStatus();
 }
 
+// Of thousands of agents hardly any is away, or has an alert.
 Status AlertLoop::ReadAgents(absl::Time now) {
-  MUSTER_ASSIGN_OR_RETURN(const std::vector<AgentSession> sessions, store_.sessions().Sessions());
-  counts_.agents_connected = ConnectedOf(sessions);
-  serving_.crowd.Look(counts_.agents_connected, now);
+  MUSTER_ASSIGN_OR_RETURN(auto view, presence_.Look(now));
+  if (view == view_) return OkStatus();
+  view_ = std::move(view);
+  counts_.agents_connected = view_->connected;
   std::map<std::string, AgentPresence> agents;
-  for (const AgentSession& agent : sessions) {
-    const AgentPresence presence{
-        .connected = agent.connected,
-        .revoked = agent.revoked,
-        .absent = IsAbsent(agent, serving_, options_.absence, now),
-        .silent_since = LastHeard(agent),
-    };
-    agents.emplace_hint(agents.end(), agent.name, presence);
+  for (const auto& [name, agent] : view_->away) {
+    agents.emplace_hint(agents.end(), name, PresenceOf(agent));
   }
   facts_.agents = std::move(agents);
-  MUSTER_RETURN_IF_ERROR(ReadReplicas());
-  agents_read_ = now;
-  return OkStatus();
+  return ReadReplicas();
 }
 
 Status AlertLoop::ReadReplicas() {

@@ -4,15 +4,15 @@
 #pragma once
 
 #include <functional>
-#include <map>
+#include <memory>
 #include <optional>
 #include <set>
 #include <string>
 #include <utility>
 #include <vector>
 
-#include "control-plane/decide/absence.h"
 #include "control-plane/decide/alert.h"
+#include "control-plane/loops/presence.h"
 #include "control-plane/store/store.h"
 
 namespace muster::control {
@@ -25,11 +25,7 @@ struct AlertCounts {
 };
 
 struct AlertLoopOptions {
-  absl::Time serving_since;  // when the cluster began to accept agents
-  AbsencePolicy absence;
   uint32_t batch = 1000;  // transitions a round
-  // How old the view of who is connected may be.
-  absl::Duration agents_every = absl::Seconds(1);
   std::function<void()> on_told = [] {};  // the outbox has new rows
   std::function<void(const AlertCounts&)> on_counts = [](const AlertCounts&) {};
 };
@@ -37,7 +33,7 @@ struct AlertLoopOptions {
 class AlertLoop {
  public:
   // Its writes carry the epoch: a loop is one leader's, for one term.
-  AlertLoop(Store& store, LeaderEpoch epoch, AlertLoopOptions options);
+  AlertLoop(Store& store, LeaderEpoch epoch, Presence& presence, AlertLoopOptions options);
   // Rounds until the transitions are used up. Aborted rounds (another writer was faster) begin
   // again.
   Status Tick(absl::Time now);
@@ -47,7 +43,9 @@ class AlertLoop {
   StatusOr<bool> Round(absl::Time now);
   // What is new since the cursor; the rest of the facts is kept between rounds.
   Status ReadNews();
+  // Agents that news or open alerts are about, and that are not known yet.
   Status ReadStrangers();
+  AgentPresence PresenceOf(const AgentSession& agent) const;
   // Specs, and what is known of their jobs and backups.
   Status ReadWhatIsWanted();
   Status ReadSpecs();
@@ -63,15 +61,16 @@ class AlertLoop {
 
   Store& store_;
   const LeaderEpoch epoch_;
+  Presence& presence_;
   const AlertLoopOptions options_;
-  Serving serving_;
   // Each part is refreshed from the store when it has changed there, or is too old.
   AlertFacts facts_;
   uint64_t spec_revision_ = 0;
   bool specs_read_ = false;
   std::optional<uint64_t> run_revision_;
   std::optional<uint64_t> backup_revision_;
-  absl::Time agents_read_ = absl::InfinitePast();
+  std::shared_ptr<const PresenceView> view_;  // that facts_.agents were made of
+  absl::Time now_;                            // of this tick
   uint64_t removed_revision_ = 0;
   AlertCounts counts_;
 };

@@ -342,7 +342,8 @@ TEST_F(ClusterLoopTest, OfAnOlderTermDeclaresNothing) {
 }
 
 TEST_F(ClusterLoopTest, ItsLossIsAnAlertUntilItIsBack) {
-  AlertLoop alerts(*store_, {a_.leads}, {.serving_since = clock_.Now()});
+  Presence presence(*store_, clock_.Now());
+  AlertLoop alerts(*store_, {a_.leads}, presence, {});
   const auto firing = [&] {
     std::vector<std::string> names;
     EXPECT_TRUE(alerts.Tick(clock_.Now()).ok());

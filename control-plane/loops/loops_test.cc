@@ -141,13 +141,14 @@ class LoopsTest : public ::testing::Test {
 
   // New loops over the same store: a restart.
   void Restart() {
-    AlertLoopOptions alerts{.serving_since = kStart};
+    presence_.emplace(*store_, kStart);
+    AlertLoopOptions alerts;
     alerts.on_told = [this] { ++told_; };
     alerts.on_counts = [this](const AlertCounts& counts) { counts_ = counts; };
-    alert_loop_ = std::make_unique<AlertLoop>(*store_, epoch_of_leader_, alerts);
-    AbsenceLoopOptions absence{.serving_since = kStart};
+    alert_loop_ = std::make_unique<AlertLoop>(*store_, epoch_of_leader_, *presence_, alerts);
+    AbsenceLoopOptions absence;
     absence.on_no_data = [this](const NoDataMarks& marks) { marks_ = marks; };
-    absence_loop_ = std::make_unique<AbsenceLoop>(*store_, epoch_of_leader_, absence);
+    absence_loop_ = std::make_unique<AbsenceLoop>(*store_, epoch_of_leader_, *presence_, absence);
   }
 
   void Tick() {
@@ -194,6 +195,7 @@ class LoopsTest : public ::testing::Test {
   uint64_t epoch_ = 0;
   uint64_t sequence_ = 0;
   v1::CheckStatus shown_ = v1::CHECK_STATUS_NO_DATA;
+  std::optional<Presence> presence_;
   std::unique_ptr<AlertLoop> alert_loop_;
   std::unique_ptr<AbsenceLoop> absence_loop_;
   LeaderEpoch epoch_of_leader_;  // 0, as the lease of a new store
@@ -238,7 +240,7 @@ TEST_F(LoopsTest, GoOnAfterARestartWithoutTellingTwice) {
 }
 
 TEST_F(LoopsTest, SmallBatchesLeadToTheSame) {
-  AlertLoop small(*store_, epoch_of_leader_, {.serving_since = kStart, .batch = 1});
+  AlertLoop small(*store_, epoch_of_leader_, *presence_, {.batch = 1});
   for (const auto status :
        {v1::CHECK_STATUS_CRITICAL, v1::CHECK_STATUS_OK, v1::CHECK_STATUS_WARNING}) {
     Pass(absl::Seconds(10));
@@ -291,8 +293,8 @@ TEST_F(LoopsTest, SayWhenDataIsLateAlthoughTheAgentIsConnected) {
 
 TEST_F(LoopsTest, AreNotFooledByRowsThatSteadyResultsDoNotWrite) {
   Observe(v1::CHECK_STATUS_OK);
-  AbsenceLoopOptions options{.serving_since = kStart};
-  AbsenceLoop loop(*store_, epoch_of_leader_, options);
+  Presence presence(*store_, kStart);
+  AbsenceLoop loop(*store_, epoch_of_leader_, presence, {});
   ASSERT_TRUE(loop.Tick(now_).ok());
   Pass(absl::Hours(1));
   ObserveQuietly();

@@ -158,7 +158,7 @@ Status AgentHub::Reclaim() {
     absl::MutexLock lock(&mutex_);
     if (!reclaim_) return OkStatus();
   }
-  MUSTER_ASSIGN_OR_RETURN(const auto epochs, store_.sessions().Reclaim(options_.replica));
+  MUSTER_ASSIGN_OR_RETURN(const auto epochs, store_.sessions().Reclaim(options_.replica, clock_.Now()));
   std::map<std::string, std::shared_ptr<HubStream>> streams;
   {
     absl::MutexLock lock(&mutex_);

@@ -14,7 +14,7 @@ namespace {
 constexpr std::string_view kSessionColumns =
     "a.name, a.session_epoch, a.replica, a.connected, a.orphaned, CASE WHEN a.connected = 1 "
     "AND r.seen_at > a.last_seen_at THEN r.seen_at ELSE a.last_seen_at END, a.disconnected_at, "
-    "a.revoked";
+    "a.revoked, a.last_seen_at";
 // Those, and the rest of an AgentRow. To be finished with a condition.
 std::string AgentQuery(std::string_view rest) {
   return fmt::format(
@@ -37,19 +37,27 @@ void ReadSession(const sql::Row& row, AgentSession& session) {
   session.last_seen_at = TimeOr(row, 5, absl::InfinitePast());
   session.disconnected_at = TimeOr(row, 6, absl::InfiniteFuture());
   session.revoked = row.Int(7) != 0;
+  session.connected_since =
+      session.connected ? TimeOr(row, 8, absl::InfinitePast()) : absl::InfiniteFuture();
+}
+
+std::vector<AgentSession> ReadSessions(const sql::Rows& rows) {
+  std::vector<AgentSession> sessions(rows.size());
+  for (size_t i = 0; i < rows.size(); ++i) ReadSession(rows[i], sessions[i]);
+  return sessions;
 }
 
 AgentRow ReadAgent(const sql::Row& row) {
   AgentRow agent;
   ReadSession(row, agent);
-  agent.labels = UnpackMap(row.Text(8));
-  agent.version = row.Text(9);
-  agent.boot_id = row.Text(10);
-  agent.log_epoch = row.Text(11);
-  agent.committed_sequence = Unsigned(row.Int(12));
-  agent.clock_skew = absl::Microseconds(row.Int(13));
-  agent.facts = UnpackMap(row.Text(14));
-  agent.certificate_expires_at = TimeOr(row, 15, absl::InfinitePast());
+  agent.labels = UnpackMap(row.Text(9));
+  agent.version = row.Text(10);
+  agent.boot_id = row.Text(11);
+  agent.log_epoch = row.Text(12);
+  agent.committed_sequence = Unsigned(row.Int(13));
+  agent.clock_skew = absl::Microseconds(row.Int(14));
+  agent.facts = UnpackMap(row.Text(15));
+  agent.certificate_expires_at = TimeOr(row, 16, absl::InfinitePast());
   return agent;
 }
 
@@ -152,13 +160,15 @@ Status SessionStore::Close(const std::vector<SessionEnd>& ends) {
   return database_.Write([&](sql::Transaction& t) { return rows.Send(t); });
 }
 
-StatusOr<std::map<std::string, uint64_t>> SessionStore::Reclaim(std::string_view replica) {
+StatusOr<std::map<std::string, uint64_t>> SessionStore::Reclaim(std::string_view replica,
+                                                                absl::Time now) {
   std::map<std::string, uint64_t> epochs;
   MUSTER_RETURN_IF_ERROR(database_.Write([&](sql::Transaction& t) -> Status {
     MUSTER_RETURN_IF_ERROR(
-        t.Execute("UPDATE agents SET connected = 1, orphaned = 0, disconnected_at = NULL "
+        t.Execute("UPDATE agents SET connected = 1, orphaned = 0, disconnected_at = NULL, "
+                  "last_seen_at = $2 "
                   "WHERE replica = $1 AND connected = 0 AND orphaned = 1 AND revoked = 0",
-                  {replica})
+                  {replica, sql::ToMicros(now)})
             .status());
     MUSTER_ASSIGN_OR_RETURN(const sql::Rows rows,
                             t.Query("SELECT name, session_epoch FROM agents"));
@@ -217,16 +227,32 @@ StatusOr<std::vector<AgentRow>> SessionStore::List(std::string_view after, uint3
   return agents;
 }
 
-StatusOr<std::vector<AgentSession>> SessionStore::Sessions() {
-  std::vector<AgentSession> sessions;
+StatusOr<Away> SessionStore::WithoutSession() {
+  Away away;
   MUSTER_RETURN_IF_ERROR(database_.Read([&](sql::Transaction& t) -> Status {
     MUSTER_ASSIGN_OR_RETURN(
         const sql::Rows rows,
         t.Query(fmt::format("SELECT {} FROM agents a LEFT JOIN replicas r ON r.id = a.replica "
-                            "ORDER BY a.name",
+                            "WHERE a.connected = 0 ORDER BY a.name",
                             kSessionColumns)));
-    sessions.resize(rows.size());
-    for (size_t i = 0; i < rows.size(); ++i) ReadSession(rows[i], sessions[i]);
+    MUSTER_ASSIGN_OR_RETURN(const sql::Rows count,
+                            t.Query("SELECT count(*) FROM agents WHERE connected = 1"));
+    away = {ReadSessions(rows), Unsigned(count[0].Int(0))};
+    return OkStatus();
+  }));
+  return away;
+}
+
+StatusOr<std::vector<AgentSession>> SessionStore::Of(const std::set<std::string>& agents) {
+  std::vector<AgentSession> sessions;
+  if (agents.empty()) return sessions;
+  ManyRows names(fmt::format("SELECT {} FROM (", kSessionColumns), 1,
+                 ") AS v JOIN agents a ON a.name = v.column1 "
+                 "LEFT JOIN replicas r ON r.id = a.replica ORDER BY a.name");
+  for (const std::string& agent : agents) names.Add({std::string_view(agent)});
+  MUSTER_RETURN_IF_ERROR(database_.Read([&](sql::Transaction& t) -> Status {
+    MUSTER_ASSIGN_OR_RETURN(const sql::Rows rows, names.Query(t));
+    sessions = ReadSessions(rows);
     return OkStatus();
   }));
   return sessions;

@@ -3,6 +3,7 @@
 
 #include <map>
 #include <optional>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -13,7 +14,7 @@
 
 namespace muster::control {
 
-// Whether an agent is there, and since when: what is looked at of every agent each second.
+// Whether an agent is there, and since when.
 struct AgentSession {
   std::string name;
   uint64_t session_epoch = 0;
@@ -25,8 +26,14 @@ struct AgentSession {
   // While connected, when its replica was; later, when it was last heard, which is before the end
   // of a session that ended for its silence. InfinitePast before the first session.
   absl::Time last_seen_at;
+  absl::Time connected_since;  // or since its replica took it back; InfiniteFuture without a session
   absl::Time disconnected_at;  // InfiniteFuture while connected
   bool revoked = false;
+};
+
+struct Away {
+  std::vector<AgentSession> agents;  // without a session, by name; revoked ones too
+  uint64_t connected = 0;            // all others
 };
 
 struct AgentRow : AgentSession {
@@ -88,15 +95,18 @@ class SessionStore {
   // Takes back what was orphaned when this replica was declared lost, as far as no newer session
   // has taken over. The answer is the newest session epoch of every agent: those of the replica's
   // own streams that are older have been fenced meanwhile.
-  StatusOr<std::map<std::string, uint64_t>> Reclaim(std::string_view replica);
+  StatusOr<std::map<std::string, uint64_t>> Reclaim(std::string_view replica, absl::Time now);
   // The leader's. Closes, as orphaned, sessions whose replica is lost or unknown. Returns how many.
   StatusOr<uint64_t> CloseStrays(LeaderEpoch epoch, absl::Time now);
 
   StatusOr<std::optional<AgentRow>> Find(std::string_view agent);
   // By name, after `after`.
   StatusOr<std::vector<AgentRow>> List(std::string_view after, uint32_t limit);
-  // Of all agents, by name. Cheaper than List: labels and facts are not unpacked.
-  StatusOr<std::vector<AgentSession>> Sessions();
+  // What is looked at each second. Costs little however many are connected.
+  StatusOr<Away> WithoutSession();
+  // Of those agents, by name; who is unknown is left out. Cheaper than Find: labels and facts are not
+  // unpacked.
+  StatusOr<std::vector<AgentSession>> Of(const std::set<std::string>& agents);
   // Newest first.
   StatusOr<std::vector<GapRow>> Gaps(std::string_view agent, uint32_t limit);
 

@@ -23,6 +23,10 @@ int ExitCode(const Status& status);
 // other build goes on watching. Call it first thing in main().
 void LeaveLockOrderToTests();
 
+// Lets this process open as many descriptors as it is allowed to, and not only as many as it was
+// given; how many those are.
+size_t RaiseDescriptorLimit();
+
 // SIGTERM and SIGINT, blocked for every thread that starts later; SIGPIPE is ignored. Make it
 // before any thread.
 class StopSignals {

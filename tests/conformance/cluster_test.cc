@@ -62,12 +62,22 @@ class ClusterConformance : public StoreTest {
   // The quick list tells the same as the whole one.
   void ExpectSessionsAsListed() {
     const std::vector<AgentRow> rows = *store_->sessions().List("", 100);
-    const std::vector<AgentSession> sessions = *store_->sessions().Sessions();
+    std::set<std::string> names = {"nobody"};
+    std::vector<std::string> away;
+    for (const AgentRow& row : rows) {
+      names.insert(row.name);
+      if (!row.connected) away.push_back(row.name);
+    }
+    const std::vector<AgentSession> sessions = *store_->sessions().Of(names);
+    const Away found = *store_->sessions().WithoutSession();
+    EXPECT_EQ(found.connected, rows.size() - away.size());
+    ASSERT_EQ(found.agents.size(), away.size());
+    for (size_t i = 0; i < away.size(); ++i) EXPECT_EQ(found.agents[i].name, away[i]);
     ASSERT_EQ(sessions.size(), rows.size());
     for (size_t i = 0; i < rows.size(); ++i) {
       const auto told = [](const AgentSession& of) {
         return std::tie(of.name, of.session_epoch, of.replica, of.connected, of.orphaned,
-                        of.last_seen_at, of.disconnected_at, of.revoked);
+                        of.last_seen_at, of.connected_since, of.disconnected_at, of.revoked);
       };
       EXPECT_EQ(told(sessions[i]), told(rows[i])) << rows[i].name;
     }
@@ -279,12 +289,14 @@ TEST_P(ClusterConformance, AReplicaThatWasOnlyPausedReclaimsWhatIsStillItsOwn) {
   ASSERT_TRUE(store_->sessions().Close({{"left", left.epoch, later, later}}).ok());
 
   ASSERT_TRUE(TryBeat(paused)->was_lost);
-  const auto epochs = store_->sessions().Reclaim("r-1");
+  const auto epochs = store_->sessions().Reclaim("r-1", now_ + absl::Minutes(3));
   ASSERT_TRUE(epochs.ok()) << Text(epochs.status());
   EXPECT_EQ(epochs->at("stayed"), stayed.epoch);
   EXPECT_EQ(epochs->at("moved"), anew.epoch);
   EXPECT_GT(anew.epoch, moved.epoch);
   EXPECT_TRUE(Agent("stayed").connected);
+  EXPECT_EQ(Agent("stayed").connected_since, now_ + absl::Minutes(3));
+  EXPECT_EQ(Agent("moved").connected_since, now_);
   EXPECT_FALSE(Agent("stayed").orphaned);
   EXPECT_EQ(Agent("stayed").replica, "r-1");
   EXPECT_EQ(Agent("moved").replica, "r-2");

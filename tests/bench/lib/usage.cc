@@ -72,13 +72,6 @@ uint64_t PeakResidentBytes() {
   return static_cast<uint64_t>(used.ru_maxrss) * 1024;
 }
 
-void RaiseDescriptorLimit() {
-  rlimit limit{};
-  if (getrlimit(RLIMIT_NOFILE, &limit) != 0) return;
-  limit.rlim_cur = limit.rlim_max;
-  setrlimit(RLIMIT_NOFILE, &limit);
-}
-
 std::string FileSystemOf(const std::string& folder) {
   struct statfs found {};
   if (statfs(folder.c_str(), &found) != 0) return "unknown";

@@ -28,9 +28,6 @@ ProcessUsage UsageOf(pid_t process);
 // The most that was resident since the process began.
 uint64_t PeakResidentBytes();
 
-// As many descriptors as the system allows: two a connection are needed.
-void RaiseDescriptorLimit();
-
 // "ext4", "tmpfs" and the like; the number in hex for one that has no name here.
 std::string FileSystemOf(const std::string& folder);
 

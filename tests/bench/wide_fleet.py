@@ -1,0 +1,163 @@
+#!/usr/bin/python3
+"""A fleet over three replicas that share a PostgreSQL, all on this machine: how long until all are connected, what that costs
+each, how a spec change reaches them, and what becomes of a replica's agents when it is drained.
+
+    wide_fleet.py [--agents 50000] [--replicas 3] [--checks 1] [--every 60s] [--seconds 30] [--json]
+
+Each replica has a fleet of its own, which knows the others from its Welcome. A process may have so many descriptors
+(ulimit -Hn): each replica must be allowed those of its agents, and those of a lost replica's share.
+"""
+import argparse
+import json
+import os
+import resource
+import sys
+import tempfile
+import time
+
+TESTS = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+sys.path[:0] = [os.path.join(TESTS, 'integration'), os.path.join(TESTS, 'support')]
+from harness import BIN, Process, eventually, free_port, run  # noqa: E402
+from postgres_cluster import PostgresCluster  # noqa: E402
+from replicas_test import Replica  # noqa: E402
+
+CHECKS = '''
+apiVersion: muster/v1
+kind: Check
+metadata: {{name: wide-{number}}}
+spec:
+  every: {every}
+  timeout: 5s
+  probe: {{tcp: {{address: "127.0.0.1:9"}}}}
+'''
+
+
+def usage(pid):
+    """Seconds of CPU, and MiB that are resident."""
+    with open(f'/proc/{pid}/stat', encoding='ascii') as file:
+        fields = file.read().rsplit(')', 1)[1].split()
+    with open(f'/proc/{pid}/statm', encoding='ascii') as file:
+        pages = int(file.read().split()[1])
+    return ((int(fields[11]) + int(fields[12])) / os.sysconf('SC_CLK_TCK'), pages * os.sysconf('SC_PAGE_SIZE') / 2**20)
+
+
+def of_database(database):
+    """The same of a PostgreSQL server and its processes."""
+    pids = [database.process.pid, *map(int, run('ps', '-o', 'pid=', '--ppid', str(database.process.pid)).stdout.split())]
+    found = [usage(pid) for pid in pids if os.path.exists(f'/proc/{pid}')]
+    return sum(cpu for cpu, _ in found), None
+
+
+class Bench:
+    def __init__(self, folder, options):
+        self.options, self.folder = options, folder
+        # Durable as in life: the tests' servers do without.
+        self.database = PostgresCluster(folder, free_port()).make()
+        self.database.configure(fsync='on', shared_buffers='512MB', max_wal_size='2GB', max_connections='60')
+        self.database.start()
+        self.database.sql("create role muster login superuser password 'unused'", database='postgres')
+        self.database.sql('create database muster owner muster', database='postgres')
+        store = f'postgresql://muster@127.0.0.1:{self.database.port}/muster'
+        self.replicas = []
+        for number in range(options.replicas):
+            self.replicas.append(Replica(folder, f'replica-{number}', store, self.replicas[0] if self.replicas else None))
+            with open(os.path.join(self.replicas[-1].data, 'control.yaml'), 'a', encoding='utf-8') as file:
+                file.write('maxConnectionsPerAddress: 18000\n')
+        self.fleets = []
+
+    def close(self):
+        for process in [*self.fleets, *(replica.process for replica in self.replicas)]:
+            if process is not None:
+                process.kill()
+        self.database.stop()
+
+    def share(self, number):
+        each, more = divmod(self.options.agents, self.options.replicas)
+        return each + (number < more)
+
+    def enroll(self):
+        for number in range(self.options.replicas):
+            ran = run(f'{BIN}/fleet', 'enroll', '--data', self.replicas[0].data, '--store', self.replicas[0].store, '--agents',
+                      str(self.share(number)), '--prefix', f'wide{number}', '--out', self.bundle(number), timeout=1800)
+            assert ran.returncode == 0, ran.stderr
+
+    def bundle(self, number):
+        return os.path.join(self.folder, f'bundle-{number}')
+
+    def connected(self):
+        return [int(replica.metric('muster_agents_connected')) for replica in self.replicas if replica.process.running()]
+
+    def dial(self):
+        for number, replica in enumerate(self.replicas):
+            self.fleets.append(Process(
+                [f'{BIN}/fleet', 'run', '--context', replica.context, '--servers', f'127.0.0.1:{replica.port}', '--bundle',
+                 self.bundle(number), '--unapplied', '--checks', '0', '--dialling', '200', '--seconds', '3600',
+                 '--connect-within', '30m'], os.path.join(self.folder, f'fleet-{number}.log')))
+
+    def until(self, what, holds, within):
+        began, said = time.monotonic(), 0.0
+        while not holds():
+            passed = time.monotonic() - began
+            if passed > within:
+                print(f'{what}: not within {within} s; connected {self.connected()}', file=sys.stderr, flush=True)
+                return None
+            if passed - said > 15:
+                said = passed
+                print(f'{what}: {passed:.0f} s, connected {self.connected()}', file=sys.stderr, flush=True)
+            time.sleep(0.5)
+        return round(time.monotonic() - began, 1)
+
+    def costs(self, seconds):
+        """Cores and MiB of each program over so long."""
+        programs = {**{f'replica {number}': replica.process.pid for number, replica in enumerate(self.replicas)},
+                    **{f'fleet {number}': process.pid for number, process in enumerate(self.fleets)}}
+        before = {name: usage(pid)[0] for name, pid in programs.items()}
+        database = of_database(self.database)[0]
+        time.sleep(seconds)
+        found = {name: {'cores': round((usage(pid)[0] - before[name]) / seconds, 3), 'mib': round(usage(pid)[1])}
+                 for name, pid in programs.items()}
+        found['postgresql'] = {'cores': round((of_database(self.database)[0] - database) / seconds, 3)}
+        return found
+
+    def measure(self):
+        options = self.options
+        found = {'agents': options.agents, 'replicas': options.replicas}
+        for replica in self.replicas:
+            replica.start()
+        self.enroll()
+        print('enrolled', file=sys.stderr, flush=True)
+        self.dial()
+        found['connected'] = self.until('connect', lambda: sum(self.connected()) >= options.agents, 1800)
+        found['idle'] = self.costs(options.seconds)
+        print(json.dumps(found), file=sys.stderr, flush=True)
+        for number in range(options.checks):
+            self.replicas[0].ctl('apply', '-f', '-', stdin=CHECKS.format(number=number, every=options.every))
+        found['states'] = self.until('states', lambda: int(self.database.sql('select count(*) from states')) >=
+                                     options.agents * options.checks, 600)
+        time.sleep(30)
+        found['work'] = self.costs(options.seconds)
+        found['no_data'] = self.database.sql("select count(*) from transitions where to_status = 5")
+        return found
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('--agents', type=int, default=50000)
+    parser.add_argument('--replicas', type=int, default=3)
+    parser.add_argument('--checks', type=int, default=1)
+    parser.add_argument('--every', default='60s')
+    parser.add_argument('--seconds', type=int, default=30)
+    parser.add_argument('--json', action='store_true')
+    options = parser.parse_args()
+    most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    with tempfile.TemporaryDirectory(prefix='muster-wide-', dir=os.environ.get('TMPDIR', '.')) as folder:
+        bench = Bench(folder, options)
+        try:
+            print(json.dumps(bench.measure()))
+        finally:
+            bench.close()
+
+
+if __name__ == '__main__':
+    main()
