@@ -476,8 +476,8 @@ class Plane {
   absl::Time renew_at_;  // of the start, then of the certificate runner's thread
   Metrics& metrics_;
   Growth sessions_grown_, results_grown_, batches_grown_, aborted_grown_, refused_grown_,
-      reports_grown_, denied_grown_, full_grown_, terms_grown_, late_grown_,
-      missed_grown_, published_grown_, heard_grown_, busy_grown_, silent_grown_;
+      reports_grown_, denied_grown_, full_grown_, terms_grown_, late_grown_, missed_grown_,
+      published_grown_, heard_grown_, busy_grown_, silent_grown_;
   std::atomic<bool> draining_ = false;
   std::atomic<bool> replaced_ = false;
   std::unique_ptr<redis::Client> redis_client_;

@@ -30,10 +30,10 @@ namespace muster::control {
 //   keepHistory: 14d
 //   keepResolvedAlerts: 365d
 //   keepRuns: 90d
-//   agentCertificate: 7d              # how long an agent's certificate lasts; renewed at half of
-//   it operatorCertificate: 365d controlCertificate: 90d           # the control plane's own;
-//   renewed while it serves expiredAgentGrace: 30d            # how long an expired agent may still
-//   renew; 0s: not at all
+//   agentCertificate: 7d              # how long an agent's lasts; renewed at half of that
+//   operatorCertificate: 365d
+//   controlCertificate: 90d           # the control plane's own; renewed while it serves
+//   expiredAgentGrace: 30d            # how long an expired agent may still renew; 0s: not at all
 struct Config {
   std::string data;
   std::string store;  // empty: sqlite in `data`

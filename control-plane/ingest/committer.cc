@@ -113,8 +113,11 @@ void Committer::CommitGroup(std::vector<Waiting> group) {
       Report(OkStatus());
       Count(refused);
       Count(batches, *outcome, clock_.Uptime() - began);
-      for (size_t i = 0; i < group.size(); ++i) group[i].done((*outcome)[i]);
-      return;
+      std::vector<BatchOutcome> outcomes;
+      for (size_t i = 0; i < group.size(); ++i) {
+        outcomes.push_back({std::move(group[i].done), (*outcome)[i]});
+      }
+      return options_.deliver(std::move(outcomes));
     }
     if (LiesInTheBatch(outcome.status())) {
       for (size_t i = 0; i < group.size(); ++i) group[i].batch = std::move(batches[i]);

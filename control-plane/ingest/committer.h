@@ -10,6 +10,7 @@
 #include <functional>
 #include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include <absl/base/thread_annotations.h>
@@ -22,15 +23,25 @@
 
 namespace muster::control {
 
+// What became of a batch, for whoever submitted it.
+struct BatchOutcome {
+  absl::AnyInvocable<void(Status)> done;
+  Status status;
+};
+
 struct CommitterOptions {
   size_t most_waiting_bytes = 64 << 20;
   size_t results_a_commit = 20'000;
   size_t batches_a_commit = 512;
   // A batch that tells no news waits so long for others to share its commit, until there are
   // `enough`. What people look at does not wait, nor does what was there before it.
-  absl::Duration gather = absl::Milliseconds(10);
-  size_t enough = 32;
+  absl::Duration gather = absl::Milliseconds(40);
+  size_t enough = 64;
   absl::Duration retry = absl::Seconds(1);
+  // Tells those whose batches shared a commit. By default here, on the committer's thread.
+  std::function<void(std::vector<BatchOutcome>)> deliver = [](std::vector<BatchOutcome> outcomes) {
+    for (BatchOutcome& outcome : outcomes) outcome.done(std::move(outcome.status));
+  };
   // Called after each commit, with how long it took.
   std::function<void(absl::Duration)> on_commit = [](absl::Duration) {};
   // Called after a commit that told of runs: a hint for whoever waits for them.
@@ -51,8 +62,9 @@ struct CommitterCounts {
 
 class Committer {
  public:
-  // Called once a batch, on the committer's thread: OK after the commit, Aborted when the cursor or
-  // the session had moved, else why the store will never take it. It must not block.
+  // Called once a batch: OK after the commit, by `deliver`; Aborted when the cursor or the session
+  // had moved, likewise; else on the committer's thread, where it must not block, why the store
+  // will never take it.
   using Done = absl::AnyInvocable<void(Status)>;
 
   // `on_transitions` is called after a commit that held transitions: a hint for the alert loop.

@@ -106,8 +106,7 @@ StatusOr<std::vector<NoData>> AbsenceLoop::LateOf(const std::vector<CheckStateRo
       suspects.insert(state.agent);
     }
   }
-  MUSTER_ASSIGN_OR_RETURN(const std::vector<AgentSession> sessions,
-                          store_.sessions().Of(suspects));
+  MUSTER_ASSIGN_OR_RETURN(const std::vector<AgentSession> sessions, store_.sessions().Of(suspects));
   std::map<std::string_view, const AgentSession*> agents;
   for (const AgentSession& session : sessions) agents.emplace(session.name, &session);
   std::vector<NoData> found;

@@ -25,7 +25,7 @@ struct AlertCounts {
 };
 
 struct AlertLoopOptions {
-  uint32_t batch = 1000;  // transitions a round
+  uint32_t batch = 1000;                  // transitions a round
   std::function<void()> on_told = [] {};  // the outbox has new rows
   std::function<void(const AlertCounts&)> on_counts = [](const AlertCounts&) {};
 };

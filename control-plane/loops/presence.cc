@@ -13,11 +13,11 @@ StatusOr<std::shared_ptr<const PresenceView>> Presence::Read(absl::Time now) {
   absl::MutexLock lock(&mutex_);
   MUSTER_ASSIGN_OR_RETURN(Away away, store_.sessions().WithoutSession());
   serving_.crowd.Look(away.connected, now);
-  auto view = std::make_shared<PresenceView>(
-      PresenceView{.read_at = now,
-                   .began = view_ == nullptr ? now : view_->began,
-                   .connected = away.connected,
-                   .serving = serving_});
+  auto view =
+      std::make_shared<PresenceView>(PresenceView{.read_at = now,
+                                                  .began = view_ == nullptr ? now : view_->began,
+                                                  .connected = away.connected,
+                                                  .serving = serving_});
   for (AgentSession& agent : away.agents) {
     std::string name = agent.name;
     view->away.emplace_hint(view->away.end(), std::move(name), std::move(agent));

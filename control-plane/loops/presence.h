@@ -16,7 +16,7 @@ namespace muster::control {
 struct PresenceView {
   absl::Time read_at;
   absl::Time began;  // the first look: what was overdue before may be nobody's fault
-  std::map<std::string, AgentSession> away;  // those without a session, revoked ones too
+  std::map<std::string, AgentSession> away;  // who had a session, and has none
   uint64_t connected = 0;
   Serving serving;
 };

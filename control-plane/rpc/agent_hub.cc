@@ -12,13 +12,14 @@ namespace {
 
 constexpr absl::Duration kTick = absl::Seconds(1);
 
+constexpr size_t kFewOutcomes = 8;
+
 // Whether there are states of checks that the plan does not hold.
 bool HoldsMore(const AgentStates& states, const v1::Plan& plan) {
   const std::vector<uint32_t> ids = IdsOf(plan);
   const std::set<uint32_t> planned(ids.begin(), ids.end());
-  return std::any_of(states.rows.begin(), states.rows.end(), [&](const CheckStateRow& state) {
-    return !planned.contains(state.check_id);
-  });
+  return std::any_of(states.rows.begin(), states.rows.end(),
+                     [&](const CheckStateRow& state) { return !planned.contains(state.check_id); });
 }
 
 }  // namespace
@@ -29,7 +30,9 @@ AgentHub::AgentHub(Store& store, Witnesses& witnesses, const Clock& clock, HubOp
       clock_(clock),
       options_(std::move(options)),
       pool_("agents", options_.threads, options_.most_queued),
-      committer_(store.history(), clock, options_.committer, [this] { options_.on_transitions(); }),
+      committer_(store.history(), clock, Delivering(options_.committer),
+                 [this] { options_.on_transitions(); }),
+      opener_(store.sessions(), options_.most_queued),
       book_(std::make_shared<CheckBook>()),
       assignments_(std::make_shared<AssignmentBook>()),
       loop_("agent-hub", kTick, [this] { Tick(); }) {
@@ -42,15 +45,30 @@ AgentHub::~AgentHub() { Stop(); }
 
 void AgentHub::Stop() {
   loop_.Stop();
+  opener_.Stop();
   committer_.Stop();
   pool_.Stop();
 }
 
-StatusOr<AgentHub::Opened> AgentHub::Open(const v1::Hello& hello, const std::string& agent) {
-  const absl::Time now = clock_.Now();
-  MUSTER_ASSIGN_OR_RETURN(SessionOpening opening, ReadHello(hello, agent, options_.replica, now));
-  MUSTER_ASSIGN_OR_RETURN(const OpenedSession opened, store_.sessions().Open(opening));
-  Opened result;
+Status AgentHub::Open(const v1::Hello& hello, const std::string& agent, Opener::Done opened) {
+  MUSTER_ASSIGN_OR_RETURN(SessionOpening opening,
+                          ReadHello(hello, agent, options_.replica, clock_.Now()));
+  auto hand_on = [this, opened = std::move(opened)](SessionOpening opening,
+                                                    StatusOr<OpenedSession> answer) mutable {
+    const auto task = std::make_shared<absl::AnyInvocable<void()>>(
+        [opened = std::move(opened), opening = std::move(opening),
+         answer = std::move(answer)]() mutable { opened(std::move(opening), std::move(answer)); });
+    // The session is open: if the pool is full it is gone on with here.
+    if (!pool_.Submit([task] { (*task)(); })) (*task)();
+  };
+  return opener_.Submit(std::move(opening), std::move(hand_on)) ? OkStatus() : Busy();
+}
+
+StatusOr<AgentHub::Prepared> AgentHub::Prepare(const v1::Hello& hello, SessionOpening opening,
+                                               const OpenedSession& opened) {
+  const std::string agent = opening.agent;
+  const absl::Time now = opening.now;
+  Prepared result;
   MUSTER_ASSIGN_OR_RETURN(
       result.witness_agrees,
       witnesses_.Present(agent, hello.has_witnessed() ? &hello.witnessed() : nullptr));
@@ -81,6 +99,28 @@ StatusOr<AgentHub::Opened> AgentHub::Open(const v1::Hello& hello, const std::str
   absl::MutexLock lock(&mutex_);
   ++opened_;
   return result;
+}
+
+CommitterOptions AgentHub::Delivering(CommitterOptions options) {
+  options.deliver = [this](std::vector<BatchOutcome> outcomes) { Deliver(std::move(outcomes)); };
+  return options;
+}
+
+// To wake a thread takes as long as to tell one outcome.
+void AgentHub::Deliver(std::vector<BatchOutcome> outcomes) {
+  const size_t share = std::max(kFewOutcomes, outcomes.size() / options_.threads + 1);
+  for (size_t begin = 0; begin < outcomes.size(); begin += share) {
+    const auto from = outcomes.begin() + static_cast<std::ptrdiff_t>(begin);
+    const size_t count = std::min(share, outcomes.size() - begin);
+    const auto mine = std::make_shared<std::vector<BatchOutcome>>(
+        std::make_move_iterator(from),
+        std::make_move_iterator(from + static_cast<std::ptrdiff_t>(count)));
+    const bool taken = pool_.Submit([mine] {
+      for (BatchOutcome& outcome : *mine) outcome.done(std::move(outcome.status));
+    });
+    if (taken) continue;
+    for (BatchOutcome& outcome : *mine) outcome.done(Busy());
+  }
 }
 
 void AgentHub::Enter(const std::string& agent, std::shared_ptr<HubStream> stream) {
@@ -158,7 +198,8 @@ Status AgentHub::Reclaim() {
     absl::MutexLock lock(&mutex_);
     if (!reclaim_) return OkStatus();
   }
-  MUSTER_ASSIGN_OR_RETURN(const auto epochs, store_.sessions().Reclaim(options_.replica, clock_.Now()));
+  MUSTER_ASSIGN_OR_RETURN(const auto epochs,
+                          store_.sessions().Reclaim(options_.replica, clock_.Now()));
   std::map<std::string, std::shared_ptr<HubStream>> streams;
   {
     absl::MutexLock lock(&mutex_);

@@ -16,6 +16,7 @@
 #include <absl/synchronization/mutex.h>
 
 #include "control-plane/ingest/committer.h"
+#include "control-plane/ingest/opener.h"
 #include "control-plane/ingest/plan.h"
 #include "control-plane/ingest/session.h"
 #include "control-plane/rpc/assignments.h"
@@ -61,6 +62,9 @@ struct HubOptions {
   std::function<std::vector<std::string>()> servers = [] { return std::vector<std::string>(); };
 };
 
+// What a stream ends with when there is no room for its work.
+inline Status Busy() { return ResourceExhausted("the control plane is busy; come back later"); }
+
 class AgentHub {
  public:
   AgentHub(Store& store, Witnesses& witnesses, const Clock& clock, HubOptions options);
@@ -69,13 +73,17 @@ class AgentHub {
   // afterwards. For when no stream is left; safe to repeat.
   void Stop();
 
-  // Everything a stream needs once it has read its Hello. Blocks on the store: call it on the pool.
-  struct Opened {
+  // Opens a session in the store, together with others that come now; `opened` is called on the
+  // pool. An error, and it is not called: the Hello is no good, or too many wait.
+  Status Open(const v1::Hello& hello, const std::string& agent, Opener::Done opened);
+  // Everything else that a stream needs for its session. Blocks on the store: call it on the pool.
+  struct Prepared {
     std::unique_ptr<ServerSession> session;
     v1::ToAgent welcome;
     bool witness_agrees = true;  // the agent may be given checkpoints
   };
-  StatusOr<Opened> Open(const v1::Hello& hello, const std::string& agent);
+  StatusOr<Prepared> Prepare(const v1::Hello& hello, SessionOpening opening,
+                             const OpenedSession& opened);
   // The stream takes the place of an older one of the same agent, which is cut.
   void Enter(const std::string& agent, std::shared_ptr<HubStream> stream);
   // The stream has ended; its session, if one was opened, is closed in the store, as soon as that
@@ -111,6 +119,9 @@ class AgentHub {
 
  private:
   void Tick();
+  CommitterOptions Delivering(CommitterOptions options);
+  // On the pool, some of them at a time.
+  void Deliver(std::vector<BatchOutcome> outcomes);
   void NoteEpoch(const std::string& epoch);
   void RefreshBook();
   void RefreshAssignments();
@@ -127,7 +138,9 @@ class AgentHub {
   const Clock& clock_;
   const HubOptions options_;
   exec::Pool pool_;
-  Committer committer_;  // after the pool, which its thread hands the acknowledgements to
+  // After the pool, which their threads hand on to.
+  Committer committer_;
+  Opener opener_;
   mutable absl::Mutex mutex_;
   std::map<std::string, std::shared_ptr<HubStream>> streams_ ABSL_GUARDED_BY(mutex_);
   std::shared_ptr<const CheckBook> book_ ABSL_GUARDED_BY(mutex_);

@@ -13,6 +13,8 @@ namespace {
 constexpr char kMethod[] = "muster.v1.AgentLink.Session";
 // An agent that takes nothing for this long is gone, whatever TCP says.
 constexpr absl::Duration kWriteDeadline = absl::Seconds(30);
+// Bytes of a batch that a reaction judges itself: a hundred results or so.
+constexpr size_t kSmallBatch = 2048;
 
 // What waits to be sent: one message of each kind, the newest. So the outbox is bounded by its
 // shape.
@@ -53,7 +55,7 @@ class AgentStream final : public grpc::ServerBidiReactor<v1::FromAgent, v1::ToAg
   // gRPC's reactions.
   void OnReadDone(bool ok) override {
     if (!ok) return CloseWith(OkStatus());
-    Post([this] { Handle(); });
+    if (!TakeAtOnce()) Post([this] { Handle(); });
   }
   void OnWriteDone(bool ok) override {
     absl::MutexLock lock(&io_mutex_);
@@ -166,23 +168,77 @@ class AgentStream final : public grpc::ServerBidiReactor<v1::FromAgent, v1::ToAg
   void Post(absl::AnyInvocable<void()> work) {
     const bool taken = hub_.pool().Submit(
         [self = shared_from_this(), work = std::move(work)]() mutable { work(); });
-    if (!taken) CloseWith(ResourceExhausted("the control plane is busy; come back later"));
+    if (!taken) CloseWith(Busy());
+  }
+
+  // A small batch, which is judged in less time than it takes to hand it on, if nothing is to be
+  // waited for. False if it is the pool's.
+  bool TakeAtOnce() {
+    if (message_.records().batch().empty() || message_.records().batch().size() > kSmallBatch) {
+      return false;
+    }
+    if (!work_mutex_.TryLock()) return false;
+    const bool here = session_ != nullptr && !MustReload();
+    if (here) CloseIfBad(TakeRecords(message_.records()));
+    work_mutex_.Unlock();
+    return here;
   }
 
   void Handle() {
     absl::MutexLock lock(&work_mutex_);
-    const Status status = message_.has_hello() ? TakeHello(message_.hello())
-                          : message_.has_records()
-                              ? TakeRecords(message_.records())
-                              : InvalidArgument("a message of an unknown kind");
+    CloseIfBad(TakeMessage());
+  }
+
+  Status TakeMessage() ABSL_EXCLUSIVE_LOCKS_REQUIRED(work_mutex_) {
+    if (message_.has_hello()) return TakeHello(message_.hello());
+    if (!message_.has_records()) return InvalidArgument("a message of an unknown kind");
+    MUSTER_RETURN_IF_ERROR(Reload());
+    return TakeRecords(message_.records());
+  }
+
+  void CloseIfBad(const Status& status) {
     if (!status.ok()) CloseWith(status);
+  }
+
+  bool MustReload() {
+    absl::MutexLock lock(&io_mutex_);
+    return reload_;
+  }
+
+  // The states in the store, if they were changed by another hand.
+  Status Reload() ABSL_EXCLUSIVE_LOCKS_REQUIRED(work_mutex_) {
+    {
+      absl::MutexLock io(&io_mutex_);
+      if (session_ == nullptr || !std::exchange(reload_, false)) return OkStatus();
+    }
+    MUSTER_ASSIGN_OR_RETURN(AgentStates states, hub_.store().history().SessionStates(agent_));
+    session_->Reload(std::move(states));
+    return OkStatus();
   }
 
   Status TakeHello(const v1::Hello& hello) ABSL_EXCLUSIVE_LOCKS_REQUIRED(work_mutex_) {
     if (session_ != nullptr) return InvalidArgument("a second Hello in one session");
-    MUSTER_ASSIGN_OR_RETURN(AgentHub::Opened opened, hub_.Open(hello, agent_));
-    session_ = std::move(opened.session);
-    epoch_ = session_->epoch();
+    return hub_.Open(
+        hello, agent_,
+        [self = shared_from_this()](SessionOpening opening, StatusOr<OpenedSession> opened) {
+          self->Opened(std::move(opening), std::move(opened));
+        });
+  }
+
+  void Opened(SessionOpening opening, const StatusOr<OpenedSession>& opened) {
+    absl::MutexLock lock(&work_mutex_);
+    if (!opened.ok()) return CloseWith(opened.status());
+    epoch_ = opened->epoch;
+    // It had ended before its session was open, which nobody else knows of.
+    if (left_) return hub_.Leave(agent_, this, opened->epoch, std::nullopt);
+    CloseIfBad(Serve(message_.hello(), std::move(opening), *opened));
+  }
+
+  Status Serve(const v1::Hello& hello, SessionOpening opening, const OpenedSession& opened)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(work_mutex_) {
+    MUSTER_ASSIGN_OR_RETURN(AgentHub::Prepared prepared,
+                            hub_.Prepare(hello, std::move(opening), opened));
+    session_ = std::move(prepared.session);
     hub_.Enter(agent_, shared_from_this());
     LogInfo("agent connected", {{"agent", agent_},
                                 {"version", hello.version()},
@@ -190,10 +246,10 @@ class AgentStream final : public grpc::ServerBidiReactor<v1::FromAgent, v1::ToAg
                                 {"committed", session_->stored_sequence()}});
     {
       absl::MutexLock io(&io_mutex_);
-      const auto& servers = opened.welcome.welcome().servers();
+      const auto& servers = prepared.welcome.welcome().servers();
       told_servers_.emplace(servers.begin(), servers.end());
-      outbox_.welcome = std::move(opened.welcome);
-      may_witness_ = opened.witness_agrees;
+      outbox_.welcome = std::move(prepared.welcome);
+      may_witness_ = prepared.witness_agrees;
       if (!session_->PlanTaken()) outbox_.plan = PlanMessage();
       WriteNext();
     }
@@ -207,23 +263,12 @@ class AgentStream final : public grpc::ServerBidiReactor<v1::FromAgent, v1::ToAg
 
   Status TakeRecords(const v1::Records& records) ABSL_EXCLUSIVE_LOCKS_REQUIRED(work_mutex_) {
     if (session_ == nullptr) return InvalidArgument("records before Hello");
-    bool reload = false;
-    {
-      absl::MutexLock io(&io_mutex_);
-      reload = std::exchange(reload_, false);
-    }
-    if (reload) {
-      MUSTER_ASSIGN_OR_RETURN(AgentStates states, hub_.store().history().SessionStates(agent_));
-      session_->Reload(std::move(states));
-    }
     MUSTER_ASSIGN_OR_RETURN(BatchCommit commit, session_->Take(records, hub_.clock().Now()));
     const uint64_t last = commit.last_sequence;
     MUSTER_RETURN_IF_ERROR(hub_.committer().Submit(
-        std::move(commit), [self = shared_from_this(), last](Status status) {
+        std::move(commit), [self = shared_from_this(), last](const Status& status) {
           if (!status.ok()) return self->CloseWith(status);
-          if (!self->hub_.pool().Submit([self, last] { self->Stored(last); })) {
-            self->CloseWith(ResourceExhausted("the control plane is busy; come back later"));
-          }
+          self->Stored(last);
         }));
     read_paused_ = session_->WindowFull();
     if (!read_paused_) Read();
@@ -293,7 +338,12 @@ class AgentStream final : public grpc::ServerBidiReactor<v1::FromAgent, v1::ToAg
   }
 
   void Leave(std::optional<absl::Duration> last_heard) {
-    const uint64_t epoch = epoch_;
+    uint64_t epoch = 0;
+    {
+      absl::MutexLock lock(&work_mutex_);
+      left_ = true;
+      epoch = epoch_;
+    }
     hub_.Leave(agent_, this, epoch, last_heard);
     if (epoch != 0) LogInfo("agent disconnected", {{"agent", agent_}, {"epoch", epoch}});
   }
@@ -303,11 +353,12 @@ class AgentStream final : public grpc::ServerBidiReactor<v1::FromAgent, v1::ToAg
   std::optional<Admission> admission_;
   std::optional<Gate::Registration> registration_;
   std::atomic<uint64_t> epoch_ = 0;
-  v1::FromAgent message_;  // gRPC's from Read to OnReadDone, then the pool's
+  v1::FromAgent message_;  // gRPC's from Read to OnReadDone, then whoever takes it
 
   absl::Mutex work_mutex_;
   std::unique_ptr<ServerSession> session_ ABSL_GUARDED_BY(work_mutex_);
   bool read_paused_ ABSL_GUARDED_BY(work_mutex_) = false;
+  bool left_ ABSL_GUARDED_BY(work_mutex_) = false;  // the stream has ended
 
   absl::Mutex io_mutex_ ABSL_ACQUIRED_AFTER(work_mutex_);
   grpc::CallbackServerContext* context_ ABSL_GUARDED_BY(io_mutex_);  // null after OnDone

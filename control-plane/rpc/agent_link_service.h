@@ -1,4 +1,5 @@
-// AgentLink.Session: one stream an agent. A reaction hands its frame to the hub's pool and returns;
+// AgentLink.Session: one stream an agent. A reaction hands its frame to the hub's pool and returns,
+// or judges it at once if it is small and nothing is to be waited for;
 // one read and one write are in flight, not reading is the back-pressure, and what waits to be sent
 // is one message of each kind at most.
 #pragma once

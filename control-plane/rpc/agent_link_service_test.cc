@@ -6,6 +6,8 @@
 
 #include <functional>
 
+#include <absl/synchronization/notification.h>
+
 #include "control-plane/rpc/test_plane.h"
 #include "lib/exec/threads.h"
 #include "lib/wire/columns.h"
@@ -166,6 +168,36 @@ TEST(Session, AnAgentIsSentElsewhereByAReplicaThatTakesOthersStill) {
   plane.hub().SendElsewhere();
   EXPECT_TRUE(session.Hears([](const v1::ToAgent& message) { return message.has_drain(); }));
   OpenSession another(plane, "host-b");
+}
+
+// Its stream ends while the store is asked to open its session: nobody else would ever close that.
+TEST(Session, OneThatEndedBeforeItWasOpenIsClosedAllTheSame) {
+  TestPlane plane;
+  const auto stub = v1::AgentLink::NewStub(plane.Channel(plane.Identity(v1::ROLE_AGENT, "host-a")));
+  absl::Notification held;
+  absl::Notification release;
+  exec::Thread writer("writer", [&] {
+    const Status done = plane.store().database().Write([&](sql::Transaction&) {
+      held.Notify();
+      release.WaitForNotification();
+      return OkStatus();
+    });
+    EXPECT_TRUE(done.ok()) << done;
+  });
+  held.WaitForNotification();
+  grpc::ClientContext context;
+  const auto stream = stub->Session(&context);
+  v1::FromAgent hello;
+  hello.mutable_hello()->set_log_epoch("epoch");
+  stream->Write(hello);
+  testing::Pause(absl::Milliseconds(200));  // it is read, and waits
+  context.TryCancel();
+  EXPECT_EQ(stream->Finish().error_code(), StatusCode::CANCELLED);
+  testing::Pause(absl::Milliseconds(200));
+  release.Notify();
+  const auto agent = [&] { return **plane.store().sessions().Find("host-a"); };
+  EXPECT_TRUE(testing::Eventually([&] { return agent().session_epoch == 1; }));
+  EXPECT_TRUE(testing::Eventually([&] { return !agent().connected; }));
 }
 
 // While the store was away nobody could have taken the agent in: that is not its silence.

@@ -1,6 +1,7 @@
 #include "control-plane/store/session_store.h"
 
 #include <algorithm>
+#include <deque>
 
 #include "control-plane/store/audit.h"
 #include "control-plane/store/columns.h"
@@ -61,33 +62,6 @@ AgentRow ReadAgent(const sql::Row& row) {
   return agent;
 }
 
-// The log's cursor, made at 0 when the log is new.
-StatusOr<uint64_t> CursorOf(sql::Transaction& t, int64_t agent_id, std::string_view log_epoch) {
-  MUSTER_ASSIGN_OR_RETURN(
-      const sql::Rows rows,
-      t.Query("SELECT committed FROM logs WHERE agent_id = $1 AND log_epoch = $2",
-              {agent_id, log_epoch}));
-  if (!rows.empty()) return Unsigned(rows[0].Int(0));
-  MUSTER_ASSIGN_OR_RETURN(const int64_t id, NextValue(t, "log"));
-  // What was observed under the log before is still the newest there is.
-  MUSTER_ASSIGN_OR_RETURN(
-      const sql::Rows before,
-      t.Query("SELECT l.observations FROM agents a JOIN logs l ON l.agent_id = a.id "
-              "AND l.log_epoch = a.log_epoch WHERE a.id = $1",
-              {agent_id}));
-  const std::string_view observations = before.empty() ? std::string_view() : before[0].Text(0);
-  MUSTER_RETURN_IF_ERROR(
-      t.Execute("INSERT INTO logs (agent_id, log_epoch, id, committed, observations) "
-                "VALUES ($1, $2, $3, 0, $4)",
-                {agent_id, log_epoch, id, sql::Bytes{observations}})
-          .status());
-  return uint64_t{0};
-}
-
-StatusOr<sql::Rows> FindAgent(sql::Transaction& t, std::string_view name) {
-  return t.Query("SELECT id, labels, session_epoch, revoked FROM agents WHERE name = $1", {name});
-}
-
 // An agent whose joining was acknowledged and lost has a good certificate and no row. What it keeps
 // is taken; its labels are lost with the token that gave them. Its number, which is new, also
 // stands beyond every session epoch that was lost.
@@ -109,36 +83,136 @@ Status Readmit(sql::Transaction& t, const SessionOpening& opening) {
                          .at = opening.now});
 }
 
+// One transaction's openings: reads all of them, then writes all of them.
+class Openings {
+ public:
+  Openings(sql::Transaction& t, const std::vector<const SessionOpening*>& openings)
+      : t_(t), openings_(openings), found_(openings.size()) {}
+
+  Status Run(std::vector<StatusOr<OpenedSession>>& answers) {
+    MUSTER_RETURN_IF_ERROR(ReadAll());
+    answers.clear();
+    for (size_t i = 0; i < openings_.size(); ++i) {
+      MUSTER_RETURN_IF_ERROR(TakeIn(i));
+      answers.push_back(found_[i].answer);
+    }
+    MUSTER_RETURN_IF_ERROR(BeginLogs());
+    return WriteAll();
+  }
+
+ private:
+  struct Found {
+    int64_t agent_id = 0;
+    bool has_log = false;
+    std::string observations;  // of the log before, which are still the newest there are
+    StatusOr<OpenedSession> answer = NotFound("no such agent");
+  };
+
+  Status ReadAll() {
+    ManyRows rows(
+        "SELECT v.column1, a.id, a.labels, a.session_epoch, a.revoked, l.committed, p.observations "
+        "FROM (",
+        2,
+        ") AS v JOIN agents a ON a.name = v.column1 "
+        "LEFT JOIN logs l ON l.agent_id = a.id AND l.log_epoch = v.column2 "
+        "LEFT JOIN logs p ON p.agent_id = a.id AND p.log_epoch = a.log_epoch");
+    std::map<std::string, size_t, std::less<>> places;
+    for (size_t i = 0; i < openings_.size(); ++i) {
+      places[openings_[i]->agent] = i;
+      rows.Add({std::string_view(openings_[i]->agent), std::string_view(openings_[i]->log_epoch)});
+    }
+    MUSTER_ASSIGN_OR_RETURN(const sql::Rows read, rows.Query(t_));
+    for (const sql::Row& row : read) Take(row, found_[places.at(row.Text(0))]);
+    return OkStatus();
+  }
+
+  static void Take(const sql::Row& row, Found& found) {
+    found.agent_id = row.Int(1);
+    if (row.Int(4) != 0) {
+      found.answer = PermissionDenied("agent {} was revoked", row.Text(0));
+      return;
+    }
+    found.has_log = !row.IsNull(5);
+    if (!row.IsNull(6)) found.observations = row.Text(6);
+    found.answer = OpenedSession{.epoch = Unsigned(row.Int(3)) + 1,
+                                 .committed_sequence = found.has_log ? Unsigned(row.Int(5)) : 0,
+                                 .labels = UnpackMap(row.Text(2))};
+  }
+
+  // Who is not known, unless a failover forgot him, gets an answer of his own.
+  Status TakeIn(size_t i) {
+    if (found_[i].agent_id != 0) return OkStatus();
+    const Status readmitted = Readmit(t_, *openings_[i]);
+    if (absl::IsNotFound(readmitted)) {
+      found_[i].answer = readmitted;
+      return OkStatus();
+    }
+    MUSTER_RETURN_IF_ERROR(readmitted);
+    MUSTER_ASSIGN_OR_RETURN(const sql::Rows rows,
+                            t_.Query("SELECT id, session_epoch FROM agents WHERE name = $1",
+                                     {std::string_view(openings_[i]->agent)}));
+    found_[i].agent_id = rows[0].Int(0);
+    found_[i].answer = OpenedSession{.epoch = Unsigned(rows[0].Int(1)) + 1};
+    return OkStatus();
+  }
+
+  // Logs that were never seen, at 0.
+  Status BeginLogs() {
+    int64_t wanted = 0;
+    for (const Found& found : found_) wanted += found.answer.ok() && !found.has_log ? 1 : 0;
+    if (wanted == 0) return OkStatus();
+    MUSTER_ASSIGN_OR_RETURN(int64_t id, NextValue(t_, "log", wanted));
+    ManyRows rows("INSERT INTO logs (agent_id, log_epoch, id, committed, observations) ", 5);
+    for (size_t i = 0; i < openings_.size(); ++i) {
+      const Found& found = found_[i];
+      if (!found.answer.ok() || found.has_log) continue;
+      rows.Add({found.agent_id, std::string_view(openings_[i]->log_epoch), id++, int64_t{0},
+                sql::Bytes{found.observations}});
+    }
+    return rows.Send(t_);
+  }
+
+  Status WriteAll() {
+    ManyRows rows(
+        "UPDATE agents SET session_epoch = v.column2, replica = v.column3, connected = 1, "
+        "orphaned = 0, last_seen_at = v.column4, disconnected_at = NULL, version = v.column5, "
+        "boot_id = v.column6, log_epoch = v.column7, clock_skew_us = v.column8, facts = v.column9 "
+        "FROM (",
+        9, ") AS v WHERE agents.id = v.column1");
+    std::deque<std::string> facts;  // parameters borrow them
+    for (size_t i = 0; i < openings_.size(); ++i) {
+      if (!found_[i].answer.ok()) continue;
+      const SessionOpening& opening = *openings_[i];
+      facts.push_back(PackMap(opening.facts));
+      rows.Add({found_[i].agent_id, Signed(found_[i].answer->epoch),
+                std::string_view(opening.replica), sql::ToMicros(opening.now),
+                std::string_view(opening.version), std::string_view(opening.boot_id),
+                std::string_view(opening.log_epoch), absl::ToInt64Microseconds(opening.clock_skew),
+                std::string_view(facts.back())});
+    }
+    if (rows.empty()) return OkStatus();
+    return rows.Send(t_);
+  }
+
+  sql::Transaction& t_;
+  const std::vector<const SessionOpening*>& openings_;
+  std::vector<Found> found_;
+};
+
 }  // namespace
 
 StatusOr<OpenedSession> SessionStore::Open(const SessionOpening& opening) {
-  OpenedSession opened;
-  MUSTER_RETURN_IF_ERROR(database_.Write([&](sql::Transaction& t) -> Status {
-    MUSTER_ASSIGN_OR_RETURN(sql::Rows rows, FindAgent(t, opening.agent));
-    if (rows.empty()) {
-      MUSTER_RETURN_IF_ERROR(Readmit(t, opening));
-      MUSTER_ASSIGN_OR_RETURN(rows, FindAgent(t, opening.agent));
-    }
-    if (rows[0].Int(3) != 0) return PermissionDenied("agent {} was revoked", opening.agent);
-    MUSTER_ASSIGN_OR_RETURN(opened.committed_sequence,
-                            CursorOf(t, rows[0].Int(0), opening.log_epoch));
-    opened.labels = UnpackMap(rows[0].Text(1));
-    opened.epoch = Unsigned(rows[0].Int(2)) + 1;
-    const std::string facts = PackMap(opening.facts);
-    return t
-        .Execute(
-            "UPDATE agents SET session_epoch = $1, replica = $2, connected = 1, orphaned = 0, "
-            "last_seen_at = $3, "
-            "disconnected_at = NULL, version = $4, boot_id = $5, log_epoch = $6, clock_skew_us = "
-            "$7, "
-            "facts = $8 WHERE id = $9",
-            {Signed(opened.epoch), std::string_view(opening.replica), sql::ToMicros(opening.now),
-             std::string_view(opening.version), std::string_view(opening.boot_id),
-             std::string_view(opening.log_epoch), absl::ToInt64Microseconds(opening.clock_skew),
-             std::string_view(facts), rows[0].Int(0)})
-        .status();
-  }));
-  return opened;
+  MUSTER_ASSIGN_OR_RETURN(auto answers, OpenMany({&opening}));
+  return std::move(answers.front());
+}
+
+StatusOr<std::vector<StatusOr<OpenedSession>>> SessionStore::OpenMany(
+    const std::vector<const SessionOpening*>& openings) {
+  std::vector<StatusOr<OpenedSession>> answers;
+  if (openings.empty()) return answers;
+  MUSTER_RETURN_IF_ERROR(
+      database_.Write([&](sql::Transaction& t) { return Openings(t, openings).Run(answers); }));
+  return answers;
 }
 
 Status SessionStore::Close(const std::vector<SessionEnd>& ends) {
@@ -232,9 +306,11 @@ StatusOr<Away> SessionStore::WithoutSession() {
   MUSTER_RETURN_IF_ERROR(database_.Read([&](sql::Transaction& t) -> Status {
     MUSTER_ASSIGN_OR_RETURN(
         const sql::Rows rows,
-        t.Query(fmt::format("SELECT {} FROM agents a LEFT JOIN replicas r ON r.id = a.replica "
-                            "WHERE a.connected = 0 ORDER BY a.name",
-                            kSessionColumns)));
+        t.Query(
+            fmt::format("SELECT {} FROM agents a LEFT JOIN replicas r ON r.id = a.replica "
+                        "WHERE a.connected = 0 AND a.revoked = 0 AND a.last_seen_at IS NOT NULL "
+                        "ORDER BY a.name",
+                        kSessionColumns)));
     MUSTER_ASSIGN_OR_RETURN(const sql::Rows count,
                             t.Query("SELECT count(*) FROM agents WHERE connected = 1"));
     away = {ReadSessions(rows), Unsigned(count[0].Int(0))};

@@ -26,14 +26,16 @@ struct AgentSession {
   // While connected, when its replica was; later, when it was last heard, which is before the end
   // of a session that ended for its silence. InfinitePast before the first session.
   absl::Time last_seen_at;
-  absl::Time connected_since;  // or since its replica took it back; InfiniteFuture without a session
+  absl::Time
+      connected_since;  // or since its replica took it back; InfiniteFuture without a session
   absl::Time disconnected_at;  // InfiniteFuture while connected
   bool revoked = false;
 };
 
 struct Away {
-  std::vector<AgentSession> agents;  // without a session, by name; revoked ones too
-  uint64_t connected = 0;            // all others
+  // By name: those that had a session, have none, and are not revoked.
+  std::vector<AgentSession> agents;
+  uint64_t connected = 0;
 };
 
 struct AgentRow : AgentSession {
@@ -90,6 +92,10 @@ class SessionStore {
   // an unknown agent (but one that a failover may have forgotten is taken in again),
   // PermissionDenied for a revoked one. A log epoch that was seen before continues at its cursor.
   StatusOr<OpenedSession> Open(const SessionOpening& opening);
+  // The same for many agents, each named once, in one transaction: an answer for each, in their
+  // order. An error of the store is all of theirs.
+  StatusOr<std::vector<StatusOr<OpenedSession>>> OpenMany(
+      const std::vector<const SessionOpening*>& openings);
   // In one transaction. No effect on an agent where a newer session has taken over.
   Status Close(const std::vector<SessionEnd>& ends);
   // Takes back what was orphaned when this replica was declared lost, as far as no newer session
@@ -104,8 +110,8 @@ class SessionStore {
   StatusOr<std::vector<AgentRow>> List(std::string_view after, uint32_t limit);
   // What is looked at each second. Costs little however many are connected.
   StatusOr<Away> WithoutSession();
-  // Of those agents, by name; who is unknown is left out. Cheaper than Find: labels and facts are not
-  // unpacked.
+  // Of those agents, by name; who is unknown is left out. Cheaper than Find: labels and facts are
+  // not unpacked.
   StatusOr<std::vector<AgentSession>> Of(const std::set<std::string>& agents);
   // Newest first.
   StatusOr<std::vector<GapRow>> Gaps(std::string_view agent, uint32_t limit);

@@ -67,8 +67,8 @@ StatusOr<std::string> Decompress(std::string_view frame, size_t limit) {
   }
   std::string raw(static_cast<size_t>(declared), '\0');
   // One for each thread that ever decodes: to make one takes longer than most batches.
-  thread_local const std::unique_ptr<ZSTD_DCtx, decltype(&ZSTD_freeDCtx)> context(
-      ZSTD_createDCtx(), &ZSTD_freeDCtx);
+  thread_local const std::unique_ptr<ZSTD_DCtx, decltype(&ZSTD_freeDCtx)> context(ZSTD_createDCtx(),
+                                                                                  &ZSTD_freeDCtx);
   const size_t size =
       ZSTD_decompressDCtx(context.get(), raw.data(), raw.size(), frame.data(), frame.size());
   if (ZSTD_isError(size) || size != raw.size())

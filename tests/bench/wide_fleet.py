@@ -76,10 +76,12 @@ class Bench:
         return each + (number < more)
 
     def enroll(self):
-        for number in range(self.options.replicas):
-            ran = run(f'{BIN}/fleet', 'enroll', '--data', self.replicas[0].data, '--store', self.replicas[0].store, '--agents',
-                      str(self.share(number)), '--prefix', f'wide{number}', '--out', self.bundle(number), timeout=1800)
-            assert ran.returncode == 0, ran.stderr
+        each = [Process([f'{BIN}/fleet', 'enroll', '--data', self.replicas[0].data, '--store', self.replicas[0].store,
+                         '--agents', str(self.share(number)), '--prefix', f'wide{number}', '--out', self.bundle(number)],
+                        os.path.join(self.folder, f'enroll-{number}.log')) for number in range(self.options.replicas)]
+        for process in each:
+            assert process.process.wait(3600) == 0, process.log()
+            process.kill()
 
     def bundle(self, number):
         return os.path.join(self.folder, f'bundle-{number}')

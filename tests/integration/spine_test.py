@@ -83,6 +83,18 @@ class Spine(Case):
         eventually('back', lambda: plane.state('api', 'host-1')['state'] == 'OK')
         eventually('resolved', lambda: not plane.alerts(state='FIRING'))
 
+    def test_it_takes_as_many_connections_as_it_may_open(self):
+        few = self.plane('few', prefix=('prlimit', '--nofile=100:3000'))
+        eventually('bounded', lambda: '\nmuster_connections_limit 1500\n' in few.metrics())
+        self.assertNotIn('raise LimitNOFILE', few.process.log())
+        few.process.stop()
+        with open(os.path.join(few.data, 'control.yaml'), 'a', encoding='utf-8') as file:
+            file.write('maxConnections: 4000\n')
+        few.start(prefix=('prlimit', '--nofile=100:3000'))
+        self.own(few.process)
+        eventually('as told', lambda: '\nmuster_connections_limit 4000\n' in few.metrics())
+        self.assertIn('raise LimitNOFILE', few.process.log())
+
     def test_an_agent_that_is_frozen_is_silent_until_it_wakes(self):
         plane, _, agent = watched(self)
         frozen = time.time()
