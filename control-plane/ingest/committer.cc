@@ -2,6 +2,7 @@
 
 #include <utility>
 
+#include "control-plane/ingest/blame.h"
 #include "control-plane/store/run_events.h"
 #include "lib/base/log.h"
 #include "lib/base/seeded_bugs.h"
@@ -14,13 +15,6 @@ size_t SizeOf(const BatchCommit& batch) { return batch.payload.size() + 512; }
 // Whether it tells more than that all is as it was.
 bool TellsNews(const BatchCommit& batch) {
   return !batch.transitions.empty() || !batch.run_events.empty() || !batch.gaps.empty();
-}
-
-// Whether no later try can succeed: the store is well, and refuses what it is given.
-bool LiesInTheBatch(const Status& status) {
-  using Code = absl::StatusCode;
-  return status.code() == Code::kInvalidArgument || status.code() == Code::kInternal ||
-         status.code() == Code::kAlreadyExists;
 }
 
 }  // namespace
@@ -119,7 +113,7 @@ void Committer::CommitGroup(std::vector<Waiting> group) {
       }
       return options_.deliver(std::move(outcomes));
     }
-    if (LiesInTheBatch(outcome.status())) {
+    if (LiesInWhatIsStored(outcome.status())) {
       for (size_t i = 0; i < group.size(); ++i) group[i].batch = std::move(batches[i]);
       return HandBack(std::move(group), outcome.status());
     }

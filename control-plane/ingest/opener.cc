@@ -4,6 +4,8 @@
 #include <string>
 #include <utility>
 
+#include "control-plane/ingest/blame.h"
+
 namespace muster::control {
 namespace {
 
@@ -33,13 +35,25 @@ void Opener::Stop() {
 
 void Opener::Work() {
   for (std::vector<Waiting> group = TakeGroup(); !group.empty(); group = TakeGroup()) {
-    std::vector<const SessionOpening*> openings;
-    for (const Waiting& waiting : group) openings.push_back(&waiting.opening);
-    StatusOr<std::vector<StatusOr<OpenedSession>>> answers = sessions_.OpenMany(openings);
-    for (size_t i = 0; i < group.size(); ++i) {
-      StatusOr<OpenedSession> answer = answers.ok() ? std::move((*answers)[i]) : answers.status();
-      group[i].done(std::move(group[i].opening), std::move(answer));
+    Open(std::move(group));
+  }
+}
+
+void Opener::Open(std::vector<Waiting> group) {
+  std::vector<const SessionOpening*> openings;
+  for (const Waiting& waiting : group) openings.push_back(&waiting.opening);
+  StatusOr<std::vector<StatusOr<OpenedSession>>> answers = sessions_.OpenMany(openings);
+  if (LiesInWhatIsStored(answers.status()) && group.size() > 1) {
+    for (Waiting& waiting : group) {
+      std::vector<Waiting> alone;
+      alone.push_back(std::move(waiting));
+      Open(std::move(alone));
     }
+    return;
+  }
+  for (size_t i = 0; i < group.size(); ++i) {
+    StatusOr<OpenedSession> answer = answers.ok() ? std::move((*answers)[i]) : answers.status();
+    group[i].done(std::move(group[i].opening), std::move(answer));
   }
 }
 

@@ -36,6 +36,7 @@ class Opener {
     Done done;
   };
   void Work();
+  void Open(std::vector<Waiting> group);
   // Each agent once; empty when it is to stop.
   std::vector<Waiting> TakeGroup();
 

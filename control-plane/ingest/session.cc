@@ -23,6 +23,9 @@ StatusOr<SessionOpening> ReadHello(const v1::Hello& hello, std::string_view agen
   if (hello.log_epoch().empty() || hello.log_epoch().size() > 64) {
     return InvalidArgument("Hello of {} names no log epoch", agent);
   }
+  if (hello.log_epoch() != Short(hello.log_epoch())) {
+    return InvalidArgument("Hello of {} names a log epoch that is no plain text", agent);
+  }
   if (hello.first_sequence() > hello.last_sequence()) {
     return InvalidArgument("Hello of {} holds records {} to {}, which cannot be", agent,
                            hello.first_sequence(), hello.last_sequence());

@@ -57,6 +57,18 @@ v1::Records Batch(const std::vector<v1::Record>& records) {
   return batch;
 }
 
+TEST(Hello, NamesALogByPlainText) {
+  v1::Hello hello;
+  const auto code = [&] { return ReadHello(hello, "db-1", "r1", kNow).status().code(); };
+  for (const std::string& epoch :
+       {std::string(), std::string("a\0b", 3), std::string("a\nb"), std::string(65, 'a')}) {
+    hello.set_log_epoch(epoch);
+    EXPECT_EQ(code(), absl::StatusCode::kInvalidArgument) << epoch;
+  }
+  hello.set_log_epoch("5e0c2b1a-76a8-4a59-9d4e-000000000000");
+  EXPECT_EQ(code(), absl::StatusCode::kOk);
+}
+
 TEST(Plan, HoldsTheChecksThatTheLabelsMatch) {
   EXPECT_EQ(PlanFor(Book(), "web-1", {}).checks_size(), 1);
   EXPECT_EQ(PlanFor(Book(), "db-1", {{"role", "db"}}).checks_size(), 2);
