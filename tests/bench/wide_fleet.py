@@ -157,7 +157,9 @@ def main():
         options.agents, options.every, options.seconds = 60, '1s', 2
     most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
-    with tempfile.TemporaryDirectory(prefix='muster-wide-', dir=os.environ.get('TMPDIR', '.')) as folder:
+    # What is measured is measured where this is started: /tmp may be memory. The server's user must get there.
+    where = None if options.smoke else os.path.abspath(os.environ.get('TMPDIR', '.'))
+    with tempfile.TemporaryDirectory(prefix='muster-wide-', dir=where) as folder:
         bench = Bench(folder, options)
         try:
             found = bench.measure()
