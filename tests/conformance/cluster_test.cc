@@ -342,46 +342,6 @@ TEST_P(ClusterConformance, AConnectedAgentWasSeenWhenItsReplicaWas) {
   EXPECT_FALSE(Agent("web-1").orphaned);
 }
 
-TEST_P(ClusterConformance, ManySessionsEndAtOnceEachInItsOwnWay) {
-  for (const char* agent : {"left", "silent", "sent", "back", "stays"}) Enrol(agent);
-  const OpenedSession left = OpenSession("left");
-  const OpenedSession silent = OpenSession("silent");
-  const OpenedSession sent = OpenSession("sent");
-  const OpenedSession older = OpenSession("back");
-  const OpenedSession newer = OpenSession("back");
-  OpenSession("stays");
-  const absl::Time end = now_ + absl::Minutes(1);
-  const absl::Time heard = end - absl::Seconds(12);
-  ASSERT_TRUE(store_->sessions()
-                  .Close({{"left", left.epoch, end, end},
-                          {"silent", silent.epoch, end, heard},
-                          {"sent", sent.epoch, end, end, SessionEnd::Parting::kReplicas},
-                          {"back", older.epoch, end, end},
-                          {"nobody", 1, end, end}})
-                  .ok());
-  EXPECT_EQ(Agent("left").disconnected_at, end);
-  EXPECT_EQ(Agent("left").last_seen_at, end);
-  EXPECT_FALSE(Agent("left").orphaned);
-  EXPECT_EQ(Agent("silent").disconnected_at, end);
-  EXPECT_EQ(Agent("silent").last_seen_at, heard);
-  EXPECT_TRUE(Agent("sent").orphaned);
-  EXPECT_TRUE(Agent("back").connected);
-  EXPECT_EQ(Agent("back").session_epoch, newer.epoch);
-  EXPECT_TRUE(Agent("stays").connected);
-  EXPECT_TRUE(store_->sessions().Close({}).ok());
-}
-
-TEST_P(ClusterConformance, AnAgentThatWasSentAwayIsOrphaned) {
-  Enrol("web-1");
-  const OpenedSession session = OpenSession("web-1");
-  ASSERT_TRUE(store_->sessions()
-                  .Close({{"web-1", session.epoch, now_, now_, SessionEnd::Parting::kReplicas}})
-                  .ok());
-  EXPECT_FALSE(Agent("web-1").connected);
-  EXPECT_TRUE(Agent("web-1").orphaned);
-  EXPECT_EQ(Agent("web-1").disconnected_at, now_);
-}
-
 TEST_P(ClusterConformance, SessionsThatNobodyHoldsAreClosed) {
   Enrol("known");
   Enrol("unknown");

@@ -1,4 +1,4 @@
-// Sessions and the commit of records: exactly once, in order, and all of a batch or nothing.
+// The commit of records: exactly once, in order, and all of a batch or nothing.
 #include <algorithm>
 #include <atomic>
 
@@ -75,78 +75,6 @@ MUSTER_ON_EVERY_BACKEND(HistoryConformance);
 
 constexpr absl::StatusCode kOk = absl::StatusCode::kOk;
 constexpr absl::StatusCode kAborted = absl::StatusCode::kAborted;
-
-TEST_P(HistoryConformance, OnlyKnownAgentsOpenSessions) {
-  const auto opened =
-      store_->sessions().Open({.agent = "nobody", .log_epoch = "log-1", .now = now_});
-  EXPECT_EQ(CodeOf(opened.status()), absl::StatusCode::kNotFound);
-  EXPECT_FALSE(store_->sessions().Find("nobody")->has_value());
-}
-
-TEST_P(HistoryConformance, ManySessionsAreOpenedAtOnceEachWithItsOwnAnswer) {
-  for (const char* agent : {"new", "again", "reborn", "revoked"}) Enrol(agent);
-  const OpenedSession before = OpenSession("again");
-  EXPECT_THAT(Commit({FullBatch("again", before.epoch, 1)}), ElementsAre(kOk));
-  OpenSession("reborn");
-  ASSERT_TRUE(store_->identity().Revoke(v1::ROLE_AGENT, "revoked", now_, Note()).ok());
-  std::vector<SessionOpening> openings;
-  for (const auto& [agent, log] :
-       std::vector<std::pair<std::string, std::string>>{{"new", "log-1"},
-                                                        {"again", "log-1"},
-                                                        {"nobody", "log-1"},
-                                                        {"reborn", "log-2"},
-                                                        {"revoked", "log-1"}}) {
-    openings.push_back({.agent = agent,
-                        .replica = "r-2",
-                        .log_epoch = log,
-                        .facts = {{"name", agent}},
-                        .now = now_ + absl::Minutes(1)});
-  }
-  std::vector<const SessionOpening*> all;
-  for (const SessionOpening& opening : openings) all.push_back(&opening);
-  const auto answers = store_->sessions().OpenMany(all);
-  ASSERT_TRUE(answers.ok()) << Text(answers.status());
-  ASSERT_EQ(answers->size(), all.size());
-  EXPECT_EQ((*answers)[0]->epoch, 1U);
-  EXPECT_EQ((*answers)[0]->committed_sequence, 0U);
-  EXPECT_EQ((*answers)[0]->labels, (Labels{{"role", "web"}}));
-  EXPECT_EQ((*answers)[1]->epoch, before.epoch + 1);
-  EXPECT_EQ((*answers)[1]->committed_sequence,
-            (*store_->sessions().Find("again"))->committed_sequence);
-  EXPECT_GT((*answers)[1]->committed_sequence, 0U);
-  EXPECT_EQ(CodeOf((*answers)[2].status()), absl::StatusCode::kNotFound);
-  EXPECT_EQ((*answers)[3]->epoch, 2U);
-  EXPECT_EQ((*answers)[3]->committed_sequence, 0U);
-  EXPECT_EQ(CodeOf((*answers)[4].status()), absl::StatusCode::kPermissionDenied);
-  for (const char* agent : {"new", "again", "reborn"}) {
-    const AgentRow row = **store_->sessions().Find(agent);
-    EXPECT_TRUE(row.connected) << agent;
-    EXPECT_EQ(row.replica, "r-2");
-    EXPECT_EQ(row.facts.at("name"), agent);
-    EXPECT_EQ(row.connected_since, now_ + absl::Minutes(1));
-  }
-  EXPECT_FALSE((*store_->sessions().Find("revoked"))->connected);
-  // Each has a log of its own that takes batches.
-  EXPECT_THAT(Commit({FullBatch("new", 1, 1)}), ElementsAre(kOk));
-  EXPECT_TRUE(store_->sessions().OpenMany({}).ok());
-}
-
-TEST_P(HistoryConformance, ASessionTellsWhoIsThere) {
-  Enrol("web-1");
-  EXPECT_EQ((*store_->sessions().Find("web-1"))->last_seen_at, absl::InfinitePast());
-  const OpenedSession session = OpenSession("web-1");
-  EXPECT_EQ(session.labels, (Labels{{"role", "web"}}));
-  AgentRow agent = **store_->sessions().Find("web-1");
-  EXPECT_TRUE(agent.connected);
-  EXPECT_EQ(agent.replica, "r-1");
-  EXPECT_EQ(agent.facts.at("os"), "linux");
-  EXPECT_EQ(agent.disconnected_at, absl::InfiniteFuture());
-  const absl::Time end = now_ + absl::Seconds(9);
-  ASSERT_TRUE(store_->sessions().Close({{"web-1", session.epoch, end, end}}).ok());
-  agent = **store_->sessions().Find("web-1");
-  EXPECT_FALSE(agent.connected);
-  EXPECT_EQ(agent.disconnected_at, end);
-}
 
 TEST_P(HistoryConformance, AnOlderSessionNeitherClosesNorCommits) {
   Enrol("web-1");
